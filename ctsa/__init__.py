@@ -1,0 +1,24 @@
+"""Continuous-time self-attention: attention as a vector field on the sphere, integrated and analysed.
+
+Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa.jax import SelfAttention``. Importing
+``ctsa`` itself loads neither framework.
+"""
+
+from . import theory as theory
+from ._results import Trajectory as Trajectory
+from .flow import IntegrationError as IntegrationError, integrate as integrate
+from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
+from .io import load as load
+from .layers import EulerLayer as EulerLayer, iterate as iterate
+from .observables import (
+    cluster_count as cluster_count,
+    clusters as clusters,
+    effective_rank as effective_rank,
+    energy as energy,
+    entropy as entropy,
+    gram as gram,
+    order_parameter as order_parameter,
+)
+from .variational import pushforward as pushforward
+
+__version__ = "0.1.0"

@@ -1,0 +1,43 @@
+"""What the shared mathematics needs from a framework: about a dozen names, one module a framework.
+
+The arrays decide: ``backend(x)`` looks at the type of ``x`` and returns the module that speaks its language.
+There is no global switch, no environment variable and no registry.
+"""
+
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
+
+
+@cache
+def _framework_of_type(kind: Any) -> str | None:
+    for base in kind.__mro__:
+        name = _ROOTS.get(base.__module__.partition(".")[0])
+        if name is not None:
+            return name
+    return None
+
+
+def framework(thing: Any) -> str | None:
+    """Name the framework of an array, a module or a field: "torch", "jax", "numpy", or None where it cannot be told."""
+    return _framework_of_type(type(thing))
+
+
+def load(name: str) -> ModuleType:
+    """Import the backend module called ``name`` ("torch", "jax" or "numpy")."""
+    return import_module(f"{__name__}._{name}")
+
+
+def backend(x: Any) -> ModuleType:
+    """Return the backend module that speaks the framework of the array ``x``.
+
+    Raises:
+        TypeError: ``x`` is not an array of torch, JAX or NumPy.
+    """
+    name = _framework_of_type(type(x))
+    if name is None:
+        raise TypeError(f"expected an array of torch, jax or numpy, got {type(x).__module__}.{type(x).__qualname__}")
+    return load(name)

@@ -1,0 +1,78 @@
+"""JAX: the names that the shared mathematics needs."""
+
+import equinox as eqx
+import jax
+import jax.numpy as xp
+import numpy as np
+from jax import jvp, vjp, vmap
+from jax.lax import stop_gradient
+from jax.nn import softmax
+from jax.scipy.special import erf, logsumexp
+
+from ._jax_solve import odeint
+
+name = "jax"
+partial = eqx.Partial
+__all__ = [
+    "asarray", "concrete", "erf", "guard", "jvp", "like", "logsumexp", "name", "odeint", "partial", "reference",
+    "repeat", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+]  # fmt: skip
+
+_X64 = (
+    "{name} is float64, but JAX is running in 32-bit mode and would truncate it: call "
+    'jax.config.update("jax_enable_x64", True) first thing in your program, or pass float32'
+)
+
+
+def like(value, x):
+    """Make an array of the dtype of ``x``."""
+    return xp.asarray(value, dtype=x.dtype)
+
+
+def asarray(value, dtype=None, reference=None, name="array"):
+    """Convert NumPy, or an array of another framework, to ``dtype`` (default: JAX' widest float)."""
+    if isinstance(value, jax.Array):
+        return value.astype(dtype) if dtype else value
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    value = np.asarray(value)
+    if value.dtype == np.float64 and dtype in (None, "float64") and not jax.config.jax_enable_x64:
+        raise ValueError(_X64.format(name=name))
+    if value.dtype == object:
+        value = value.astype(float)
+    if dtype is None:
+        dtype = value.dtype.name if value.dtype.kind == "f" and jax.config.jax_enable_x64 else "float"
+    return xp.asarray(value, dtype=float if dtype == "float" else dtype)
+
+
+def to_numpy(x):
+    return np.asarray(x)
+
+
+def concrete(x):
+    """Return the values, or None where they are not known (under jit, vmap or grad)."""
+    return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+
+
+def guard(x, ok, message):
+    """Return ``x``; when the program runs, raise ``message`` unless ``ok``."""
+    return eqx.error_if(x, ~ok, message)
+
+
+def reference(field):
+    """Return the first floating array in a field's pytree, or None."""
+    for a in jax.tree_util.tree_leaves(field):
+        if eqx.is_inexact_array(a):
+            return a
+    return None
+
+
+def repeat(f, x, count):
+    """Apply ``f`` to ``x`` ``count`` times."""
+    return jax.lax.fori_loop(0, count, lambda _, y: f(y), x)
+
+
+@eqx.filter_jit
+def scan(step, carry, count):
+    """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked."""
+    return jax.lax.scan(lambda c, _: step(c), carry, None, length=count)

@@ -1,0 +1,88 @@
+"""What both solver libraries are given, and what they give back; the first step, computed once for both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = Any
+State = tuple[Array, ...]
+
+FIXED_STEP = ("euler", "midpoint", "rk4")
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "heun")
+JAX_ONLY = ("tsit5", "kvaerno5")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An initial value problem: ``y' = rhs(s, y)`` over the increasing times ``ts``, ``y`` a tuple of arrays.
+
+    ``grid`` holds the times of all steps of a fixed-step method (None: adaptive). ``stop(s, y)`` ends the run after the
+    first accepted step for which it is true.
+    """
+
+    rhs: Callable[[Array, State], State]
+    y0: State
+    ts: np.ndarray
+    solver: Any
+    rtol: float
+    atol: float
+    grid: np.ndarray | None
+    max_steps: int
+    stop: Callable[[Array, State], Array] | None
+    adjoint: Any
+    progress: bool
+
+
+@dataclass
+class Solved:
+    """What came out: states at ``ts[:reached]``; where ``stop`` ended the run; why it failed, if it did."""
+
+    ys: State
+    reached: int
+    stopped: tuple[Array, State] | None
+    failure: str | BaseException | None
+    stats: dict[str, Any]
+
+
+def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: Array, order: int) -> Array:
+    """Choose the first step so that an Euler step's error is well inside the tolerance.
+
+    Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*, section II.4; the norm is the largest rms over
+    the entries of the state, as in the error control. Both frameworks start with this step, hence take the same steps.
+    """
+    xp = be.xp
+    scale = [atol + rtol * xp.abs(y) for y in y0]
+
+    def norm(parts):
+        rms = [(((a / s) ** 2).mean()) ** 0.5 for a, s in zip(parts, scale, strict=True)]
+        return rms[0] if len(rms) == 1 else xp.amax(xp.stack(rms))
+
+    f0 = rhs(t0, y0)
+    d0, d1 = norm(y0), norm(f0)
+    tiny = 0 * d0 + 1e-6
+    h0 = xp.where((d0 < 1e-5) | (d1 < 1e-5), tiny, 0.01 * d0 / xp.where(d1 == 0, tiny, d1))
+    f1 = rhs(t0 + h0, tuple(y + h0 * f for y, f in zip(y0, f0, strict=True)))
+    d2 = norm(tuple(b - a for a, b in zip(f0, f1, strict=True))) / h0
+    slope = xp.maximum(d1, d2)
+    flat = slope <= 1e-15
+    h1 = xp.where(flat, xp.maximum(tiny, 1e-3 * h0), (0.01 / xp.where(flat, tiny, slope)) ** (1.0 / order))
+    return xp.minimum(100 * h0, h1)
+
+
+def error_floor(eps: float, rtol: float, atol: float) -> float:
+    """Return the scaled error below which an estimate is rounding noise.
+
+    Steps cut short by landing on an output time have errors of a few ulps; the next step would be chosen from noise,
+    and the two frameworks would part (measured: dopri8 end states 4e-12 apart instead of 1e-14).
+    """
+    return min(4096 * eps / (atol + rtol), 0.01)
+
+
+def progress_bar(total: float):
+    """Open a bar on stderr that appears after one second, for runs long enough to wonder about."""
+    from tqdm import tqdm
+
+    form = "integrate {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    return tqdm(total=total, bar_format=form, delay=1.0, leave=False, mininterval=0.2)

@@ -1,0 +1,85 @@
+"""PyTorch: the names that the shared mathematics needs."""
+
+import functools
+
+import numpy as np
+import torch as xp
+from torch import logsumexp, softmax
+from torch.func import jvp, vjp, vmap
+from torch.special import erf
+
+from ._torch_solve import odeint
+
+name = "torch"
+partial = functools.partial
+__all__ = [
+    "asarray", "concrete", "erf", "guard", "jvp", "like", "logsumexp", "name", "odeint", "partial", "reference",
+    "repeat", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+]  # fmt: skip
+
+
+def like(value, x):
+    """Make an array of the dtype and device of ``x``."""
+    return xp.as_tensor(value, dtype=x.dtype, device=x.device)
+
+
+def asarray(value, dtype=None, reference=None, name="array"):
+    """Convert NumPy, or an array of another framework, to ``dtype`` (default float64), on ``reference.device``."""
+    if isinstance(value, xp.Tensor):
+        return value.to(getattr(xp, dtype)) if dtype else value
+    if not isinstance(value, np.ndarray):
+        value = np.asarray(value)
+    if dtype is None:
+        dtype = value.dtype.name if value.dtype.kind == "f" else "float64"
+    if value.dtype == object:
+        value = value.astype(float)
+    return xp.tensor(value, dtype=getattr(xp, dtype), device=None if reference is None else reference.device)
+
+
+def to_numpy(x):
+    return x.detach().cpu().numpy()
+
+
+def concrete(x):
+    """Return the values, or None where they are not known (under torch.func transforms and torch.compile)."""
+    if xp.compiler.is_compiling() or xp._C._functorch.is_functorch_wrapped_tensor(x):
+        return None
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == xp.bfloat16 else x).numpy()
+
+
+def stop_gradient(x):
+    return x.detach()
+
+
+def guard(x, ok, message):
+    """Return ``x``: values that are not known cannot be checked in torch."""
+    return x
+
+
+def reference(field):
+    """Return the first floating parameter or buffer of a field, or None."""
+    if not isinstance(field, xp.nn.Module):
+        return None
+    for a in (*field.parameters(), *field.buffers()):
+        if a.is_floating_point():
+            return a
+    return None
+
+
+def repeat(f, x, count):
+    """Apply ``f`` to ``x`` ``count`` times."""
+    for _ in range(count):
+        x = f(x)
+    return x
+
+
+def scan(step, carry, count):
+    """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked (tuples too)."""
+    outs = []
+    for _ in range(count):
+        carry, out = step(carry)
+        outs.append(out)
+    if outs and isinstance(outs[0], tuple):
+        return carry, tuple(xp.stack(column) for column in zip(*outs, strict=True))
+    return carry, xp.stack(outs)

@@ -1,0 +1,189 @@
+"""Checks of what users pass in: each error names the argument, what was wanted, what came, and what to try."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ._backend import backend, framework, load
+
+Array = Any
+
+
+def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = False) -> float:
+    """Return ``value`` as a finite float of at least (``strict``: above) ``low``."""
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(x) or x < low or (strict and x == low):
+        bound = "" if low == -math.inf else f" {'above' if strict else 'of at least'} {low:g}"
+        raise ValueError(f"{name} must be a finite number{bound}, got {value!r}")
+    return x
+
+
+def integer(name: str, value: Any, *, low: int = 0) -> int:
+    """Return ``value`` as an int of at least ``low``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    i = value.__index__()
+    if i < low:
+        raise ValueError(f"{name} must be an integer of at least {low}, got {i}")
+    return i
+
+
+def choice(name: str, value: Any, allowed: Iterable[str]) -> None:
+    """Raise unless ``value`` is one of ``allowed``."""
+    allowed = sorted(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return lists and scalars as NumPy arrays, arrays as they are; refuse what is not numeric."""
+    if value is None or framework(value) is not None:
+        return value
+    try:
+        a = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be a rectangular array, got nested lists of unequal lengths") from None
+    if a.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be real numbers, got {type(value).__name__} ({a.dtype})")
+    # Lists and Python numbers are weakly typed, like integers: they take the dtype of the arrays beside them.
+    return a.astype(object) if a.dtype.kind == "f" and not isinstance(value, np.generic) else a
+
+
+def concrete(x: Array) -> np.ndarray | None:
+    """Return the values as NumPy, or None where they are not known yet (under jit, vmap or grad)."""
+    if isinstance(x, np.ndarray):
+        return x.astype(float) if x.dtype == object else x
+    return backend(x).concrete(x)
+
+
+def parameter(name: str, value: Any, *ranks: int) -> Any:
+    """Check one parameter of a field: an array of one of the given ranks, with finite entries."""
+    a = plain(name, value)
+    if a is None:
+        return None
+    if a.ndim not in ranks:
+        wanted = " or ".join(f"{r}-dimensional" if r else "a number" for r in ranks)
+        raise ValueError(f"{name} must be {wanted}, got shape {tuple(a.shape)}")
+    values = concrete(a)
+    if values is not None and not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite, got {int((~np.isfinite(values)).sum())} entries that are nan or inf")
+    return a
+
+
+def fits(name: str, array: Any, axis: int, size: int, why: str) -> None:
+    """Raise unless ``array.shape[axis] == size``."""
+    if array is not None and array.shape[axis] != size:
+        raise ValueError(f"{name} has shape {tuple(array.shape)}, but axis {axis} must be {size} to match {why}")
+
+
+def common_dtype(values: Iterable[Any]) -> str | None:
+    """Name the widest floating dtype among the arrays that have one; None where all are lists, numbers or integers."""
+    names = {str(v.dtype).rpartition(".")[2] for v in values if v is not None}
+    floating = [n for n in names if n.startswith(("float", "bfloat"))]
+    return max(floating, key=lambda n: (int(n.lstrip("bfloat")), not n.startswith("b"))) if floating else None
+
+
+def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name: str = "x0") -> Array:
+    """Check and convert a state: to the field's framework and dtype, finite, unit tokens.
+
+    Raises:
+        TypeError: no framework can be told, frameworks are mixed, or the array is not floating.
+        ValueError: wrong rank, empty, nan or inf, zero rows, rows that are not unit (says how far off), dtypes differ.
+    """
+    own, came = framework(field), framework(x0)
+    if own is None and came in (None, "numpy"):
+        raise TypeError(
+            f"{name} is {type(x0).__name__} and the field is a plain callable, so the framework is unknown: "
+            f"pass {name} as a torch.Tensor or a jax.Array"
+        )
+    home = own or came
+    assert home is not None
+    if came not in (None, "numpy", home):
+        raise TypeError(
+            f"{name} is an array of {came}, but the field is one of {home}: convert {name} with numpy.asarray"
+        )
+    be = load(home)
+    x = plain(name, x0)
+    kind = str(x.dtype).rpartition(".")[2]
+    if x.dtype != object and "float" not in kind:
+        raise TypeError(f"{name} must be floating, got {kind}: convert it, e.g. {name}.astype(float)")
+    reference = be.reference(field)
+    if came in (None, "numpy"):
+        x = be.asarray(x, None if reference is None else str(reference.dtype).rpartition(".")[2], reference, name)
+    elif reference is not None and x.dtype != reference.dtype:
+        raise ValueError(f"{name} is {x.dtype} but the field's parameters are {reference.dtype}: convert one of them")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(x.shape)}")
+    geometry.check_dimension(x.shape[-1])
+    return _unit(be, x, geometry, normalize, name)
+
+
+def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array:
+    r = geometry.radius(x)
+    slack = 1e3 * float(be.xp.finfo(x.dtype).eps)
+    values, radii = concrete(x), concrete(r)
+    if values is None or radii is None:  # traced: the same conditions, checked when the program runs
+        x = be.guard(x, be.xp.isfinite(x).all() & (r > 0).all(), f"{name} has nan, inf or zero tokens")
+        if normalize:
+            return geometry.retract(x)
+        return be.guard(
+            x, (be.xp.abs(r - 1) <= slack).all(), f"{name} must have unit tokens; pass normalize=True to normalise them"
+        )
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(f"{name} must be finite, got nan or inf, first at index {tuple(int(i) for i in bad)}")
+    if not (radii > 0).all():
+        bad = np.argwhere(~(radii > 0))[0]
+        raise ValueError(f"{name} has a zero token at index {tuple(int(i) for i in bad[:-1])}: it has no direction")
+    off = float(np.abs(radii - 1).max())
+    if normalize:
+        return geometry.retract(x)
+    if off > slack:
+        raise ValueError(
+            f"{name} must have unit tokens, but a length differs from 1 by up to {off:.3g}: "
+            "pass normalize=True, or geometry=ctsa.Euclidean() if the field does not live on the sphere"
+        )
+    return x
+
+
+def output_times(ts: Any, name: str = "ts") -> np.ndarray:
+    """Check output times: one-dimensional, at least two, finite, strictly increasing or strictly decreasing."""
+    kind = framework(ts)
+    if kind in ("torch", "jax"):
+        values = backend(ts).concrete(ts)
+        if values is None:
+            raise TypeError(f"{name} must be known when the solve is built: pass NumPy times, not a traced array")
+        ts = values
+    a = np.asarray(ts)
+    if a.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got {a.dtype}")
+    a = a.astype(np.float64)
+    if a.ndim != 1 or len(a) < 2:
+        raise ValueError(f"{name} must be at least two times, the first being that of x0, got shape {a.shape}")
+    if not np.isfinite(a).all():
+        raise ValueError(f"{name} must be finite")
+    steps = np.diff(a)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        i = int(np.argmax(steps * np.sign(a[-1] - a[0] or 1) <= 0))
+        raise ValueError(
+            f"{name} must increase strictly (or decrease strictly, to run backward): "
+            f"{name}[{i}]={a[i]:g}, {name}[{i + 1}]={a[i + 1]:g}"
+        )
+    return a
+
+
+def tolerances(rtol: Any, atol: Any, dtype: Any, eps: float) -> tuple[float, float]:
+    """Check rtol >= 0 and atol > 0, and that the dtype can hold them."""
+    rtol, atol = number("rtol", rtol, low=0.0), number("atol", atol, low=0.0, strict=True)
+    floor = 8 * eps
+    if rtol + atol < floor:
+        raise ValueError(
+            f"atol={atol:g} with rtol={rtol:g} is below what {str(dtype).rpartition('.')[2]} can hold ({floor:.1g}): "
+            "loosen atol, or pass float64 tokens and parameters"
+        )
+    return rtol, atol

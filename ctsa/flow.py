@@ -1,0 +1,255 @@
+"""Integrate a field with adaptive or fixed-step solvers, the same in both frameworks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from ._backend import backend, framework
+from ._backend._solve import ADAPTIVE, FIXED_STEP, JAX_ONLY, Problem, Solved
+from ._results import Trajectory
+from .geometry import Geometry, Sphere, geometry_of
+
+Array = Any
+SOLVERS = (*ADAPTIVE, *FIXED_STEP, *JAX_ONLY)
+
+
+class IntegrationError(RuntimeError):
+    """A solve that could not reach its end time; ``trajectory`` holds the outputs that it did reach."""
+
+    def __init__(self, message: str, trajectory: Trajectory):
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+def _extended(field, geometry, sign, s, state):
+    """The right-hand side that solvers see: the degree-1 extension, backward in time for sign = -1."""
+    (y,) = state
+    if sign == 1:
+        return (geometry.extend(lambda x: field(s, x), y),)
+    return (-geometry.extend(lambda x: field(-s, x), y),)
+
+
+def _at_rest(field, geometry, sign, tol, s, state):
+    x = geometry.retract(state[0])
+    v = field(sign * s, x)
+    return ((v * v).sum(-1) < tol * tol).all()
+
+
+def _crossed(event, geometry, sign, start, s, state):
+    return event(sign * s, geometry.retract(state[0])) * start <= 0
+
+
+def _check_tangent(field, geometry, t, x) -> None:
+    """Refuse velocities that are not tangent: normalising would change their flow. Looked at once, at the start."""
+    v = field(t, x)
+    if getattr(v, "shape", None) != x.shape:
+        raise ValueError(
+            f"field must return a velocity of the shape of x, {tuple(x.shape)}, got "
+            f"{tuple(v.shape) if hasattr(v, 'shape') else type(v).__name__}"
+        )
+    if not isinstance(geometry, Sphere) or hasattr(field, "drift"):
+        return
+    values, off = checks.concrete(v), checks.concrete(geometry.project(x, v) - v)
+    if values is None or off is None:
+        return
+    size, normal = float(np.abs(values).max()), float(np.abs(off).max())
+    if normal > 1e3 * float(np.finfo(off.dtype).eps) * max(size, 1.0):
+        raise ValueError(
+            f"field is not tangent to the sphere: its radial part is up to {normal:.3g} where the velocity is up to "
+            f"{size:.3g}. Project it (ctsa.Sphere().project(x, v)), or pass geometry=ctsa.Euclidean()"
+        )
+
+
+def _grid(ts: np.ndarray, step: float) -> np.ndarray:
+    """Cut every output interval into equal steps of at most ``step``, so that outputs are landed on."""
+    counts = np.maximum(1, np.ceil(np.diff(ts) / step - 1e-9).astype(int))
+    if counts.sum() > 10**8:
+        raise ValueError(f"step={step:g} would need {counts.sum():.3g} steps")
+    pieces = [np.linspace(a, b, c, endpoint=False) for a, b, c in zip(ts[:-1], ts[1:], counts, strict=True)]
+    return np.concatenate([*pieces, ts[-1:]])
+
+
+def _check_solver(solver: Any, step: Any, home: str) -> float | None:
+    if not isinstance(solver, str):
+        if framework(solver) != "jax" or home != "jax":
+            raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {solver!r} for a field of {home}")
+    elif solver in JAX_ONLY and home != "jax":
+        raise ValueError(f"solver={solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
+    elif home == "jax":
+        checks.choice("solver", solver, SOLVERS)
+    if solver in ADAPTIVE + JAX_ONLY and step is not None:
+        raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={solver!r} adapts its own steps: use atol")
+    if solver in FIXED_STEP and step is None:
+        raise ValueError(f"solver={solver!r} has a fixed step: pass step=, the size of a step")
+    return None if step is None else checks.number("step", step, low=0.0, strict=True)
+
+
+def integrate(
+    field: Callable[[Array, Array], Array],
+    x0: Array,
+    ts: Any,
+    solver: Any = "dopri5",
+    *,
+    rtol: float = 0.0,
+    atol: float = 1e-8,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    until: str | Callable[[Array, Array], Array] | None = None,
+    tol: float = 1e-6,
+    adjoint: Any = False,
+    normalize: bool = False,
+    geometry: Geometry | None = None,
+    progress: bool | None = None,
+) -> Trajectory:
+    """Integrate ``dx/dt = field(t, x)`` from ``x(ts[0]) = x0`` and return the states at ``ts``.
+
+    On the sphere the solver sees the degree-1 extension ``|y| F(y / |y|)``, so tokens stay on it to rounding, whatever
+    the tolerance. Solvers land on the output times instead of interpolating. Both frameworks start with the same step
+    and take the same steps.
+
+    Args:
+        field: ``field(t, x) -> dx/dt``, ours or any callable; ``t`` is a scalar array, ``x`` is ``(..., n, d)``. A bare
+            callable is taken to live on the sphere unless ``geometry`` says otherwise. On JAX define it once: a new
+            closure every call compiles every call.
+        x0: unit tokens ``(..., n, d)``; NumPy or lists are converted to the field's framework and dtype. Leading axes
+            are a batch with one shared step size; for a step of its own a sample use ``jax.vmap`` over ``integrate``.
+        ts: output times, increasing, or decreasing to run backward; ``ts[0]`` is the time of ``x0``.
+        solver: adaptive "dopri5", "dopri8", "bosh3", "heun"; fixed-step "euler", "midpoint", "rk4" (with ``step``); on
+            JAX also "tsit5" and, for stiff problems, "kvaerno5", or any diffrax solver; on torch any method name of
+            torchdiffeq.
+        rtol: relative local tolerance, elementwise; 0 by default, because states are O(1) on the sphere and an
+            elementwise tolerance would make the steps depend on a rotation of the data.
+        atol: absolute local tolerance: the rms over all entries of the local error stays below it.
+        step: step size of fixed-step solvers; every output interval is cut into equal steps of at most this.
+        max_steps: steps (rejected ones included) after which the solve gives up.
+        until: "equilibrium" stops at the end of the first step where every token is slower than ``tol``. A callable
+            ``until(t, x)`` returning a real number stops where it first crosses zero, located to the solver's tolerance
+            (under ``jax.jit`` only to the end of the step). The end state is the last one returned.
+        tol: speed for ``until="equilibrium"``. The attainable speed near an equilibrium is of the order of ``atol``.
+        adjoint: True solves the adjoint equation backward for gradients in O(1) memory (they then carry the solver's
+            error); False differentiates the steps themselves (torch records them unless under
+            ``torch.no_grad()``). On JAX also any diffrax adjoint, e.g. ``diffrax.ForwardMode()`` for ``jax.jvp``.
+        normalize: normalise ``x0`` instead of refusing tokens that are not unit.
+        geometry: where a bare callable lives: ``ctsa.Sphere()`` or ``ctsa.Euclidean()``.
+        progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
+
+    Returns:
+        ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``. With ``until``, output
+        times after the stop are missing and the stopping state is appended.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it and says what to try.
+        IntegrationError: the solver gave up (too many steps, vanishing step, nan); carries the trajectory so far.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> traj = ctsa.integrate(SelfAttention(beta=2.0), np.eye(8), np.arange(7.0))
+        >>> round(float(ctsa.gram(traj.xs)[3, 0, 1].detach()), 6)  # the equiangular solution at t = 3
+        0.931626
+
+    References:
+        Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*; Kidger, arXiv 2202.02435 (diffrax);
+        Chen et al., arXiv 1806.07366 (torchdiffeq).
+    """
+    if not callable(field):
+        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    geometry = geometry_of(field, geometry)
+    x = checks.tokens(x0, field, geometry, normalize=normalize)
+    be = backend(x)
+    times = checks.output_times(ts)
+    rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
+    step = _check_solver(solver, step, be.name)
+    max_steps = checks.integer("max_steps", max_steps, low=1)
+    sign = 1 if times[-1] > times[0] else -1
+    t0 = be.like(times[0], x)
+    _check_tangent(field, geometry, t0, x)
+    problem = Problem(
+        rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
+        grid=None if step is None else _grid(sign * times, step), max_steps=max_steps,
+        stop=_stop_condition(be, field, geometry, sign, until, tol, t0, x), adjoint=adjoint, progress=_show(progress),
+    )  # fmt: skip
+    solved = be.odeint(problem)
+    if callable(until) and solved.stopped is not None:
+        solved = _locate(be, problem, solved, until, geometry, sign)
+    return _read_out(be, solved, times, geometry, sign, problem)
+
+
+def _show(progress: bool | None) -> bool:
+    import sys
+
+    return sys.stderr.isatty() if progress is None else bool(progress)
+
+
+def _stop_condition(be, field, geometry, sign, until, tol, t0, x):
+    if until is None:
+        return None
+    if until == "equilibrium":
+        return be.partial(_at_rest, field, geometry, sign, be.like(checks.number("tol", tol, low=0.0, strict=True), x))
+    if not callable(until):
+        raise ValueError(f"until must be None, 'equilibrium' or a callable until(t, x), got {until!r}")
+    start = until(t0, x)
+    if getattr(start, "shape", None) != ():
+        raise ValueError("until(t, x) must return a scalar array whose zero ends the run")
+    return be.partial(_crossed, until, geometry, sign, start)
+
+
+def _locate(be, problem: Problem, solved: Solved, until, geometry, sign) -> Solved:
+    """Refine the time of an event from the end of a step to the solver's tolerance, by solving again up to it."""
+    from dataclasses import replace
+
+    from scipy.optimize import brentq
+
+    assert solved.stopped is not None
+    last, end = solved.reached - 1, float(solved.stopped[0])
+    while last > 0 and problem.ts[last] >= end:
+        last -= 1
+    start, origin = float(problem.ts[last]), tuple(y[last] for y in solved.ys)
+    states = {start: origin, end: solved.stopped[1]}
+
+    def value(s):
+        if s not in states:
+            shorter = replace(problem, y0=origin, ts=np.array([start, s]), stop=None, progress=False)
+            if problem.grid is not None:
+                shorter = replace(shorter, grid=_grid(shorter.ts, float(np.diff(problem.grid).max())))
+            states[s] = tuple(y[-1] for y in be.odeint(shorter).ys)
+        x = geometry.retract(states[s][0])
+        return float(be.to_numpy(until(be.like(sign * s, x), x)))
+
+    root = brentq(value, start, end, xtol=4 * np.finfo(float).eps * max(1.0, abs(end)), rtol=1e-15)
+    value(root)
+    reached = int(np.searchsorted(problem.ts, root, side="right"))
+    solved.stopped, solved.reached = (root, states[root]), min(reached, solved.reached)
+    return solved
+
+
+def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
+    """Normalise what the solver returned and raise if it failed."""
+    y = solved.ys[0][: solved.reached]
+    kept = times[: solved.reached]
+    if solved.stopped is not None:
+        at, (end,) = solved.stopped
+        if sign * float(at) != kept[-1]:
+            y, kept = be.xp.concatenate([y, end[None]]), np.append(kept, sign * float(at))
+    r = geometry.radius(y)
+    error = be.xp.amax(be.xp.abs(r - 1)) if solved.reached else 0 * r.sum()
+    values = checks.concrete(error)
+    stats = dict(solved.stats, radius_error=error if values is None else float(values))
+    stats["stopped"] = solved.stopped is not None
+    clock = be.xp.float64 if be.name == "torch" else be.xp.asarray(0.0).dtype
+    trajectory = Trajectory(be.xp.asarray(kept, dtype=clock), geometry.retract(y), stats)
+    if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
+        solved.failure.trajectory = trajectory  # type: ignore[attr-defined]
+        raise solved.failure
+    if solved.failure is not None:
+        reached = f"reached t={kept[-1]:g} of {times[-1]:g} in {stats['steps']} steps" if len(kept) else "took no step"
+        why = {
+            "max_steps": f"more than max_steps={problem.max_steps} steps would be needed; raise max_steps, loosen "
+            "atol, or, if the problem is stiff (large beta or large value), use solver='kvaerno5' on JAX",
+            "step_size": "the step size went to zero or the state became nan or inf; look at the velocity there",
+        }.get(solved.failure, solved.failure)
+        message = f"integrate {reached}: {why}. The error's .trajectory holds the outputs so far"
+        raise IntegrationError(message, trajectory)
+    return trajectory

@@ -1,0 +1,227 @@
+"""Where tokens live: the sphere, products of small spheres (oscillators), and Euclidean space.
+
+A geometry is a small frozen value with the handful of maps that fields, solvers and analyses need. Solvers never
+see the constraint: they see the *degree-1 extension* of a field ``F`` from the sphere to the punctured space,
+
+    G(y) = |y| F(y / |y|),
+
+whose radii are first integrals. Runge--Kutta methods commute with the scaling of a token, so normalising on read-out is
+the same as projecting after every step.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._backend import backend
+
+Array = Any
+
+
+def random_tokens(
+    n: int, d: int, seed: int = 0, *, batch: tuple[int, ...] = (), channels: int | None = None
+) -> np.ndarray:
+    """Draw ``n`` independent uniform tokens on the sphere.
+
+    Args:
+        n: number of tokens.
+        d: dimension of a token.
+        seed: seed of a NumPy ``Generator``, so that both frameworks start alike.
+        batch: leading axes, for ensembles.
+        channels: draw oscillators instead: a token is then ``d / channels`` unit vectors of ``channels`` components.
+
+    Returns:
+        NumPy float64 array ``(*batch, n, d)`` with unit rows (or unit groups).
+
+    Raises:
+        ValueError: ``n`` or ``d`` is below 1, or ``channels`` does not divide ``d``.
+
+    Example:
+        >>> import ctsa
+        >>> ctsa.random_tokens(4, 3, seed=0).shape
+        (4, 3)
+    """
+    if n < 1 or d < 1:
+        raise ValueError(f"n and d must be at least 1, got n={n}, d={d}")
+    y = np.random.default_rng(seed).normal(size=(*batch, n, d))
+    sphere = Sphere(channels)
+    sphere.check_dimension(d)
+    return sphere.retract(y)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return (a * b).sum(-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """The product of unit spheres on which tokens move.
+
+    A token is a point of S^(d-1). With ``channels=N`` a token is ``d / N`` oscillators instead: unit vectors of ``N``
+    consecutive components, each on its own S^(N-1) (AKOrN, arXiv 2410.13821).
+
+    Args:
+        channels: components of an oscillator; None for whole tokens.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> ctsa.Sphere().project(np.array([[1.0, 0.0]]), np.array([[3.0, 2.0]]))
+        array([[0., 2.]])
+    """
+
+    channels: int | None = None
+
+    def __post_init__(self):
+        if self.channels is not None and (not isinstance(self.channels, int) or self.channels < 2):
+            raise ValueError(f"channels must be None or an integer of at least 2, got {self.channels!r}")
+
+    def check_dimension(self, d: int) -> None:
+        """Raise ValueError if tokens of dimension ``d`` do not split into groups of ``channels``."""
+        if self.channels is not None and d % self.channels:
+            raise ValueError(f"channels={self.channels} does not divide the token dimension d={d}")
+
+    def dimension(self, n: int, d: int) -> int:
+        """Return the dimension of the manifold of ``n`` tokens: n (d - 1), or n (d / N) (N - 1) for oscillators."""
+        groups, size = (1, d) if self.channels is None else (d // self.channels, self.channels)
+        return n * groups * (size - 1)
+
+    # Groups become an axis of their own for the length of one formula.
+    def _split(self, x: Array) -> Array:
+        return x if self.channels is None else x.reshape(*x.shape[:-1], -1, self.channels)
+
+    def _join(self, z: Array) -> Array:
+        return z if self.channels is None else z.reshape(*z.shape[:-2], -1)
+
+    def radius(self, y: Array) -> Array:
+        """Return the length of every token or oscillator, with the summed axis kept as 1."""
+        z = self._split(y)
+        return _dot(z, z) ** 0.5
+
+    def retract(self, y: Array) -> Array:
+        """Normalise: ``y / |y|``, a token or an oscillator at a time."""
+        return self._join(self._split(y) / self.radius(y))
+
+    def project(self, x: Array, v: Array) -> Array:
+        """Project onto the tangent space: ``v - <x, v> x``."""
+        x, v = self._split(x), self._split(v)
+        return self._join(v - _dot(x, v) * x)
+
+    def project_tangent(self, x: Array, u: Array, y: Array, dy: Array) -> Array:
+        """Return the derivative of ``F(x) = y(x) - <x, y(x)> x`` along ``u``, given ``y`` and ``dy = Dy(x) u``.
+
+        ``dF = dy - (<u, y> + <x, dy>) x - <x, y> u``, for all directions ``u`` of shape ``(k, ..., n, d)`` at once.
+        """
+        x, u, y, dy = self._split(x), self._split(u), self._split(y), self._split(dy)
+        return self._join(dy - (_dot(u, y) + _dot(x, dy)) * x - _dot(x, y) * u)
+
+    def extend(self, velocity, y: Array) -> Array:
+        """Evaluate the degree-1 extension ``|y| F(y / |y|)`` of ``velocity = F``."""
+        z = self._split(y)
+        r = _dot(z, z) ** 0.5
+        return self._join(r * self._split(velocity(self._join(z / r))))
+
+    def extend_tangent(self, tangent, y: Array, u: Array) -> tuple[Array, Array]:
+        """Evaluate the degree-1 extension and its derivative along ``u``.
+
+        With ``r = |y|``, ``x = y / r``, ``rho = <x, u>`` and ``v = (u - rho x) / r``:
+        ``dG = rho F(x) + r DF(x) v``.
+
+        Args:
+            tangent: maps ``(x, v)`` to ``(F(x), DF(x) v)``.
+            y: state ``(..., n, d)``.
+            u: directions ``(k, ..., n, d)``.
+        """
+        z, w = self._split(y), self._split(u)
+        r = _dot(z, z) ** 0.5
+        x = z / r
+        rho = _dot(x, w)
+        f, df = tangent(self._join(x), self._join((w - rho * x) / r))
+        f = self._split(f)
+        return self._join(r * f), self._join(rho * f + r * self._split(df))
+
+    def exp(self, x: Array, v: Array) -> Array:
+        """Follow the geodesic: ``cos(|v|) x + sinc(|v|) v`` for ``v`` tangent at ``x``."""
+        xp = backend(x).xp
+        x, v = self._split(x), self._split(v)
+        s = _dot(v, v) ** 0.5
+        return self._join(xp.cos(s) * x + xp.sinc(s / np.pi) * v)
+
+    def distance(self, x: Array, y: Array) -> Array:
+        """Return the angle between corresponding tokens (or oscillators), in radians, accurate near 0 and near pi.
+
+        ``2 atan2(|x - y|, |x + y|)``; arccos of the inner product would lose half of the digits at both ends.
+        """
+        xp = backend(x).xp
+        x, y = self._split(x), self._split(y)
+        minus, plus = x - y, x + y
+        return 2 * xp.arctan2((minus * minus).sum(-1) ** 0.5, (plus * plus).sum(-1) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    """Flat space: no normalisation and no projection. It makes every analysis work for any ODE, e.g. Lorenz' (n = 1).
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> ctsa.Euclidean().project(np.ones((1, 2)), np.array([[3.0, 2.0]]))
+        array([[3., 2.]])
+    """
+
+    def check_dimension(self, d: int) -> None:
+        """Accept every dimension."""
+
+    def dimension(self, n: int, d: int) -> int:
+        """Return n d."""
+        return n * d
+
+    def radius(self, y: Array) -> Array:
+        """Return ones: flat space has no radius to keep."""
+        return backend(y).xp.ones_like(y[..., :1])
+
+    def retract(self, y: Array) -> Array:
+        """Return ``y`` itself."""
+        return y
+
+    def project(self, x: Array, v: Array) -> Array:
+        """Return ``v`` itself."""
+        return v
+
+    def project_tangent(self, x: Array, u: Array, y: Array, dy: Array) -> Array:
+        """Return ``dy`` itself."""
+        return dy
+
+    def extend(self, velocity, y: Array) -> Array:
+        """Return ``F(y)``."""
+        return velocity(y)
+
+    def extend_tangent(self, tangent, y: Array, u: Array) -> tuple[Array, Array]:
+        """Return ``F(y)`` and ``DF(y) u``."""
+        return tangent(y, u)
+
+    def exp(self, x: Array, v: Array) -> Array:
+        """Return ``x + v``."""
+        return x + v
+
+    def distance(self, x: Array, y: Array) -> Array:
+        """Return ``|x - y|`` a token."""
+        return ((x - y) ** 2).sum(-1) ** 0.5
+
+
+Geometry = Sphere | Euclidean
+
+
+def geometry_of(field: Any, geometry: Geometry | None = None) -> Geometry:
+    """Return the geometry a field lives on: ``geometry`` if given, else the field's own, else the sphere.
+
+    Raises:
+        ValueError: ``geometry`` contradicts the field's own.
+    """
+    own = getattr(field, "geometry", None)
+    if geometry is None:
+        return own if own is not None else Sphere()
+    if not isinstance(geometry, (Sphere, Euclidean)):
+        raise TypeError(f"geometry must be ctsa.Sphere(...) or ctsa.Euclidean(), got {geometry!r}")
+    if own is not None and own != geometry:
+        raise ValueError(f"geometry={geometry!r} contradicts the field's own {own!r}; leave it out")
+    return geometry

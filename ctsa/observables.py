@@ -1,0 +1,148 @@
+"""What to look at along a trajectory: every function takes states ``(..., n, d)`` of torch, JAX or NumPy."""
+
+from typing import Any
+
+import numpy as np
+
+from ._backend import backend
+from .geometry import Sphere
+
+Array = Any
+
+
+def gram(x: Array) -> Array:
+    """Return the Gram matrix ``<x_i, x_j>``: ``(..., n, n)``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> ctsa.gram(np.eye(2))
+        array([[1., 0.],
+               [0., 1.]])
+    """
+    return x @ x.mT
+
+
+def energy(field: Any, x: Array) -> Array:
+    """Return the attention energy ``E = sum_heads 1/(2 beta) sum_ij exp(beta <Q x_i, K x_j>)``: shape ``(...)``.
+
+    For one head with ``Q^T K = V`` symmetric (or V = cQ^T K, c > 0), no mask and softmax or unnormalised weights it
+    never decreases along the flow: ``dE/dt = sum_i Z_i |x_i'|^2`` under softmax. Else it is a diagnostic, no theorem.
+
+    Args:
+        field: a ``SelfAttention`` field.
+        x: tokens ``(..., n, d)``.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> field = SelfAttention(beta=1.0)
+        >>> traj = ctsa.integrate(field, ctsa.random_tokens(6, 3), [0.0, 1.0, 2.0])
+        >>> bool((ctsa.energy(field, traj.xs).diff() > 0).all())
+        True
+
+    References:
+        Geshkovski et al., arXiv 2312.10794, section 3.
+    """
+    s = _attention(field).scores(x)
+    beta = field.beta
+    xp = backend(x).xp
+    each = xp.exp(s).sum((-2, -1)) / (2 * beta)
+    return each.sum(-1) if s.ndim > x.ndim else each
+
+
+def entropy(field: Any, x: Array) -> Array:
+    """Return the entropy of every row of attention, ``-sum_j a_ij log a_ij`` in nats.
+
+    Shape ``(..., n)``, or ``(..., heads, n)``; log(n) for uniform attention, 0 for attention to one token.
+
+    Args:
+        field: a ``SelfAttention`` field with normalised weights.
+        x: tokens ``(..., n, d)``.
+    """
+    attention = _attention(field)
+    if not attention.weights.normalised:
+        raise ValueError(f"entropy needs weights whose rows sum to one, got weights={attention.weights.name!r}")
+    a = attention.attention(x)
+    xp = backend(a).xp
+    return -(a * xp.log(xp.where(a > 0, a, xp.ones_like(a)))).sum(-1)
+
+
+def _attention(field: Any) -> Any:
+    """Return the one self-attention term of a field."""
+    found = [f for f in getattr(field, "terms", lambda: [field])() if hasattr(f, "scores")]
+    if len(found) != 1:
+        raise TypeError(f"expected a field with one SelfAttention term, got {type(field).__name__} with {len(found)}")
+    return found[0]
+
+
+def order_parameter(x: Array, channels: int | None = None) -> Array:
+    """Return the order parameter ``R = |mean_i x_i|``: 1 in consensus, 0 where tokens cancel; shape ``(...)``.
+
+    For oscillators (``channels=N``) the mean is taken over all oscillators, Kuramoto's R for N = 2.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> float(ctsa.order_parameter(np.array([[1.0, 0.0], [-1.0, 0.0]])))
+        0.0
+    """
+    if channels is not None:
+        Sphere(channels).check_dimension(x.shape[-1])
+        x = x.reshape(*x.shape[:-2], -1, channels)
+    m = x.mean(-2)
+    return (m * m).sum(-1) ** 0.5
+
+
+def effective_rank(x: Array) -> Array:
+    """Return the effective rank of the tokens: the exponential of the entropy of the Gram matrix' eigenvalue shares.
+
+    1 in consensus (and in bipartite consensus), at most min(n, d); shape ``(...)``.
+
+    References:
+        Roy and Vetterli, *The effective rank*, EUSIPCO 2007 (with squared singular values as shares).
+    """
+    xp = backend(x).xp
+    small = x.mT @ x if x.shape[-1] < x.shape[-2] else x @ x.mT
+    p = xp.linalg.eigvalsh(small)
+    p = xp.where(p > 0, p, xp.zeros_like(p))
+    p = p / p.sum(-1, keepdims=True)
+    return xp.exp(-(p * xp.log(xp.where(p > 0, p, xp.ones_like(p)))).sum(-1))
+
+
+def clusters(x: Array, tol: float = 1e-3) -> np.ndarray:
+    """Label the clusters: tokens linked by chains of distances below ``tol`` share a label.
+
+    Args:
+        x: tokens ``(..., n, d)``.
+        tol: distance in the ambient space (equals the angle for small angles).
+
+    Returns:
+        NumPy integers ``(..., n)``; labels count from 0 in order of first appearance.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> ctsa.clusters(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+        array([0, 1, 0])
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    if not tol > 0:
+        raise ValueError(f"tol must be positive, got {tol!r}")
+    points = np.asarray(backend(x).to_numpy(x), dtype=float)
+    if points.ndim < 2:
+        raise ValueError(f"x must have shape (..., n, d), got {points.shape}")
+    flat = points.reshape(-1, *points.shape[-2:])
+    labels = np.empty(flat.shape[:2], dtype=int)
+    for row, sample in zip(labels, flat, strict=True):
+        gaps = np.linalg.norm(sample[:, None] - sample[None], axis=-1)
+        row[:] = _in_order(connected_components(gaps < tol, directed=False)[1])
+    return labels.reshape(points.shape[:-1])
+
+
+def _in_order(labels: np.ndarray) -> np.ndarray:
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def cluster_count(x: Array, tol: float = 1e-3) -> np.ndarray:
+    """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``."""
+    return clusters(x, tol).max(-1) + 1

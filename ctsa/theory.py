@@ -1,0 +1,123 @@
+"""Closed forms that hold exactly: features for users, oracles for tests. NumPy in, NumPy out."""
+
+from typing import Any
+
+import numpy as np
+from scipy.special import exp1, expi, ive
+
+from .checks import choice, integer, number
+
+
+def oja_flow(value: Any, x0: Any, ts: Any) -> np.ndarray:
+    """Solve Oja's flow of single tokens exactly: ``x(t) = exp(tV) x0 / |exp(tV) x0|``, for any square V.
+
+    This is ``dx/dt = V x - (x^T V x) x``, applied to every row of ``x0`` on its own.
+
+    Args:
+        value: ``(d, d)``, symmetric or not.
+        x0: unit rows ``(..., d)``.
+        ts: times ``(T,)``.
+
+    Returns:
+        ``(T, ..., d)``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> ctsa.theory.oja_flow(np.diag([1.0, 0.0]), np.array([0.6, 0.8]), [50.0]).round(12)
+        array([[1., 0.]])
+    """
+    from scipy.linalg import expm
+
+    v, x0 = np.asarray(value, dtype=float), np.asarray(x0, dtype=float)
+    if v.ndim != 2 or v.shape[0] != v.shape[1] or x0.shape[-1:] != v.shape[:1]:
+        raise ValueError(f"value must be (d, d) and x0 (..., d), got {v.shape} and {x0.shape}")
+    # A multiple of the identity drops out on normalising; the shift keeps exp from overflowing.
+    shifted = v - np.linalg.eigvals(v).real.max() * np.eye(len(v))
+    y = np.stack([x0 @ expm(t * shifted).T for t in np.atleast_1d(np.asarray(ts, dtype=float))])
+    return y / np.linalg.norm(y, axis=-1, keepdims=True)
+
+
+def equiangular_rate(g: Any, beta: float, n: int, weights: str = "softmax") -> np.ndarray:
+    """Return ``dg/dt`` where all pairs of tokens have inner product ``g`` (Q = K = V = I); they keep having one.
+
+    softmax:      ``2 e^{bg} (1 - g)((n-1)g + 1) / (e^b + (n-1) e^{bg})``
+    unnormalised: ``(2/n) e^{bg} (1 - g)((n-1)g + 1)``
+
+    Args:
+        g: inner products, in ``[-1/(n-1), 1]``.
+        beta: inverse temperature.
+        n: number of tokens, at least 2.
+        weights: "softmax" or "unnormalised".
+
+    Example:
+        >>> float(equiangular_rate(0.0, 0.0, 4))
+        0.5
+
+    References:
+        Geshkovski et al., arXiv 2312.10794, section 6.
+    """
+    choice("weights", weights, ("softmax", "unnormalised"))
+    n, beta = integer("n", n, low=2), number("beta", beta)
+    g = np.asarray(g, dtype=float)
+    common = 2 * (1 - g) * ((n - 1) * g + 1)
+    if weights == "softmax":
+        return common / (np.exp(beta * (1 - g)) + n - 1)
+    return common * np.exp(beta * g) / n
+
+
+def equiangular_time(g: Any, beta: float, n: int, weights: str = "softmax") -> np.ndarray:
+    """Return the time at which equiangular tokens that start orthogonal (g = 0) reach inner product ``g``.
+
+    For softmax and b > 0, with the exponential integrals Ei and E1:
+
+        t = 1/(2n) { (n-1) ln[(1 + (n-1)g)/(1-g)] + Ei(b) - Ei(b(1-g))
+                     + e^{bn/(n-1)} [E1(b/(n-1)) - E1(bg + b/(n-1))] },
+
+    and for unnormalised weights ``1/2 {e^{-b}[Ei(b) - Ei(b(1-g))] + e^{b/(n-1)}[E1(b/(n-1)) - E1(bg + b/(n-1))]}``.
+
+    Args:
+        g: inner products in ``[0, 1)``.
+        beta: inverse temperature, at least 0 (up to about 300).
+        n: number of tokens, at least 2.
+        weights: "softmax" or "unnormalised".
+
+    Raises:
+        ValueError: ``g`` is outside of [0, 1), or ``beta`` is negative.
+
+    Example:
+        >>> round(float(equiangular_time(0.999, 4.0, 32)), 4)
+        6.9535
+    """
+    choice("weights", weights, ("softmax", "unnormalised"))
+    n, b = integer("n", n, low=2), number("beta", beta, low=0.0)
+    g = np.asarray(g, dtype=float)
+    if not ((g >= 0) & (g < 1)).all():
+        raise ValueError("g must lie in [0, 1): tokens start orthogonal and meet only at infinite time")
+    log = np.log((1 + (n - 1) * g) / (1 - g))
+    if b == 0:
+        return 0.5 * log
+    near = expi(b) - expi(b * (1 - g))
+    c = b / (n - 1)
+    far = exp1(c) - exp1(b * g + c)
+    if weights == "softmax":
+        return ((n - 1) * log + near + np.exp(b + c) * far) / (2 * n)
+    return 0.5 * (np.exp(-b) * near + np.exp(c) * far)
+
+
+def uniform_growth_rate(k: Any, beta: float) -> np.ndarray:
+    """Return the growth rate of mode ``k`` of the uniform state on the circle under softmax attention, Q = K = V = I.
+
+    A density ``(1 + eps cos(k theta)) / 2 pi`` grows like ``exp(t k^2 I_k(beta) / (beta I_0(beta)))`` for ``beta > 0``
+    (and ``1/2`` for k = 1, else 0, at ``beta = 0``).
+
+    Example:
+        >>> float(uniform_growth_rate(1, 0.0))
+        0.5
+
+    References:
+        arXiv 2410.06833 (metastability), arXiv 2512.01868.
+    """
+    k, b = np.asarray(k), number("beta", beta, low=0.0)
+    if b == 0:
+        return np.where(k == 1, 0.5, 0.0)
+    return k**2 * ive(k, b) / (b * ive(0, b))

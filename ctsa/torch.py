@@ -1,0 +1,102 @@
+"""The PyTorch face: every field and layer as an ``nn.Module`` whose parameters are ``nn.Parameter`` objects.
+
+Needs torch and torchdiffeq (``pip install 'ctsa[torch]'``); never imports JAX. The classes, their constructors and
+their attributes are those of ``ctsa.jax``.
+"""
+
+from typing import Any
+
+try:
+    import torch
+    import torchdiffeq as _torchdiffeq  # noqa: F401  (imported for the message below)
+except ImportError as error:
+    raise ImportError(f"ctsa.torch needs {error.name}: pip install 'ctsa[torch]'") from error
+
+from . import checks, fields as formulas, layers
+from ._backend import load
+
+_be = load("torch")
+
+__all__ = [
+    "EulerLayer", "Field", "Injection", "Oja", "Perceptron", "Rotation", "Scaled", "SelfAttention", "Sum", "from_jax",
+]  # fmt: skip
+
+
+class _Assign(torch.nn.Module):
+    """Store parameters as ``nn.Parameter``s, constants as buffers, the rest as attributes or submodules."""
+
+    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
+        torch.nn.Module.__init__(self)
+        given = [*parameters.values(), *constants.values()]
+        dtype = checks.common_dtype(given) or checks.common_dtype([_be.reference(v) for v in static.values()])
+        for name, value in parameters.items():
+            if value is not None and not isinstance(value, torch.nn.Parameter):
+                value = torch.nn.Parameter(_be.asarray(value, dtype).clone())
+            self.register_parameter(name, value)
+        for name, value in constants.items():
+            self.register_buffer(name, None if value is None else _be.asarray(value, dtype or "float64").clone())
+        for name, value in static.items():
+            is_modules = isinstance(value, list) and all(isinstance(v, torch.nn.Module) for v in value)
+            setattr(self, name, torch.nn.ModuleList(value) if is_modules else value)
+
+
+class Field(_Assign, formulas.Field):
+    """Base of the fields of this face: ``field(t, x)`` is the velocity; parameters train as in any module."""
+
+    def forward(self, t, x):
+        return self.velocity(t, x)
+
+    def _sum(self, terms):
+        return Sum(terms)
+
+    def _scaled(self, field, factor):
+        return Scaled(field, factor)
+
+
+class SelfAttention(formulas.SelfAttention, Field):
+    __doc__ = formulas.SelfAttention.__doc__
+
+
+class Oja(formulas.Oja, Field):
+    __doc__ = formulas.Oja.__doc__
+
+
+class Rotation(formulas.Rotation, Field):
+    __doc__ = formulas.Rotation.__doc__
+
+
+class Injection(formulas.Injection, Field):
+    __doc__ = formulas.Injection.__doc__
+
+
+class Perceptron(formulas.Perceptron, Field):
+    __doc__ = formulas.Perceptron.__doc__
+
+
+class Sum(formulas.Sum, Field):
+    __doc__ = formulas.Sum.__doc__
+
+
+class Scaled(formulas.Scaled, Field):
+    __doc__ = formulas.Scaled.__doc__
+
+
+class EulerLayer(_Assign, layers.EulerLayer):
+    __doc__ = layers.EulerLayer.__doc__
+    __init__ = layers.EulerLayer.__init__
+
+    def forward(self, x):
+        return self.update(x)
+
+
+def from_jax(field: Any) -> Any:
+    """Rebuild a field of ``ctsa.jax`` in PyTorch, keeping every parameter.
+
+    Example:
+        >>> import ctsa.jax, ctsa.torch
+        >>> ctsa.torch.from_jax(ctsa.jax.SelfAttention(beta=2.0)).beta.item()
+        2.0
+    """
+    import sys
+
+    return formulas.convert(field, sys.modules[__name__])

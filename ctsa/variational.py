@@ -1,0 +1,58 @@
+"""Push tangent vectors forward, and the variational equation of any field."""
+
+from typing import Any
+
+from ._backend import backend
+from .geometry import Geometry
+
+Array = Any
+
+
+def jvp_batched(f, x: Array, u: Array) -> tuple[Array, Array]:
+    """Return ``f(x)`` and ``Df(x) u`` for all directions ``u`` of shape ``(k, *x.shape)``, by forward-mode autodiff.
+
+    The general way, for callables that know no closed form.
+    """
+    be = backend(x)
+    return f(x), be.vmap(lambda direction: be.jvp(f, (x,), (direction,))[1])(u)
+
+
+def pushforward(field, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
+    """Return the velocity and its derivative along ``k`` directions: ``F(t, x)`` and ``DF(t, x) u``.
+
+    Uses the closed form ``field.tangent`` where the field has one, ``vmap(jvp)`` where it has none.
+
+    Args:
+        field: any callable ``field(t, x)``.
+        t: time.
+        x: state ``(..., n, d)``.
+        u: directions ``(k, ..., n, d)``.
+
+    Returns:
+        velocity ``(..., n, d)`` and derivatives ``(k, ..., n, d)``.
+
+    Example:
+        >>> import numpy as np, torch, ctsa
+        >>> from ctsa.torch import Oja
+        >>> x = torch.as_tensor(ctsa.random_tokens(4, 3))
+        >>> v, dv = ctsa.pushforward(Oja(np.diag([3.0, 2.0, 1.0])), 0.0, x, torch.ones(2, 4, 3, dtype=torch.float64))
+        >>> dv.shape
+        torch.Size([2, 4, 3])
+    """
+    tangent = getattr(field, "tangent", None)
+    if tangent is not None:
+        return tangent(t, x, u)
+    return jvp_batched(lambda y: field(t, y), x, u)
+
+
+def variational(field, geometry: Geometry, t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Evaluate the variational equation ``(x, U)' = (F(t, x), DF(t, x) U)`` of the degree-1 extension of ``field``.
+
+    Args:
+        field: any callable ``field(t, x)``.
+        geometry: where the field lives.
+        t: time.
+        state: ``(x, U)`` with shapes ``(..., n, d)`` and ``(k, ..., n, d)``.
+    """
+    x, u = state
+    return geometry.extend_tangent(lambda y, v: pushforward(field, t, y, v), x, u)
