@@ -43,7 +43,7 @@ def _sigmoid(be, scores: Array, mask: Array | None) -> Array:
 
 def _hardmax(be, scores: Array, mask: Array | None) -> Array:
     xp = be.xp
-    s = _log_mask(be, scores, mask)
+    s = scores if mask is None else xp.where(mask > 0, scores, -xp.inf)  # positive weights count, but do not choose
     top = xp.amax(s, -1, keepdims=True)
     tie = 16 * xp.finfo(s.dtype).eps * xp.amax(xp.abs(scores), -1, keepdims=True)  # ties up to rounding
     chosen = xp.where(s >= top - tie, xp.ones_like(s), xp.zeros_like(s))
@@ -71,33 +71,34 @@ class Weights:
     Args:
         name: shown in messages and results.
         value: maps ``(backend, scores (..., n, n), mask or None)`` to weights of the same shape.
-        slope: maps the weights ``a`` to ``w`` such that ``da_ij = w_ij ds_ij - a_ij sum_k w_ik ds_ik`` when
-            ``normalised``, and ``da_ij = w_ij ds_ij`` otherwise. None: no closed form, ``jvp`` serves.
+        slope: maps the weights ``a`` and the mask (or None) to ``w`` such that ``da_ij = w_ij ds_ij - a_ij sum_k w_ik
+            ds_ik`` when ``normalised``, and ``da_ij = w_ij ds_ij`` otherwise. None: no closed form, ``jvp`` serves.
         normalised: rows sum to one.
         distance: scores are replaced by ``-beta |Q x_i - K x_j|^2 / 2`` (up to a term that rows do not see).
     """
 
     name: str
     value: Callable[..., Array]
-    slope: Callable[[Array], Array] | None
+    slope: Callable[[Array, Array | None], Array] | None
     normalised: bool
     distance: bool = False
 
 
-def _same(a):
+def _same(a, mask):
     return a
 
 
-def _zero(a):
+def _zero(a, mask):
     return 0 * a
 
 
-def _constant(a):
-    return 0 * a + 1 / a.shape[-1]
+def _constant(a, mask):
+    return 0 * a + (1 if mask is None else mask) / a.shape[-1]
 
 
-def _logistic(a):
-    return a * (1 - a)
+def _logistic(a, mask):
+    # a = mask * sigma(s); where the mask is zero, so is a.
+    return a * (1 - (a if mask is None else a / (mask + (mask == 0))))
 
 
 def sinkhorn(iterations: int = 50) -> Weights:
@@ -151,10 +152,15 @@ class Heads:
     key_field: Array | None = None
 
     @property
+    def count(self) -> int | None:
+        """The number of heads, None where there is no axis of heads."""
+        ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2), (self.mask, 3))
+        return next((a.shape[0] for a, rank in ranks if a is not None and a.ndim == rank), None)
+
+    @property
     def headed(self) -> bool:
         """Whether there is an axis of heads."""
-        ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2))
-        return any(a is not None and a.ndim == rank for a, rank in ranks)
+        return self.count is not None
 
 
 def _lift(heads: Heads, x: Array) -> Array:
@@ -180,12 +186,15 @@ def _score_parts(heads: Heads, x: Array) -> tuple[Array, Array, Array]:
     return s, q, k
 
 
-def _weigh(heads: Heads, s: Array) -> Array:
-    be = backend(s)
-    mask = None if heads.mask is None else be.stop_gradient(heads.mask)  # log(0) has no derivative to pass on
+def _mask(heads: Heads, s: Array) -> Array | None:
     if heads.causal:
-        mask = be.xp.tril(be.xp.ones_like(s))
-    return heads.weights.value(be, s, mask)
+        xp = backend(s).xp
+        return xp.tril(xp.ones_like(s))
+    return None if heads.mask is None else backend(s).stop_gradient(heads.mask)  # log(0) has no derivative to pass on
+
+
+def _weigh(heads: Heads, s: Array) -> Array:
+    return heads.weights.value(backend(s), s, _mask(heads, s))
 
 
 def scores(heads: Heads, x: Array) -> Array:
@@ -194,7 +203,8 @@ def scores(heads: Heads, x: Array) -> Array:
     Returns:
         ``(..., n, n)``, or ``(..., heads, n, n)`` where there is an axis of heads.
     """
-    return _score_parts(heads, _lift(heads, x))[0]
+    s, _, _ = _score_parts(heads, _lift(heads, x))
+    return s if heads.count is None else backend(s).xp.broadcast_to(s, (*s.shape[:-3], heads.count, *s.shape[-2:]))
 
 
 def attention_weights(heads: Heads, x: Array) -> Array:
@@ -213,7 +223,7 @@ def attend(heads: Heads, x: Array) -> Array:
 def attend_tangent(heads: Heads, x: Array, u: Array) -> tuple[Array, Array]:
     """Return the output of attention and its derivative along ``k`` directions, in closed form.
 
-    With scores ``s``, weights ``a``, ``w = slope(a)``, scaled queries ``q_i`` and keys ``k_j``:
+    With scores ``s``, weights ``a``, ``w = slope(a, mask)``, scaled queries ``q_i`` and keys ``k_j``:
 
         ds_ij = beta <Q u_i, k_j> + <q_i, K u_j>
         dy_i  = sum_j w_ij ds_ij V x_j - [normalised] (sum_j w_ij ds_ij) y_i + sum_j a_ij V u_j
@@ -238,7 +248,7 @@ def attend_tangent(heads: Heads, x: Array, u: Array) -> tuple[Array, Array]:
         ds = ds + _beta(heads) * (uh @ heads.key_field[..., None]).mT
     if heads.weights.distance:
         ds = ds - _beta(heads) * (k * dk).sum(-1, keepdims=True).mT
-    wds = heads.weights.slope(a) * ds
+    wds = heads.weights.slope(a, _mask(heads, s)) * ds
     dy = wds @ xv + a @ _act(heads.value, uh)
     if heads.weights.normalised:
         dy = dy - wds.sum(-1, keepdims=True) * y

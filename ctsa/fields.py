@@ -308,8 +308,8 @@ class Rotation(Field):
 
     Args:
         omega: ``(d, d)`` shared, or ``(n, d, d)`` one a token. Only its antisymmetric part acts, also while training.
-        frequencies: instead of ``omega``: 2x2 blocks on channel pairs, ``(d / 2,)`` shared or ``(n, d / 2)``, radians per
-             unit time: (a, b) turns by (-w b, w a).
+        frequencies: 2x2 blocks on channel pairs instead of ``omega``, ``(d / 2,)`` shared or ``(n, d / 2)``, radians
+            per unit time: (a, b) turns by (-w b, w a).
         geometry: as for ``SelfAttention``.
 
     Raises:

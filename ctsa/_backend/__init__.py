@@ -5,7 +5,6 @@ There is no global switch, no environment variable and no registry.
 """
 
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -23,12 +22,25 @@ def _framework_of_type(kind: Any) -> str | None:
 
 def framework(thing: Any) -> str | None:
     """Name the framework of an array, a module or a field: "torch", "jax", "numpy", or None where it cannot be told."""
-    return _framework_of_type(type(thing))
+    return _framework_of_type(thing.__class__)
 
 
 def load(name: str) -> ModuleType:
     """Import the backend module called ``name`` ("torch", "jax" or "numpy")."""
-    return import_module(f"{__name__}._{name}")
+    # Spelled out, because torch.compile traces through plain imports but not through importlib.
+    if name == "torch":
+        from . import _torch
+
+        return _torch
+    if name == "jax":
+        from . import _jax
+
+        return _jax
+    if name == "numpy":
+        from . import _numpy
+
+        return _numpy
+    raise ValueError(f"unknown framework {name!r}: expected 'torch', 'jax' or 'numpy'")
 
 
 def backend(x: Any) -> ModuleType:
@@ -37,7 +49,7 @@ def backend(x: Any) -> ModuleType:
     Raises:
         TypeError: ``x`` is not an array of torch, JAX or NumPy.
     """
-    name = _framework_of_type(type(x))
+    name = framework(x)
     if name is None:
         raise TypeError(f"expected an array of torch, jax or numpy, got {type(x).__module__}.{type(x).__qualname__}")
     return load(name)
