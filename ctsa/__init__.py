@@ -9,7 +9,22 @@ from ._results import Trajectory as Trajectory
 from .flow import IntegrationError as IntegrationError, integrate as integrate
 from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
 from .io import load as load
+from .jacobian import (
+    Leading as Leading,
+    divergence as divergence,
+    eigenvalues as eigenvalues,
+    jacobian as jacobian,
+    jacobian_operator as jacobian_operator,
+    leading as leading,
+    numerical_abscissa as numerical_abscissa,
+    spectral_norm as spectral_norm,
+)
 from .layers import EulerLayer as EulerLayer, iterate as iterate
+from .lyapunov import (
+    LyapunovError as LyapunovError,
+    LyapunovSpectrum as LyapunovSpectrum,
+    lyapunov_spectrum as lyapunov_spectrum,
+)
 from .observables import (
     cluster_count as cluster_count,
     clusters as clusters,

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,7 +59,7 @@ class Result:
             if isinstance(value, dict):
                 plain = {k: as_numpy(v) for k, v in value.items()}
                 values[f.name] = {
-                    k: v.item() if isinstance(v, np.generic | np.ndarray) else v for k, v in plain.items()
+                    k: v.tolist() if isinstance(v, np.generic | np.ndarray) else v for k, v in plain.items()
                 }
             elif framework(value) is not None:
                 arrays[f.name] = as_numpy(value)
@@ -67,13 +67,14 @@ class Result:
                 values[f.name] = value
         header = {"ctsa": _FORMAT, "kind": type(self).__name__, "values": values}
         header_bytes = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        stream = open(temporary, "xb")  # not tempfile: its files are readable by their owner only
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with stream:
                 np.savez(stream, __header__=header_bytes, **arrays)
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         return path
 
@@ -88,12 +89,13 @@ class Result:
         except ImportError as error:
             raise ImportError("to_xarray needs xarray: pip install xarray") from error
         variables, attributes = {}, {}
+        outer = [f"sample_{i}" for i in range(np.ndim(as_numpy(getattr(self, "ts", 0))) - 1)]  # made by jax.vmap
         for f in dataclasses.fields(self):  # type: ignore[arg-type]
             value = as_numpy(getattr(self, f.name))
             if isinstance(value, np.ndarray) and f.name in self._dims:
                 lead, *rest = self._dims[f.name]
-                batch = [f"batch_{i}" for i in range(value.ndim - 1 - len(rest))]
-                variables[f.name] = ((lead, *batch, *rest), value)
+                batch = [f"batch_{i}" for i in range(value.ndim - len(outer) - 1 - len(rest))]
+                variables[f.name] = ((*outer, lead, *batch, *rest), value)
             elif isinstance(value, dict):
                 attributes.update({k: as_numpy(v) for k, v in value.items()})
             elif value is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._backend import backend
-from .variational import jvp_batched
+from .checks import integer
 
 Array = Any
 
@@ -108,7 +108,7 @@ def sinkhorn(iterations: int = 50) -> Weights:
     ``iterations`` (slowly for large ``beta``). After Sander et al., *Sinkformers*, arXiv 2110.11773.
 
     Raises:
-        ValueError: ``iterations`` is not a positive integer.
+        ValueError, TypeError: ``iterations`` is not a positive integer.
 
     Example:
         >>> from ctsa.torch import SelfAttention
@@ -116,9 +116,7 @@ def sinkhorn(iterations: int = 50) -> Weights:
         >>> SelfAttention(beta=2.0, weights=sinkhorn(100)).weights.name
         'sinkhorn'
     """
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations must be a positive integer, got {iterations!r}")
-    return Weights("sinkhorn", _Sinkhorn(iterations), None, normalised=True)
+    return Weights("sinkhorn", _Sinkhorn(integer("iterations", iterations, low=1)), None, normalised=True)
 
 
 WEIGHTS: dict[str, Weights] = {
@@ -218,38 +216,3 @@ def attend(heads: Heads, x: Array) -> Array:
     s, _, _ = _score_parts(heads, xh)
     y = _weigh(heads, s) @ _act(heads.value, xh)
     return y.sum(-3) if heads.headed else y
-
-
-def attend_tangent(heads: Heads, x: Array, u: Array) -> tuple[Array, Array]:
-    """Return the output of attention and its derivative along ``k`` directions, in closed form.
-
-    With scores ``s``, weights ``a``, ``w = slope(a, mask)``, scaled queries ``q_i`` and keys ``k_j``:
-
-        ds_ij = beta <Q u_i, k_j> + <q_i, K u_j>
-        dy_i  = sum_j w_ij ds_ij V x_j - [normalised] (sum_j w_ij ds_ij) y_i + sum_j a_ij V u_j
-
-    Args:
-        heads: parameters.
-        x: tokens ``(..., n, d)``.
-        u: directions ``(k, ..., n, d)``.
-
-    Returns:
-        ``(..., n, d)`` and ``(k, ..., n, d)``.
-    """
-    if heads.weights.slope is None:
-        return jvp_batched(lambda z: attend(heads, z), x, u)
-    xh, uh = _lift(heads, x), _lift(heads, u)
-    s, q, k = _score_parts(heads, xh)
-    a, xv = _weigh(heads, s), _act(heads.value, xh)
-    y = a @ xv
-    dk = _act(heads.key, uh)
-    ds = (_beta(heads) * _act(heads.query, uh)) @ k.mT + q @ dk.mT
-    if heads.key_field is not None:
-        ds = ds + _beta(heads) * (uh @ heads.key_field[..., None]).mT
-    if heads.weights.distance:
-        ds = ds - _beta(heads) * (k * dk).sum(-1, keepdims=True).mT
-    wds = heads.weights.slope(a, _mask(heads, s)) * ds
-    dy = wds @ xv + a @ _act(heads.value, uh)
-    if heads.weights.normalised:
-        dy = dy - wds.sum(-1, keepdims=True) * y
-    return (y.sum(-3), dy.sum(-3)) if heads.headed else (y, dy)

@@ -42,16 +42,18 @@ def choice(name: str, value: Any, allowed: Iterable[str]) -> None:
 
 def plain(name: str, value: Any) -> Any:
     """Return lists and scalars as NumPy arrays, arrays as they are; refuse what is not numeric."""
-    if value is None or framework(value) is not None:
-        return value
+    if value is None:
+        return None
+    own = framework(value) is not None and hasattr(value, "dtype")
     try:
-        a = np.asarray(value)
+        a = value if own else np.asarray(value)
     except ValueError:
         raise ValueError(f"{name} must be a rectangular array, got nested lists of unequal lengths") from None
-    if a.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be real numbers, got {type(value).__name__} ({a.dtype})")
+    kind = getattr(a.dtype, "name", str(a.dtype)).rpartition(".")[2]
+    if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise TypeError(f"{name} must be real numbers, got {type(value).__name__} ({kind})")
     # Lists and Python numbers are weakly typed, like integers: they take the dtype of the arrays beside them.
-    return a.astype(object) if a.dtype.kind == "f" and not isinstance(value, np.generic) else a
+    return a if own or a.dtype.kind != "f" else a.astype(object)
 
 
 def concrete(x: Array) -> np.ndarray | None:
@@ -69,6 +71,8 @@ def parameter(name: str, value: Any, *ranks: int) -> Any:
     if a.ndim not in ranks:
         wanted = " or ".join(f"{r}-dimensional" if r else "a number" for r in ranks)
         raise ValueError(f"{name} must be {wanted}, got shape {tuple(a.shape)}")
+    if 0 in a.shape:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(a.shape)}")
     values = concrete(a)
     if values is not None and not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite, got {int((~np.isfinite(values)).sum())} entries that are nan or inf")
@@ -95,6 +99,8 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
         TypeError: no framework can be told, frameworks are mixed, or the array is not floating.
         ValueError: wrong rank, empty, nan or inf, zero rows, rows that are not unit (says how far off), dtypes differ.
     """
+    if x0 is None:
+        raise TypeError(f"{name} must be an array (..., n, d), got None")
     own, came = framework(field), framework(x0)
     if own is None and came in (None, "numpy"):
         raise TypeError(
@@ -120,7 +126,29 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(x.shape)}")
     geometry.check_dimension(x.shape[-1])
+    fit_field(field, *x.shape[-2:], name)
     return _unit(be, x, geometry, normalize, name)
+
+
+# The last axes of what fields are made of: n tokens, dimension d, h = d / 2 channel pairs.
+_AXES = dict(
+    query="d", key="d", value="dd", key_field="d", mask="nn", input="nd", omega="ndd", frequencies="nh", weight_in="d"
+)
+
+
+def fit_field(field: Any, n: int, d: int, name: str = "x0") -> None:
+    """Raise ValueError if a parameter of a field of ours does not fit ``n`` tokens of dimension ``d``."""
+    if not hasattr(field, "arguments"):
+        return
+    for key, a in field.arguments().items():
+        if key in ("field", "fields"):
+            for part in a if key == "fields" else [a]:
+                fit_field(part, n, d, name)
+        elif key in _AXES and hasattr(a, "shape"):
+            wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
+            if list(a.shape[-len(wanted) :]) != wanted:
+                shape = tuple(a.shape)
+                raise ValueError(f"{name} has n={n} tokens of dimension d={d}, but the field's {key} has shape {shape}")
 
 
 def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array:

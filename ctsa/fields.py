@@ -14,7 +14,8 @@ import numpy as np
 
 from . import checks
 from ._backend import backend, framework
-from .attention import WEIGHTS, Heads, Weights, attend, attend_tangent, attention_weights, scores
+from .attention import WEIGHTS, Heads, Weights, attend, attention_weights, scores
+from .attention_tangent import FORMS, attend_tangent
 from .geometry import Euclidean, Geometry, Sphere
 from .variational import jvp_batched
 
@@ -50,11 +51,13 @@ class Field:
     def _scaled(self, field: Any, factor: Any) -> Any:
         raise NotImplementedError
 
-    def _check_geometry(self, geometry: Geometry | None) -> Geometry:
+    def _check_geometry(self, geometry: Geometry | None, d: int | None) -> Geometry:
         if geometry is None:
             return Sphere()
         if not isinstance(geometry, (Sphere, Euclidean)):
             raise TypeError(f"geometry must be ctsa.Sphere(...) or ctsa.Euclidean(), got {geometry!r}")
+        if d is not None:
+            geometry.check_dimension(d)
         return geometry
 
     def drift(self, t: Array, x: Array) -> Array:
@@ -129,8 +132,8 @@ class SelfAttention(Field):
 
             - "softmax": ``exp(s_ij) / sum_j exp(s_ij)``;
             - "unnormalised": ``exp(s_ij) / n`` (USA, arXiv 2312.10794);
-            - "hardmax": uniform on the maximal scores, ties included. For query = key on the sphere exclude j = i by a
-              mask, or every token only sees itself;
+            - "hardmax": uniform on the maximal scores, ties included. Where Q^T K = I exclude j = i by a mask, or every
+              token on the sphere only sees itself;
             - "linear": ``s_ij / n``;
             - "l2": softmax of ``-beta |Q x_i - K x_j|^2 / 2`` (arXiv 2006.04710);
             - "sigmoid": ``1 / (1 + n exp(-s_ij))`` (bias -log n, arXiv 2409.04431);
@@ -139,6 +142,8 @@ class SelfAttention(Field):
             weights before normalisation (``mask[i, j] = w_j`` makes weighted tokens).
         key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
+        tangent_form: how ``tangent`` evaluates the derivative: "auto" chooses by size; "scores", "outer", "assembled"
+            override (see ``ctsa.attention_tangent``). The numbers are the same to rounding.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -165,9 +170,19 @@ class SelfAttention(Field):
     key_field: Any
     causal: bool
     weights: Weights
+    tangent_form: str
 
     def __init__(
-        self, query=None, key=None, value=None, beta=1.0, weights="softmax", mask=None, key_field=None, geometry=None
+        self,
+        query=None,
+        key=None,
+        value=None,
+        beta=1.0,
+        weights="softmax",
+        mask=None,
+        key_field=None,
+        geometry=None,
+        tangent_form="auto",
     ):
         query = checks.parameter("query", query, 2, 3)
         key = checks.parameter("key", key, 2, 3)
@@ -186,10 +201,13 @@ class SelfAttention(Field):
             checks.choice("mask", mask, ["causal"])
             mask = None
         mask = self._check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
-        self._check_shapes(query, key, value, beta, key_field, mask)
+        d = self._check_shapes(query, key, value, beta, key_field, mask)
         parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
-        geometry = self._check_geometry(geometry)
-        self._assign(parameters, dict(mask=mask), causal=causal, weights=weights, geometry=geometry)
+        geometry = self._check_geometry(geometry, d)
+        checks.choice("tangent_form", tangent_form, FORMS)
+        self._assign(
+            parameters, dict(mask=mask), causal=causal, weights=weights, geometry=geometry, tangent_form=tangent_form
+        )
 
     @staticmethod
     def _check_mask(mask, causal, weights):
@@ -234,6 +252,7 @@ class SelfAttention(Field):
         heads = {name: a.shape[0] for name, a, rank in (*ranks, ("mask", mask, 3)) if a is not None and a.ndim == rank}
         if len(set(heads.values())) > 1:
             raise ValueError(f"the numbers of heads differ: {', '.join(f'{k} has {v}' for k, v in heads.items())}")
+        return d
 
     @property
     def heads(self) -> Heads:
@@ -244,7 +263,7 @@ class SelfAttention(Field):
         return attend(self.heads, x)
 
     def drift_tangent(self, t, x, u):
-        return attend_tangent(self.heads, x, u)
+        return attend_tangent(self.heads, x, u, self.tangent_form)
 
     def scores(self, x: Array) -> Array:
         """Return the scores at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
@@ -258,6 +277,7 @@ class SelfAttention(Field):
         return dict(
             query=self.query, key=self.key, value=self.value, beta=self.beta, weights=self.weights,
             mask="causal" if self.causal else self.mask, key_field=self.key_field, geometry=self.geometry,
+            tangent_form=self.tangent_form,
         )  # fmt: skip
 
 
@@ -287,7 +307,7 @@ class Oja(Field):
         if value is None:
             raise TypeError("value must be a (d, d) array, got None")
         checks.fits("value", value, -2, value.shape[-1], "its other side (value is (d, d))")
-        self._assign(dict(value=value), {}, geometry=self._check_geometry(geometry))
+        self._assign(dict(value=value), {}, geometry=self._check_geometry(geometry, value.shape[-1]))
 
     def _mean(self, x):
         m = x.mean(-2, keepdims=True) @ self.value.mT
@@ -318,8 +338,8 @@ class Rotation(Field):
     Example:
         >>> import numpy as np, torch
         >>> from ctsa.torch import Rotation
-        >>> Rotation(frequencies=[2.0])(0.0, torch.tensor([[1.0, 0.0]], dtype=torch.float64)).tolist()
-        [[0.0, 2.0]]
+        >>> Rotation(frequencies=[2.0])(0.0, torch.tensor([[0.0, 1.0]], dtype=torch.float64)).tolist()
+        [[-2.0, 0.0]]
     """
 
     omega: Any
@@ -341,7 +361,8 @@ class Rotation(Field):
                         f"omega must be antisymmetric, but omega + omega^T is up to {off:.3g}: "
                         "pass (omega - omega.T) / 2"
                     )
-        self._assign(dict(omega=omega, frequencies=frequencies), {}, geometry=self._check_geometry(geometry))
+        d = 2 * frequencies.shape[-1] if omega is None else omega.shape[-1]
+        self._assign(dict(omega=omega, frequencies=frequencies), {}, geometry=self._check_geometry(geometry, d))
 
     def _turn(self, x):
         if self.omega is not None:
@@ -381,7 +402,7 @@ class Injection(Field):
         c = checks.parameter("input", input, 1, 2)
         if c is None:
             raise TypeError("input must be an (n, d) or (d,) array, got None")
-        self._assign(dict(input=c), {}, geometry=self._check_geometry(geometry))
+        self._assign(dict(input=c), {}, geometry=self._check_geometry(geometry, c.shape[-1]))
 
     def drift(self, t, x):
         return self.input + 0 * x
@@ -447,7 +468,7 @@ class Perceptron(Field):
         checks.fits("bias_out", b2, 0, w1.shape[1], "the token dimension d of weight_in")
         checks.choice("activation", activation, ACTIVATIONS)
         parameters = dict(weight_in=w1, weight_out=w2, bias_in=b1, bias_out=b2)
-        self._assign(parameters, {}, activation=activation, geometry=self._check_geometry(geometry))
+        self._assign(parameters, {}, activation=activation, geometry=self._check_geometry(geometry, w1.shape[1]))
 
     def _hidden(self, x):
         z = x @ self.weight_in.mT
@@ -478,6 +499,9 @@ class Sum(Field):
     def __init__(self, fields):
         if not fields:
             raise ValueError("fields must not be empty")
+        for f in fields:
+            if not callable(f):
+                raise TypeError(f"fields must be callables, got {type(f).__name__}")
         ours = [f for f in fields if isinstance(f, Field)]
         if len({f.geometry for f in ours}) > 1:
             raise ValueError(f"fields on different geometries do not add: {[f.geometry for f in ours]}")
@@ -513,6 +537,8 @@ class Scaled(Field):
     factor: Any
 
     def __init__(self, field, factor):
+        if not callable(field):
+            raise TypeError(f"field must be callable, got {type(field).__name__}")
         factor = checks.parameter("factor", factor, 0)
         if factor is None:
             raise TypeError("factor must be a number, got None")
@@ -548,11 +574,9 @@ def convert(field: Any, face: Any) -> Any:
             return convert(value, face)
         if isinstance(value, list):
             return [carry(v) for v in value]
-        if framework(value) in ("torch", "jax"):
-            return backend(value).to_numpy(value)
         if callable(value) and not isinstance(value, Weights):
-            raise TypeError(f"a plain callable does not convert: {value!r}")
-        return value
+            raise TypeError(f"only fields of ctsa convert, a plain callable does not: {value!r}")
+        return backend(value).to_numpy(value) if framework(value) in ("torch", "jax") else value
 
     kind = next(name for name in FIELDS if isinstance(field, FIELDS[name]))
     return getattr(face, kind)(**{name: carry(value) for name, value in field.arguments().items()})

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import checks
 from ._backend import backend, framework
-from ._backend._solve import ADAPTIVE, FIXED_STEP, JAX_ONLY, Problem, Solved
+from ._backend._solve import show_progress, ADAPTIVE, FIXED_STEP, JAX_ONLY, TORCH_ADAPTIVE, TORCH_FIXED_STEP, Problem, Solved
 from ._results import Trajectory
 from .geometry import Geometry, Sphere, geometry_of
 
@@ -41,25 +41,36 @@ def _crossed(event, geometry, sign, start, s, state):
     return event(sign * s, geometry.retract(state[0])) * start <= 0
 
 
-def _check_tangent(field, geometry, t, x) -> None:
-    """Refuse velocities that are not tangent: normalising would change their flow. Looked at once, at the start."""
+def _check_velocity(be, field, geometry, t, x) -> Array:
+    """Look at the velocity once, at the start, and return ``x``; values not known yet are looked at when they are.
+
+    A bare callable must give tangent velocities, or normalising would change its flow.
+    """
     v = field(t, x)
     if getattr(v, "shape", None) != x.shape:
         raise ValueError(
             f"field must return a velocity of the shape of x, {tuple(x.shape)}, got "
             f"{tuple(v.shape) if hasattr(v, 'shape') else type(v).__name__}"
         )
+    if framework(v) != be.name or v.dtype != x.dtype:
+        raise TypeError(f"field must return a {be.name} array of {x.dtype} like x, got {framework(v)}, {v.dtype}")
+    values = checks.concrete(v)
+    if values is None:
+        x = be.guard(x, be.xp.isfinite(v).all(), "field is nan or inf at x0")
+    elif not np.isfinite(values).all():
+        raise ValueError(f"field is nan or inf at x0, t={float(be.to_numpy(t)):g}")
     if not isinstance(geometry, Sphere) or hasattr(field, "drift"):
-        return
-    values, off = checks.concrete(v), checks.concrete(geometry.project(x, v) - v)
-    if values is None or off is None:
-        return
-    size, normal = float(np.abs(values).max()), float(np.abs(off).max())
-    if normal > 1e3 * float(np.finfo(off.dtype).eps) * max(size, 1.0):
+        return x
+    size, normal = be.xp.amax(be.xp.abs(v)), be.xp.amax(be.xp.abs(geometry.project(x, v) - v))
+    ok = normal <= 1e3 * be.xp.finfo(x.dtype).eps * be.xp.clip(size, 1.0, None)
+    if values is None:
+        return be.guard(x, ok, "field is not tangent to the sphere: project it (ctsa.Sphere().project(x, v))")
+    if not ok:
         raise ValueError(
-            f"field is not tangent to the sphere: its radial part is up to {normal:.3g} where the velocity is up to "
-            f"{size:.3g}. Project it (ctsa.Sphere().project(x, v)), or pass geometry=ctsa.Euclidean()"
+            f"field is not tangent to the sphere: its radial part is up to {float(normal):.3g} where the velocity is "
+            f"up to {float(size):.3g}. Project it (ctsa.Sphere().project(x, v)), or pass geometry=ctsa.Euclidean()"
         )
+    return x
 
 
 def _grid(ts: np.ndarray, step: float) -> np.ndarray:
@@ -71,17 +82,17 @@ def _grid(ts: np.ndarray, step: float) -> np.ndarray:
     return np.concatenate([*pieces, ts[-1:]])
 
 
-def _check_solver(solver: Any, step: Any, home: str) -> float | None:
+def check_solver(solver: Any, step: Any, home: str) -> float | None:
     if not isinstance(solver, str):
         if framework(solver) != "jax" or home != "jax":
             raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {solver!r} for a field of {home}")
     elif solver in JAX_ONLY and home != "jax":
         raise ValueError(f"solver={solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
-    elif home == "jax":
-        checks.choice("solver", solver, SOLVERS)
-    if solver in ADAPTIVE + JAX_ONLY and step is not None:
+    else:
+        checks.choice("solver", solver, SOLVERS if home == "jax" else (*SOLVERS, *TORCH_FIXED_STEP, *TORCH_ADAPTIVE))
+    if solver in (*ADAPTIVE, *JAX_ONLY, *TORCH_ADAPTIVE) and step is not None:
         raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={solver!r} adapts its own steps: use atol")
-    if solver in FIXED_STEP and step is None:
+    if solver in (*FIXED_STEP, *TORCH_FIXED_STEP) and step is None:
         raise ValueError(f"solver={solver!r} has a fixed step: pass step=, the size of a step")
     return None if step is None else checks.number("step", step, low=0.0, strict=True)
 
@@ -125,8 +136,9 @@ def integrate(
         step: step size of fixed-step solvers; every output interval is cut into equal steps of at most this.
         max_steps: steps (rejected ones included) after which the solve gives up.
         until: "equilibrium" stops at the end of the first step where every token is slower than ``tol``. A callable
-            ``until(t, x)`` returning a real number stops where it first crosses zero, located to the solver's tolerance
-            (under ``jax.jit`` only to the end of the step). The end state is the last one returned.
+            ``until(t, x)`` returning a real number stops where it first crosses zero, located to the solver's
+            tolerance. The end state is the last one returned. Under ``jax.jit`` shapes are fixed: a callable stops at
+            the end of the step, and outputs after the stop all hold the time and the state of the stop.
         tol: speed for ``until="equilibrium"``. The attainable speed near an equilibrium is of the order of ``atol``.
         adjoint: True solves the adjoint equation backward for gradients in O(1) memory (they then carry the solver's
             error); False differentiates the steps themselves (torch records them unless under
@@ -161,26 +173,24 @@ def integrate(
     be = backend(x)
     times = checks.output_times(ts)
     rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
-    step = _check_solver(solver, step, be.name)
+    step = check_solver(solver, step, be.name)
     max_steps = checks.integer("max_steps", max_steps, low=1)
+    if not isinstance(adjoint, bool) and (be.name != "jax" or framework(adjoint) != "jax"):
+        raise TypeError(f"adjoint must be True or False, or on JAX a diffrax adjoint, got {adjoint!r}")
+    if adjoint is True and until is not None:
+        raise ValueError("until does not go with adjoint=True: the adjoint equation has no stop; use adjoint=False")
     sign = 1 if times[-1] > times[0] else -1
     t0 = be.like(times[0], x)
-    _check_tangent(field, geometry, t0, x)
+    x = _check_velocity(be, field, geometry, t0, x)
     problem = Problem(
         rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
         grid=None if step is None else _grid(sign * times, step), max_steps=max_steps,
-        stop=_stop_condition(be, field, geometry, sign, until, tol, t0, x), adjoint=adjoint, progress=_show(progress),
+        stop=_stop_condition(be, field, geometry, sign, until, tol, t0, x), adjoint=adjoint, progress=show_progress(progress),
     )  # fmt: skip
     solved = be.odeint(problem)
     if callable(until) and solved.stopped is not None:
         solved = _locate(be, problem, solved, until, geometry, sign)
     return _read_out(be, solved, times, geometry, sign, problem)
-
-
-def _show(progress: bool | None) -> bool:
-    import sys
-
-    return sys.stderr.isatty() if progress is None else bool(progress)
 
 
 def _stop_condition(be, field, geometry, sign, until, tol, t0, x):
@@ -193,6 +203,8 @@ def _stop_condition(be, field, geometry, sign, until, tol, t0, x):
     start = until(t0, x)
     if getattr(start, "shape", None) != ():
         raise ValueError("until(t, x) must return a scalar array whose zero ends the run")
+    if "float" not in str(start.dtype):
+        raise TypeError(f"until(t, x) must return a real number that crosses zero, got {start.dtype}")
     return be.partial(_crossed, until, geometry, sign, start)
 
 
@@ -207,13 +219,19 @@ def _locate(be, problem: Problem, solved: Solved, until, geometry, sign) -> Solv
     while last > 0 and problem.ts[last] >= end:
         last -= 1
     start, origin = float(problem.ts[last]), tuple(y[last] for y in solved.ys)
+    if problem.grid is not None:  # the event lies in the last step: only that one is cut short
+        before = problem.grid[: np.searchsorted(problem.grid, end)]
+        before = before[before >= start]
+        if len(before) > 1:
+            upto = replace(problem, y0=origin, ts=before[[0, -1]], grid=before, stop=None, progress=False)
+            start, origin = float(before[-1]), tuple(y[-1] for y in be.odeint(upto).ys)
     states = {start: origin, end: solved.stopped[1]}
 
     def value(s):
         if s not in states:
-            shorter = replace(problem, y0=origin, ts=np.array([start, s]), stop=None, progress=False)
-            if problem.grid is not None:
-                shorter = replace(shorter, grid=_grid(shorter.ts, float(np.diff(problem.grid).max())))
+            ts = np.array([start, s])
+            grid = None if problem.grid is None else ts
+            shorter = replace(problem, y0=origin, ts=ts, grid=grid, stop=None, progress=False)
             states[s] = tuple(y[-1] for y in be.odeint(shorter).ys)
         x = geometry.retract(states[s][0])
         return float(be.to_numpy(until(be.like(sign * s, x), x)))
@@ -233,18 +251,20 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         at, (end,) = solved.stopped
         if sign * float(at) != kept[-1]:
             y, kept = be.xp.concatenate([y, end[None]]), np.append(kept, sign * float(at))
+    if solved.ts is not None:
+        kept = sign * solved.ts
     r = geometry.radius(y)
-    error = be.xp.amax(be.xp.abs(r - 1)) if solved.reached else 0 * r.sum()
+    error = be.xp.amax(be.xp.abs(r - 1))
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
-    stats["stopped"] = solved.stopped is not None
+    stats.setdefault("stopped", solved.stopped is not None)
     clock = be.xp.float64 if be.name == "torch" else be.xp.asarray(0.0).dtype
     trajectory = Trajectory(be.xp.asarray(kept, dtype=clock), geometry.retract(y), stats)
     if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
         solved.failure.trajectory = trajectory  # type: ignore[attr-defined]
         raise solved.failure
     if solved.failure is not None:
-        reached = f"reached t={kept[-1]:g} of {times[-1]:g} in {stats['steps']} steps" if len(kept) else "took no step"
+        reached = f"reached t={kept[-1]:g} of {times[-1]:g} in {stats['steps']} steps"
         why = {
             "max_steps": f"more than max_steps={problem.max_steps} steps would be needed; raise max_steps, loosen "
             "atol, or, if the problem is stiff (large beta or large value), use solver='kvaerno5' on JAX",

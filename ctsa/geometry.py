@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._backend import backend
+from .checks import integer
 
 Array = Any
 
@@ -36,14 +37,14 @@ def random_tokens(
 
     Raises:
         ValueError: ``n`` or ``d`` is below 1, or ``channels`` does not divide ``d``.
+        TypeError: ``n`` or ``d`` is not an integer.
 
     Example:
         >>> import ctsa
         >>> ctsa.random_tokens(4, 3, seed=0).shape
         (4, 3)
     """
-    if n < 1 or d < 1:
-        raise ValueError(f"n and d must be at least 1, got n={n}, d={d}")
+    n, d = integer("n", n, low=1), integer("d", d, low=1)
     y = np.random.default_rng(seed).normal(size=(*batch, n, d))
     sphere = Sphere(channels)
     sphere.check_dimension(d)
@@ -73,8 +74,8 @@ class Sphere:
     channels: int | None = None
 
     def __post_init__(self):
-        if self.channels is not None and (not isinstance(self.channels, int) or self.channels < 2):
-            raise ValueError(f"channels must be None or an integer of at least 2, got {self.channels!r}")
+        if self.channels is not None:
+            object.__setattr__(self, "channels", integer("channels", self.channels, low=2))
 
     def check_dimension(self, d: int) -> None:
         """Raise ValueError if tokens of dimension ``d`` do not split into groups of ``channels``."""
@@ -101,6 +102,13 @@ class Sphere:
     def retract(self, y: Array) -> Array:
         """Normalise: ``y / |y|``, a token or an oscillator at a time."""
         return self._join(self._split(y) / self.radius(y))
+
+    def retract_tangent(self, y: Array, v: Array) -> Array:
+        """Return the derivative of ``y / |y|`` along ``v``: ``(v - <x, v> x) / |y|`` with ``x = y / |y|``."""
+        y, v = self._split(y), self._split(v)
+        r = _dot(y, y) ** 0.5
+        x = y / r
+        return self._join((v - _dot(x, v) * x) / r)
 
     def project(self, x: Array, v: Array) -> Array:
         """Project onto the tangent space: ``v - <x, v> x``."""
@@ -144,7 +152,9 @@ class Sphere:
         """Follow the geodesic: ``cos(|v|) x + sinc(|v|) v`` for ``v`` tangent at ``x``."""
         xp = backend(x).xp
         x, v = self._split(x), self._split(v)
-        s = _dot(v, v) ** 0.5
+        s2 = _dot(v, v)
+        tiny = xp.finfo(s2.dtype).eps ** 2  # |v| has no derivative at rest; below eps it does not show in the result
+        s = xp.where(s2 > tiny, s2, tiny) ** 0.5
         return self._join(xp.cos(s) * x + xp.sinc(s / np.pi) * v)
 
     def distance(self, x: Array, y: Array) -> Array:
@@ -156,6 +166,26 @@ class Sphere:
         x, y = self._split(x), self._split(y)
         minus, plus = x - y, x + y
         return 2 * xp.arctan2((minus * minus).sum(-1) ** 0.5, (plus * plus).sum(-1) ** 0.5)
+
+
+    def basis(self, x: Array) -> Array:
+        """Return an orthonormal basis of the tangent space at every token: ``(..., n, d, d - 1)``.
+
+        Columns of the Householder reflection that maps ``x`` to a coordinate axis. Oscillators give block-diagonal
+        bases ``(..., n, d, (d / N) (N - 1))``.
+        """
+        be = backend(x)
+        z = self._split(x)
+        first = be.like(np.eye(z.shape[-1])[0], z)
+        sign = be.xp.where(z[..., :1] < 0, -be.xp.ones_like(z[..., :1]), be.xp.ones_like(z[..., :1]))
+        w = z + sign * first  # |w|^2 = 2 (1 + |x_1|) is never small
+        reflect = be.like(np.eye(z.shape[-1]), z) - (2 / _dot(w, w))[..., None] * w[..., :, None] * w[..., None, :]
+        e = reflect[..., 1:]
+        if self.channels is None:
+            return e
+        groups, size, rank = e.shape[-3:]
+        blocks = be.like(np.eye(groups), z)[:, None, :, None] * e[..., :, :, None, :]
+        return blocks.reshape(*e.shape[:-3], groups * size, groups * rank)
 
 
 @dataclass(frozen=True)
@@ -183,6 +213,10 @@ class Euclidean:
         """Return ``y`` itself."""
         return y
 
+    def retract_tangent(self, y: Array, v: Array) -> Array:
+        """Return ``v`` itself."""
+        return v
+
     def project(self, x: Array, v: Array) -> Array:
         """Return ``v`` itself."""
         return v
@@ -206,6 +240,11 @@ class Euclidean:
     def distance(self, x: Array, y: Array) -> Array:
         """Return ``|x - y|`` a token."""
         return ((x - y) ** 2).sum(-1) ** 0.5
+
+    def basis(self, x: Array) -> Array:
+        """Return the identity at every token: ``(..., n, d, d)``."""
+        be = backend(x)
+        return be.like(np.eye(x.shape[-1]), x) + 0 * x[..., None]
 
 
 Geometry = Sphere | Euclidean

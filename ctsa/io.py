@@ -33,8 +33,8 @@ def load(path: str | os.PathLike) -> Result:
             arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("__header__").tobytes())
         kind, version, values = header["kind"], header["ctsa"], header["values"]
+        if version <= _FORMAT and kind in Result.kinds:
+            return Result.kinds[kind](**arrays, **values)
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError) as error:
         raise ValueError(f"{path} is not a file saved by ctsa, or is damaged: {error}") from error
-    if version > _FORMAT or kind not in Result.kinds:
-        raise ValueError(f"{path} holds a {kind!r} of format {version}: it comes from a newer version of ctsa")
-    return Result.kinds[kind](**arrays, **values)
+    raise ValueError(f"{path} holds a {kind!r} of format {version}: it comes from a newer version of ctsa")

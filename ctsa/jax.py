@@ -60,6 +60,7 @@ class SelfAttention(formulas.SelfAttention, Field):
     mask: Any
     causal: bool = eqx.field(static=True)
     weights: Weights = eqx.field(static=True)
+    tangent_form: str = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
     __init__ = formulas.SelfAttention.__init__
 
@@ -139,3 +140,17 @@ def from_torch(field: Any) -> Any:
 for _result in _results.Result.kinds.values():
     _data, _meta = _result.leaves()
     _jax.tree_util.register_dataclass(_result, _data, _meta)
+
+
+def _layer_leaves(layer: Any) -> tuple:
+    return (layer.field, layer.step), layer.geometry
+
+
+def _layer_from_leaves(geometry: Geometry, leaves: tuple) -> Any:
+    layer = object.__new__(layers.EulerLayer)
+    layer.field, layer.step = leaves
+    layer.geometry = geometry
+    return layer
+
+
+_jax.tree_util.register_pytree_node(layers.EulerLayer, _layer_leaves, _layer_from_leaves)

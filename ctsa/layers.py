@@ -7,6 +7,7 @@ from . import checks
 from ._backend import backend, framework
 from ._results import Trajectory
 from .geometry import Geometry, geometry_of
+from .variational import pushforward
 
 Array = Any
 
@@ -41,6 +42,9 @@ class EulerLayer:
     def __init__(self, field, step, geometry=None):
         if not callable(field):
             raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+        home, own = checks.framework(self), checks.framework(field)
+        if None not in (home, own) and home != own:
+            raise TypeError(f"field is one of {own}, but the layer is one of {home}: use the EulerLayer of ctsa.{own}")
         step = checks.parameter("step", step, 0)
         if step is None:
             raise TypeError("step must be a positive number, got None")
@@ -59,6 +63,15 @@ class EulerLayer:
         t = backend(x).like(0.0, x)
         return self.geometry.retract(x + self.step * self.field(t, x))
 
+    def tangent(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return the next state and its derivative along ``u`` of shape ``(k, ..., n, d)``.
+
+        ``N(y)`` has the derivative ``P_y / |y|`` for ``y = x + step F(x)``.
+        """
+        f, df = pushforward(self.field, backend(x).like(0.0, x), x, u)
+        y, dy = x + self.step * f, u + self.step * df
+        return self.geometry.retract(y), self.geometry.retract_tangent(y, dy)
+
     def __call__(self, x: Array) -> Array:
         return self.update(x)
 
@@ -66,9 +79,17 @@ class EulerLayer:
         return f"EulerLayer(step={float(self.step):g}, field={type(self.field).__name__})"
 
 
+def _next(layer, x):
+    y = layer(x)
+    if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
+        got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
+        raise ValueError(f"layer must return a state like x, {tuple(x.shape)} of {x.dtype}, got {got}")
+    return y
+
+
 def _apply(layer, every, x):
-    for _ in range(every):
-        x = layer(x)
+    be = backend(x)
+    x = be.repeat(be.partial(_next, layer), x, every)
     return x, x
 
 
@@ -107,6 +128,7 @@ def iterate(
     geometry = geometry_of(layer, geometry)
     home = layer if framework(layer) else getattr(layer, "field", layer)
     x = checks.tokens(x0, home, geometry, normalize=normalize)
+    checks.fit_field(getattr(layer, "field", None), *x.shape[-2:])
     be = backend(x)
     _, xs = be.scan(be.partial(_apply, layer, every), x, depth // every)
     ts = be.like([every * i for i in range(depth // every + 1)], x)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import backend
+from ._backend import backend, framework
 from .geometry import Sphere
 
 Array = Any
@@ -43,10 +43,9 @@ def energy(field: Any, x: Array) -> Array:
     References:
         Geshkovski et al., arXiv 2312.10794, section 3.
     """
-    s = _attention(field).scores(x)
-    beta = field.beta
-    xp = backend(x).xp
-    each = xp.exp(s).sum((-2, -1)) / (2 * beta)
+    attention, x = _attention(field, x)
+    s = attention.scores(x)
+    each = backend(x).xp.exp(s).sum((-2, -1)) / (2 * attention.beta)
     return each.sum(-1) if s.ndim > x.ndim else each
 
 
@@ -59,7 +58,7 @@ def entropy(field: Any, x: Array) -> Array:
         field: a ``SelfAttention`` field with normalised weights.
         x: tokens ``(..., n, d)``.
     """
-    attention = _attention(field)
+    attention, x = _attention(field, x)
     if not attention.weights.normalised:
         raise ValueError(f"entropy needs weights whose rows sum to one, got weights={attention.weights.name!r}")
     a = attention.attention(x)
@@ -67,12 +66,16 @@ def entropy(field: Any, x: Array) -> Array:
     return -(a * xp.log(xp.where(a > 0, a, xp.ones_like(a)))).sum(-1)
 
 
-def _attention(field: Any) -> Any:
-    """Return the one self-attention term of a field."""
+def _attention(field: Any, x: Array) -> tuple[Any, Array]:
+    """Return the one self-attention term of a field, and the states in its framework (from a file they are NumPy)."""
     found = [f for f in getattr(field, "terms", lambda: [field])() if hasattr(f, "scores")]
     if len(found) != 1:
         raise TypeError(f"expected a field with one SelfAttention term, got {type(field).__name__} with {len(found)}")
-    return found[0]
+    (attention,) = found
+    if framework(x) == "numpy":
+        be = backend(attention.beta)
+        x = be.asarray(x, str(attention.beta.dtype).rpartition(".")[2], attention.beta, "x")
+    return attention, x
 
 
 def order_parameter(x: Array, channels: int | None = None) -> Array:

@@ -36,8 +36,23 @@ class _Assign(torch.nn.Module):
         for name, value in constants.items():
             self.register_buffer(name, None if value is None else _be.asarray(value, dtype or "float64").clone())
         for name, value in static.items():
-            is_modules = isinstance(value, list) and all(isinstance(v, torch.nn.Module) for v in value)
-            setattr(self, name, torch.nn.ModuleList(value) if is_modules else value)
+            if isinstance(value, list):
+                value = torch.nn.ModuleList(v if isinstance(v, torch.nn.Module) else _Bare(v) for v in value)
+            setattr(self, name, value)
+
+
+class _Bare(torch.nn.Module):
+    """A plain callable among the terms of a sum, which stays a module with everybody's parameters."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, t, x):
+        return self.function(t, x)
+
+    def extra_repr(self):
+        return repr(self.function)
 
 
 class Field(_Assign, formulas.Field):

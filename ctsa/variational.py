@@ -45,6 +45,12 @@ def pushforward(field, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
     return jvp_batched(lambda y: field(t, y), x, u)
 
 
+def layer_pushforward(layer, x: Array, u: Array) -> tuple[Array, Array]:
+    """Return ``layer(x)`` and its derivative along ``k`` directions ``u``: closed form if known, else ``vmap(jvp)``."""
+    tangent = getattr(layer, "tangent", None)
+    return tangent(x, u) if tangent is not None else jvp_batched(layer, x, u)
+
+
 def variational(field, geometry: Geometry, t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
     """Evaluate the variational equation ``(x, U)' = (F(t, x), DF(t, x) U)`` of the degree-1 extension of ``field``.
 

@@ -9,13 +9,14 @@ from jax.lax import stop_gradient
 from jax.nn import softmax
 from jax.scipy.special import erf, logsumexp
 
+from ._jax_march import flow_map, march
 from ._jax_solve import odeint
 
 name = "jax"
 partial = eqx.Partial
 __all__ = [
-    "asarray", "concrete", "erf", "guard", "jvp", "like", "logsumexp", "name", "odeint", "partial", "reference",
-    "repeat", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march", "name", "odeint", "partial", "reference",
+    "repeat", "repeat_while", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -32,6 +33,8 @@ def like(value, x):
 def asarray(value, dtype=None, reference=None, name="array"):
     """Convert NumPy, or an array of another framework, to ``dtype`` (default: JAX' widest float)."""
     if isinstance(value, jax.Array):
+        if dtype is None and not xp.issubdtype(value.dtype, xp.floating):
+            dtype = float
         return value.astype(dtype) if dtype else value
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
@@ -42,7 +45,7 @@ def asarray(value, dtype=None, reference=None, name="array"):
         value = value.astype(float)
     if dtype is None:
         dtype = value.dtype.name if value.dtype.kind == "f" and jax.config.jax_enable_x64 else "float"
-    return xp.asarray(value, dtype=float if dtype == "float" else dtype)
+    return xp.array(value, dtype=float if dtype == "float" else dtype)  # asarray may share memory with NumPy or torch
 
 
 def to_numpy(x):
@@ -67,9 +70,24 @@ def reference(field):
     return None
 
 
+def leaves(system):
+    """Return the arrays in the pytree of a system."""
+    return [a for a in jax.tree_util.tree_leaves(system) if eqx.is_array(a)]
+
+
 def repeat(f, x, count):
     """Apply ``f`` to ``x`` ``count`` times."""
     return jax.lax.fori_loop(0, count, lambda _, y: f(y), x)
+
+
+def map(f, xs):
+    """Apply ``f`` to every ``xs[i]`` in turn and stack the results."""
+    return jax.lax.map(f, xs)
+
+
+def repeat_while(condition, step, carry):
+    """Call ``carry = step(carry)`` as long as ``condition(carry)``."""
+    return jax.lax.while_loop(condition, step, carry)
 
 
 @eqx.filter_jit

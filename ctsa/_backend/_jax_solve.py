@@ -63,15 +63,15 @@ def _term(t, y, rhs):
     return rhs(t, y)
 
 
-def _event(t, y, rhs, *, stop, **_):
-    return stop(t, y)
+def _event(t, y, rhs, *, stop, t0, **_):
+    return (t > t0) & stop(t, y)  # after a step, as in torch, not before the first
 
 
 @eqx.filter_jit
 def _solve(rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw):
     if grid is None:
         dt0 = first_step(_this(), rhs, ts[0].astype(y0[0].dtype), y0, rtol, atol, solver.order(None))
-        dt0 = jax.lax.stop_gradient(dt0).astype(ts.dtype)
+        dt0 = jax.lax.stop_gradient(jnp.where(jnp.isfinite(dt0), dt0, 0.0)).astype(ts.dtype)
         # A step that small means nan or a blow-up: stop there instead of counting down to max_steps.
         dtmin = 16 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
         pid = dx.PIDController(rtol=rtol, atol=atol, norm=eqx.Partial(_norm, floor), dtmin=dtmin, force_dtmin=False)
@@ -100,15 +100,19 @@ def _evaluations(solver, attempted: Any, fixed: bool) -> Any:
     return per_step * attempted + once + (0 if fixed else 2)
 
 
+def make_solver(solver: Any, rtol: float, atol: float) -> Any:
+    """Return the diffrax solver of a name; a solver object as it is."""
+    if solver == "kvaerno5":
+        return _kvaerno5(jnp.asarray(rtol + atol))
+    return _SOLVERS[solver]() if isinstance(solver, str) else solver
+
+
 def odeint(problem: Problem) -> Solved:
     """Solve with diffrax; see ``Problem`` and ``Solved``. Jitted; compiled once for each kind of problem."""
     p = problem
     if isinstance(p.solver, str) and p.solver not in _SOLVERS:
         raise ValueError(f"solver={p.solver!r} is unknown on JAX: one of {', '.join(_SOLVERS)}, or a diffrax solver")
-    if p.solver == "kvaerno5":
-        solver = _kvaerno5(jnp.asarray(p.rtol + p.atol))
-    else:
-        solver = _SOLVERS[p.solver]() if isinstance(p.solver, str) else p.solver
+    solver = make_solver(p.solver, p.rtol, p.atol)
     adjoint = p.adjoint
     if adjoint is False:
         adjoint = dx.RecursiveCheckpointAdjoint()
@@ -131,10 +135,17 @@ def odeint(problem: Problem) -> Solved:
     if traced:
         evaluations = _evaluations(solver, attempted, p.grid is not None)
         counts = {"steps": steps, "rejected": rejected, "evaluations": evaluations}
-        return Solved(ys, len(p.ts), None, None, counts)
+        if last is None or ends is None:
+            return Solved(ys, len(p.ts), None, None, counts)
+        cut = ~jnp.isfinite(ts)  # output times that the stop left out
+        ys = tuple(jnp.where(cut.reshape(-1, *[1] * (y.ndim - 1)), end, y) for y, end in zip(ys, last, strict=True))
+        counts["stopped"] = sol.result == dx.RESULTS.event_occurred
+        return Solved(ys, len(p.ts), None, None, counts, jnp.where(cut, ends, ts))
     evaluations = _evaluations(solver, int(attempted), p.grid is not None)
     counts = {"steps": int(steps), "rejected": int(rejected), "evaluations": int(evaluations)}
     reached = int(np.isfinite(np.asarray(ts)).sum())
+    if not reached:  # no step was accepted
+        ys, reached = tuple(y.at[0].set(start) for y, start in zip(ys, p.y0, strict=True)), 1
     failure = None
     if sol.result == dx.RESULTS.max_steps_reached:
         failure = "max_steps"

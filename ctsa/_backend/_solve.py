@@ -1,5 +1,6 @@
 """What both solver libraries are given, and what they give back; the first step, computed once for both."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ State = tuple[Array, ...]
 FIXED_STEP = ("euler", "midpoint", "rk4")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "heun")
 JAX_ONLY = ("tsit5", "kvaerno5")
+TORCH_FIXED_STEP = ("heun2", "heun3", "explicit_adams", "implicit_adams", "fixed_adams")
+TORCH_ADAPTIVE = ("adaptive_heun", "fehlberg2", "scipy_solver")
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,18 @@ class Problem:
 
 @dataclass
 class Solved:
-    """What came out: states at ``ts[:reached]``; where ``stop`` ended the run; why it failed, if it did."""
+    """What came out: states at ``ts[:reached]``; where ``stop`` ended the run; why it failed, if it did.
+
+    Where values are not known yet, a run that ``stop`` ended has all its outputs: the last ones repeat the end state,
+    and ``ts`` holds their times.
+    """
 
     ys: State
     reached: int
     stopped: tuple[Array, State] | None
     failure: str | BaseException | None
     stats: dict[str, Any]
+    ts: Array | None = None
 
 
 def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: Array, order: int) -> Array:
@@ -78,6 +86,11 @@ def error_floor(eps: float, rtol: float, atol: float) -> float:
     and the two frameworks would part (measured: dopri8 end states 4e-12 apart instead of 1e-14).
     """
     return min(4096 * eps / (atol + rtol), 0.01)
+
+
+def show_progress(progress: bool | None) -> bool:
+    """Return whether to draw a bar: None draws it in a terminal."""
+    return sys.stderr.isatty() if progress is None else bool(progress)
 
 
 def progress_bar(total: float):

@@ -8,13 +8,14 @@ from torch import logsumexp, softmax
 from torch.func import jvp, vjp, vmap
 from torch.special import erf
 
+from ._torch_march import flow_map, march
 from ._torch_solve import odeint
 
 name = "torch"
 partial = functools.partial
 __all__ = [
-    "asarray", "concrete", "erf", "guard", "jvp", "like", "logsumexp", "name", "odeint", "partial", "reference",
-    "repeat", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march", "name", "odeint", "partial", "reference",
+    "repeat", "repeat_while", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 
@@ -26,6 +27,8 @@ def like(value, x):
 def asarray(value, dtype=None, reference=None, name="array"):
     """Convert NumPy, or an array of another framework, to ``dtype`` (default float64), on ``reference.device``."""
     if isinstance(value, xp.Tensor):
+        if dtype is None and not value.is_floating_point():
+            dtype = "float64"
         return value.to(getattr(xp, dtype)) if dtype else value
     if not isinstance(value, np.ndarray):
         value = np.asarray(value)
@@ -67,11 +70,30 @@ def reference(field):
     return None
 
 
+def leaves(system):
+    """Return the parameters and buffers of what may be modules, or a tuple of them."""
+    parts = system if isinstance(system, tuple) else (system,)
+    modules = [m for p in parts for m in (p, getattr(p, "field", None)) if isinstance(m, xp.nn.Module)]
+    return [a for m in modules for a in (*m.parameters(), *m.buffers())]
+
+
 def repeat(f, x, count):
     """Apply ``f`` to ``x`` ``count`` times."""
     for _ in range(count):
         x = f(x)
     return x
+
+
+def map(f, xs):
+    """Apply ``f`` to every ``xs[i]`` in turn and stack the results."""
+    return xp.stack([f(x) for x in xs])
+
+
+def repeat_while(condition, step, carry):
+    """Call ``carry = step(carry)`` as long as ``condition(carry)``."""
+    while bool(condition(carry)):
+        carry = step(carry)
+    return carry
 
 
 def scan(step, carry, count):

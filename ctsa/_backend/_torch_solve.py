@@ -40,8 +40,9 @@ def _norm(floor: float):
         return a.pow(2).mean().sqrt()
 
     def norm(error):
-        size = max(rms(a) for a in error) if isinstance(error, tuple) else rms(error)
-        return size.clamp(min=floor)
+        size = torch.stack([rms(a) for a in error]).amax() if isinstance(error, tuple) else rms(error)
+        # A step into nan is retried with a shorter one, as diffrax does; torchdiffeq would give up.
+        return torch.where(size.isnan(), torch.inf, size).clamp(min=floor)
 
     return norm
 
@@ -51,6 +52,10 @@ class _Stop(Exception):
 
 
 class _TooManySteps(Exception):
+    pass
+
+
+class _StepTooSmall(Exception):
     pass
 
 
@@ -64,8 +69,11 @@ class _Watch:
     def __init__(self, problem: Problem, unwrap: bool):
         self.problem, self.unwrap = problem, unwrap
         self.accepted = self.rejected = self.evaluations = 0
-        self.kept: list = []
+        self.kept: list = [problem.y0]
+        self.now = -np.inf
         self.at: tuple | None = None
+        # As in diffrax: a step that small means nan or a blow-up.
+        self.shortest = 16 * torch.finfo(problem.y0[0].dtype).eps * float(np.abs(problem.ts[[0, -1]]).max())
         self.bar = progress_bar(float(problem.ts[-1] - problem.ts[0])) if problem.progress else None
 
     def rhs(self, t, y):
@@ -76,6 +84,9 @@ class _Watch:
         """Keep the state if ``t`` is an output time, and see whether the run should end here."""
         y = (y,) if self.unwrap else y
         now, ts = float(t), self.problem.ts
+        if now == self.now:  # the same step again, after a rejection
+            return
+        self.now = now
         if len(self.kept) < len(ts) and now >= ts[len(self.kept)]:
             self.kept.append(y)
         if self.problem.stop is not None and now > ts[0]:
@@ -86,16 +97,25 @@ class _Watch:
         if self.bar is not None:
             self.bar.update(now - ts[0] - self.bar.n)
 
-    def accept(self, t, y, dt):
+    def begin(self, t, y, dt):
         self.arrive(t, y)
+        if self.accepted + self.rejected >= self.problem.max_steps:
+            raise _TooManySteps
+
+    def begin_adaptive(self, t, y, dt):
+        self.begin(t, y, dt)
+        if dt < self.shortest:
+            raise _StepTooSmall
+
+    def begin_fixed(self, t, y, dt):
+        self.begin(t, y, dt)
+        self.accepted += 1
+
+    def accept(self, t, y, dt):
         self.accepted += 1
 
     def reject(self, t, y, dt):
         self.rejected += 1
-
-    def begin(self, t, y, dt):
-        if self.accepted + self.rejected >= self.problem.max_steps:
-            raise _TooManySteps
 
 
 def odeint(problem: Problem) -> Solved:
@@ -121,19 +141,30 @@ def odeint(problem: Problem) -> Solved:
     options: dict = {}
     if p.grid is not None:
         grid = torch.as_tensor(p.grid, dtype=torch.float64, device=y0.device)
-        options["grid_constructor"] = lambda func, y, t: grid if t[0] < t[-1] else grid.flip(0)
-        rhs.callback_step = watch.accept
+
+        def between(func, y, t):  # the adjoint solve goes backward through one output interval at a time
+            part = grid[(grid >= t.min()) & (grid <= t.max())]
+            return part if t[0] < t[-1] else part.flip(0)
+
+        options["grid_constructor"] = between
+        rhs.callback_step = watch.begin_fixed
     elif method in _ORDERS:
         with torch.no_grad():
             h = first_step(_this(), p.rhs, ts[0].to(y0.dtype), p.y0, p.rtol, p.atol, _ORDERS[method])
         watch.evaluations += 2
-        options = dict(first_step=h, step_t=ts[1:], norm=_norm(error_floor(torch.finfo(y0.dtype).eps, p.rtol, p.atol)))
-        rhs.callback_step, rhs.callback_accept_step, rhs.callback_reject_step = watch.begin, watch.accept, watch.reject
+        options = dict(first_step=h, step_t=ts, norm=_norm(error_floor(torch.finfo(y0.dtype).eps, p.rtol, p.atol)))
+        rhs.callback_step = watch.begin_adaptive
+        rhs.callback_accept_step, rhs.callback_reject_step = watch.accept, watch.reject
 
     solve, extra = torchdiffeq.odeint, {}
     if p.adjoint:
         field = getattr(p.rhs, "args", (None,))[0]
         params = tuple(field.parameters()) if isinstance(field, torch.nn.Module) else ()
+        if not params and any(v.requires_grad for v in p.rhs(ts[0].to(y0.dtype), tuple(y.detach() for y in p.y0))):
+            raise ValueError(
+                "adjoint=True finds what to differentiate in the parameters of an nn.Module, but this field is a plain "
+                "callable around them: make it a torch.nn.Module, or use adjoint=False"
+            )
         solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": params}
 
     failure: str | BaseException | None = None
@@ -151,7 +182,7 @@ def odeint(problem: Problem) -> Solved:
         if str(error).startswith("Invalid method"):
             raise ValueError(f"solver={p.solver!r} is unknown to ctsa and to torchdiffeq. {error}") from None
         raise
-    except (_Stop, _TooManySteps, AssertionError, KeyboardInterrupt) as error:
+    except (_Stop, _TooManySteps, _StepTooSmall, AssertionError, KeyboardInterrupt) as error:
         if isinstance(error, AssertionError) and not str(error).startswith(("underflow", "non-finite", "max_num")):
             raise
         if isinstance(error, _TooManySteps):
@@ -159,7 +190,7 @@ def odeint(problem: Problem) -> Solved:
         elif not isinstance(error, _Stop):
             failure = error if isinstance(error, KeyboardInterrupt) else "step_size"
         reached = len(watch.kept)
-        ys = tuple(torch.stack(column) for column in zip(*watch.kept, strict=True)) if reached else p.y0
+        ys = tuple(torch.stack(column) for column in zip(*watch.kept, strict=True))
     finally:
         if watch.bar is not None:
             watch.bar.close()

@@ -1,0 +1,655 @@
+"""Lyapunov spectra of flows and layers on manifolds, with error bars."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import checks
+from ._backend import backend
+from ._backend._march import Segment
+from ._backend._solve import progress_bar, show_progress
+from ._results import Result, as_numpy
+from .errorbars import standard_error
+from .flow import check_solver
+from .geometry import Geometry
+from .symmetry import rotation_modes
+from .systems import system_of
+from .variational import layer_pushforward, pushforward, variational
+
+Array = Any
+_PIECE = 1.0  # most growth or decay, in powers of e, between two reorthonormalisations inside an interval
+_BLOCK = 64  # most segments between two looks of the host; buffers of compiled loops have this length
+
+
+class LyapunovError(RuntimeError):
+    """A run that could not go on; ``spectrum`` holds the history so far (None if there is none)."""
+
+    def __init__(self, message: str, spectrum: "LyapunovSpectrum | None"):
+        super().__init__(message)
+        self.spectrum = spectrum
+
+
+# -------------------------------------------------------------------------------------------------------------- result
+@dataclass(frozen=True)
+class LyapunovSpectrum(Result):
+    """Lyapunov exponents with their history; everything else follows from it.
+
+    Attributes:
+        history: local exponents ``(intervals, ..., k)`` in the order of the frame: the growth rate of every direction in
+            every interval, per unit time for a flow, per layer for a layer. float64.
+        x: final state ``(..., n, d)``.
+        frame: final orthonormal frame ``(k, ..., n, d)``.
+        interval: duration of an interval (layers: how many).
+        start: intervals before the history began (transient included).
+        speed: ``(...)``: largest token velocity at the end, or for a layer the largest change of a token.
+        rotations: ``(...)``: neutral exponents that the rotational symmetry of system and final state accounts for.
+        dimension: dimension of the manifold, the number of exponents there are.
+        continuous: whether time is continuous.
+    """
+
+    history: Any
+    x: Any
+    frame: Any
+    interval: float
+    start: int
+    speed: Any
+    rotations: Any
+    dimension: int
+    continuous: bool
+    _static: ClassVar[tuple[str, ...]] = ("interval", "start", "dimension", "continuous")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "history": ("interval_index", "exponent"),
+        "frame": ("exponent", "token", "component"),
+    }
+
+    def __repr__(self) -> str:
+        if self.exponents.ndim > 1:
+            return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, k={self.exponents.shape[-1]})"
+        shown = ", ".join(f"{v:.4g}+-{s:.1g}" for v, s in zip(self.exponents[:6], self.stderr[:6], strict=True))
+        more = ", ..." if len(self.exponents) > 6 else ""
+        return f"LyapunovSpectrum([{shown}{more}], {self.verdict[0]})"
+
+    @property
+    def _order(self) -> np.ndarray:
+        return np.argsort(-self.history.mean(0), axis=-1, kind="stable")
+
+    @property
+    def exponents(self) -> np.ndarray:
+        """The exponents ``(..., k)``, descending: means of the local ones."""
+        return np.take_along_axis(self.history.mean(0), self._order, -1)
+
+    @property
+    def stderr(self) -> np.ndarray:
+        """Standard errors ``(..., k)`` from block averages, see ``ctsa.errorbars.standard_error``; nan below 8."""
+        return np.take_along_axis(np.apply_along_axis(standard_error, 0, self.history), self._order, -1)
+
+    @property
+    def running(self) -> np.ndarray:
+        """Running means ``(intervals, ..., k)`` of the local exponents, in the order of ``exponents``."""
+        counts = np.arange(1, len(self.history) + 1).reshape(-1, *[1] * (self.history.ndim - 1))
+        return np.take_along_axis(np.cumsum(self.history, 0) / counts, self._order[None], -1)
+
+    @property
+    def duration(self) -> float:
+        """Time (or layers) over which was averaged."""
+        return len(self.history) * self.interval
+
+    def member(self, *index: int) -> "LyapunovSpectrum":
+        """Return one member of an ensemble (leading batch axes) as a spectrum of its own."""
+        if len(index) != self.history.ndim - 2:
+            raise ValueError(f"index must have {self.history.ndim - 2} entries, one a batch axis, got {len(index)}")
+        rows = (slice(None), *index)
+        return replace(
+            self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
+            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index],
+        )  # fmt: skip
+
+    def _one(self) -> None:
+        if self.history.ndim != 2:
+            raise ValueError("this belongs to one member of an ensemble: take it from spectrum.member(i)")
+
+    def _linear(self, weights: np.ndarray) -> float:
+        """Return the standard error of a linear combination of the sorted exponents."""
+        return standard_error(np.take_along_axis(self.history, self._order[None], -1) @ weights)
+
+    @property
+    def kaplan_yorke(self) -> float:
+        """Kaplan--Yorke dimension ``j + (l_1 + ... + l_j) / |l_{j+1}|``; nan if the exponents at hand do not settle it.
+
+        Directions of a sphere that are not on the manifold do not count. 0 if all exponents are negative.
+        """
+        return self._kaplan_yorke()[0]
+
+    @property
+    def kaplan_yorke_stderr(self) -> float:
+        """Standard error of the Kaplan--Yorke dimension, to first order in the exponents' fluctuations."""
+        return self._kaplan_yorke()[1]
+
+    def _kaplan_yorke(self) -> tuple[float, float]:
+        self._one()
+        e = self.exponents
+        if e[0] < 0:
+            return 0.0, 0.0
+        sums = np.cumsum(e)
+        below = np.flatnonzero(sums < 0)
+        if len(below) == 0:
+            return (float(len(e)), 0.0) if len(e) == self.dimension else (float("nan"), float("nan"))
+        j = int(below[0])
+        weights = np.zeros(len(e))
+        weights[:j] = 1 / abs(e[j])
+        weights[j] = sums[j - 1] / e[j] ** 2
+        return j + float(sums[j - 1] / abs(e[j])), self._linear(weights)
+
+    @property
+    def entropy(self) -> float:
+        """Sum of the positive exponents, the Kolmogorov--Sinai entropy by Pesin's formula (an upper bound in general)."""
+        self._one()
+        e = self.exponents
+        return float(e[e > 0].sum())
+
+    @property
+    def entropy_stderr(self) -> float:
+        """Standard error of ``entropy``."""
+        self._one()
+        return self._linear((self.exponents > 0).astype(float))
+
+    @property
+    def resolution(self) -> np.ndarray:
+        """How far from zero each exponent may be and still count as zero: ``3 stderr + 5 / duration``.
+
+        The growth of a neutral direction stays bounded, so that its mean vanishes like 1 / duration.
+        """
+        s = self.stderr
+        return 3 * np.where(np.isfinite(s), s, np.inf) + 5 / self.duration
+
+    @property
+    def neutral_expected(self) -> int:
+        """How many zero exponents theory asks for: the flow's direction off equilibrium, and rotational symmetry."""
+        self._one()
+        along = int(self.continuous and float(self.speed) > _REST)
+        # A rotating rigid state moves along its own symmetry: one direction serves both.
+        return max(int(self.rotations), along) if int(self.rotations) else along
+
+    @property
+    def neutral_found(self) -> int:
+        """How many exponents are zero within ``resolution``."""
+        self._one()
+        return int((np.abs(self.exponents) <= self.resolution).sum())
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        """What the motion is, and the evidence: "equilibrium", "periodic", "quasi-periodic", "chaotic" or "undecided"."""
+        self._one()
+        e, r, zeros = self.exponents, self.resolution, self.neutral_found
+        lead = f"largest exponent {e[0]:.3g} +- {self.stderr[0]:.1g}, resolution {r[0]:.2g}, {zeros} within it of zero"
+        speed = float(self.speed)
+        if not np.isfinite(r).all():
+            return "undecided", f"too few intervals for error bars ({len(self.history)}); {lead}"
+        if e[0] > r[0]:
+            return "chaotic", lead
+        if speed <= _REST:
+            return "equilibrium", f"speed {speed:.1g} at the end; {lead}"
+        if zeros > int(self.rotations) + int(self.continuous):
+            return "quasi-periodic", lead
+        if self.continuous and zeros == max(1, int(self.rotations)):
+            return "periodic", f"speed {speed:.1g} at the end; {lead}"
+        if not self.continuous and e[0] < -r[0]:
+            return "periodic", f"a layer changes tokens by {speed:.1g} and all directions contract; {lead}"
+        return "undecided", f"speed {speed:.1g} at the end; {lead}"
+
+    def plot(self, ax=None, **kwargs):
+        """Draw the exponents with error bars and the neutral ones marked; return the ``Axes``."""
+        from . import plot_spectra
+
+        return plot_spectra.spectrum(self, ax=ax, **kwargs)
+
+
+_REST = 1e-6  # a slower token counts as at rest
+
+
+# ----------------------------------------------------------------------------------------------------------- the march
+def flatten_frame(u: Array) -> Array:
+    """Turn directions ``(k, ..., n, d)`` into columns ``(..., n d, k)``."""
+    flat = u.reshape(*u.shape[:-2], u.shape[-2] * u.shape[-1])
+    return backend(u).xp.moveaxis(flat, 0, -1)
+
+
+def unflatten_frame(q: Array, shape: tuple[int, ...]) -> Array:
+    """Turn columns ``(..., n d, k)`` back into directions of ``shape`` ``(k, ..., n, d)``."""
+    return backend(q).xp.moveaxis(q, -1, 0).reshape(shape)
+
+
+def qr_positive(a: Array) -> tuple[Array, Array]:
+    """Factor ``a = q r`` with orthonormal columns and a positive diagonal, which makes the factors unique."""
+    xp = backend(a).xp
+    q, r = xp.linalg.qr(a)
+    diagonal = xp.linalg.diagonal(r)
+    s = xp.where(diagonal < 0, -xp.ones_like(diagonal), xp.ones_like(diagonal))
+    return q * s[..., None, :], r * s[..., :, None]
+
+
+def _reorthonormalise(g, x, u):
+    """Return retracted state, orthonormal tangent frame, and the triangular factor ``(..., k, k)``."""
+    x = g.retract(x)
+    u = g.project(x, u)
+    q, r = qr_positive(flatten_frame(u))
+    return x, unflatten_frame(q, u.shape), r
+
+
+def _log_diagonal(r: Array) -> Array:
+    xp = backend(r).xp
+    return xp.log(xp.linalg.diagonal(r))
+
+
+def _compound(total: Array, r: Array) -> Array:
+    return r @ total
+
+
+def _add_logs(total: Array, r: Array) -> Array:
+    return total + _log_diagonal(r)
+
+
+def _push_flow(field, g, segment, interval, t, x, u, total, fold):
+    """Advance by ``interval`` in pieces over which no direction shrinks or grows by much more than ``exp(_PIECE)``.
+
+    Directions that shrink far below ``atol`` would escape the error control, and directions whose growth differs by more
+    than 1e16 cannot be told apart; reorthonormalising in between changes no exponent.
+    """
+    be = backend(x)
+    xp = be.xp
+    rhs = be.partial(variational, field, g)
+    # Unit directions have small entries; scaled to an rms of 1 their relative error is what atol bounds.
+    size = float(np.sqrt(x.shape[-2] * x.shape[-1]))
+
+    def going(carry):
+        done, _, _, _, ok = carry
+        return ok & (done < interval)
+
+    def piece(carry):
+        done, x, u, total, ok = carry
+        _, du = pushforward(field, t + done, x, u)
+        rate = xp.amax((du * du).sum((-2, -1))) ** 0.5
+        left = interval - done
+        count = xp.ceil(left * rate / _PIECE)
+        count = xp.where(count >= 1, count, xp.ones_like(count))
+        (x, u), solved = be.flow_map(rhs, (x, size * u), t + done, left / count, segment)
+        x, u, r = _reorthonormalise(g, x, u / size)
+        done = xp.where(count == 1, interval, done + left / count)
+        return done, x, u, fold(total, r), ok & solved & xp.isfinite(rate)
+
+    start = (0 * interval, x, u, total, xp.isfinite(x).all())
+    _, x, u, total, ok = be.repeat_while(going, piece, start)
+    return x, u, total, ok
+
+
+def _push_layer(layers, g, interval, x, u, total, fold):
+    be = backend(x)
+    for i in range(interval):
+        x, u = layer_pushforward(layers[i % len(layers)], x, u)
+    ok = be.xp.amax(be.xp.abs(g.radius(x) - 1)) < 1e3 * be.xp.finfo(x.dtype).eps
+    x, u, r = _reorthonormalise(g, x, u)
+    return x, u, fold(total, r), ok
+
+
+def _advance(source, static, interval, t0, carry, total, fold):
+    index, x, u = carry
+    kind, g, segment = static
+    if kind == "flow":
+        x, u, total, ok = _push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, fold)
+    else:
+        layers = source if kind == "layers" else (source,)
+        x, u, total, ok = _push_layer(layers, g, int(interval), x, u, total, fold)
+    return (index + 1, x, u), total, ok
+
+
+def _full(source, static, interval, t0, carry):
+    """Advance ``(index, x, u)`` by one interval, keeping the triangular factor, state and frame."""
+    _, _, u = carry
+    be, k = backend(u), u.shape[0]
+    one = be.like(np.eye(k), u) + be.xp.zeros_like(flatten_frame(u)[..., :1, :])
+    carry, total, ok = _advance(source, static, interval, t0, carry, one, _compound)
+    return carry, (total, ok, carry[1], carry[2])
+
+
+def _thin(source, static, interval, t0, carry):
+    """Advance ``(index, x, u)`` by one interval, keeping the logarithms of the growth factors only."""
+    zero = backend(carry[2]).xp.zeros_like(flatten_frame(carry[2])[..., 0, :])
+    carry, total, ok = _advance(source, static, interval, t0, carry, zero, _add_logs)
+    return carry, (total, ok)
+
+
+class March:
+    """A run in equal segments: state, orthonormal frame, and how to advance them."""
+
+    def __init__(
+        self, system: Any, x0: Any, *, interval: Any, count: Any, frame: Any, solver: Any, rtol: Any, atol: Any,
+        step: Any, max_steps: Any, seed: int, t0: float, geometry: Geometry | None, normalize: bool,
+    ):  # fmt: skip
+        s = system_of(system, geometry)
+        x = s.start(x0, normalize)
+        be = backend(x)
+        if s.flow:
+            self.interval: float = checks.number("interval", interval, low=0.0, strict=True)
+        else:
+            self.interval = float(checks.integer("interval", _whole(interval), low=1))
+        rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
+        steps = None
+        if s.flow:
+            step = check_solver(solver, step, be.name)
+            steps = None if step is None else max(1, int(np.ceil(self.interval / step - 1e-9)))
+        elif step is not None:
+            raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
+        max_steps = checks.integer("max_steps", max_steps, low=1)
+        self.system, self.be = s, be
+        self.segment = Segment(solver, rtol, atol, max_steps, steps)
+        self.t0 = checks.number("t0", t0)
+        self.dimension = s.geometry.dimension(*x.shape[-2:])
+        u = self._frame(x, count, frame, seed)
+        self.carry = (be.like(0.0, x), x, u)
+
+    def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
+        be, g, dim = self.be, self.system.geometry, self.dimension
+        if frame is None:
+            k = dim if count is None else checks.integer("count", count, low=1)
+            if k > dim:
+                raise ValueError(f"count={k} is more than the dimension of the manifold, {dim}")
+            u = be.like(np.random.default_rng(seed).normal(size=(k, *x.shape)), x)
+            return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
+        u = be.asarray(checks.plain("frame", as_numpy(frame)), str(x.dtype).rpartition(".")[2], x, "frame")
+        if tuple(u.shape[1:]) != tuple(x.shape):
+            raise ValueError(f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}")
+        if count is not None and count != u.shape[0]:
+            raise ValueError(f"count={count} contradicts frame, which has {u.shape[0]} directions: leave one out")
+        if u.shape[0] > dim:
+            raise ValueError(f"frame has {u.shape[0]} directions, more than the dimension of the manifold, {dim}")
+        values, off = as_numpy(u), as_numpy(g.project(x, u) - u)
+        if not np.isfinite(values).all():
+            raise ValueError("frame must be finite, got nan or inf")
+        worst = float(np.abs(off).max())
+        if worst > 1e4 * float(be.xp.finfo(x.dtype).eps) * max(1.0, float(np.abs(values).max())):
+            raise ValueError(f"frame is not tangent at x0 (off by up to {worst:.3g}): pass geometry.project(x0, frame)")
+        q, r = qr_positive(flatten_frame(u))
+        diagonal = np.abs(as_numpy(self.be.xp.linalg.diagonal(r)))
+        if not (diagonal > 1e-10 * np.abs(values).max()).all():
+            raise ValueError("frame is rank deficient: its directions are not linearly independent")
+        return unflatten_frame(q, u.shape)
+
+    @property
+    def index(self) -> int:
+        """Segments done."""
+        return round(float(as_numpy(self.carry[0])))
+
+    def advance(self, count: int, thin: bool = True) -> tuple[np.ndarray, ...]:
+        """Do ``count`` segments; return log growth factors (thin), or ``(r, x, u)`` of each, and whether each went well.
+
+        Raises:
+            ValueError: a sequence of layers is used up.
+        """
+        be, rule = self.be, _thin if thin else _full
+        if self.system.kind != "layers":
+            step = be.partial(rule, self.system.source, self._static, self._interval, self._t0)
+            self.carry, outs = be.march(step, self.carry, count, _BLOCK)
+            return tuple(as_numpy(o) for o in outs)
+        stack, rows = self.system.source, []
+        width = int(self.interval)
+        for _ in range(count):
+            first = self.index * width
+            piece = stack[first : first + width]
+            if len(piece) < width:
+                raise ValueError(
+                    f"the sequence of {len(stack)} layers ends after {self.index} intervals of {width}: "
+                    "ask for fewer intervals and transient, or repeat the sequence"
+                )
+            step = be.partial(rule, piece, self._static, self._interval, self._t0)
+            self.carry, outs = be.march(step, self.carry, 1, 1)
+            rows.append(tuple(as_numpy(o) for o in outs))
+        return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+    @property
+    def _static(self) -> tuple:
+        return self.system.kind, self.system.geometry, self.segment
+
+    @property
+    def _interval(self) -> Any:
+        return self.be.like(self.interval, self.carry[1]) if self.system.flow else self.interval
+
+    @property
+    def _t0(self) -> Any:
+        return self.be.like(self.t0, self.carry[1])
+
+    def speed(self) -> np.ndarray:
+        """Return the largest velocity (or change) of a token at the present state, a number a member of the ensemble."""
+        _, x, _ = self.carry
+        s = self.system
+        if s.kind == "layers":
+            return np.full(x.shape[:-2], np.nan)
+        v = as_numpy(s.image(x, self.t0 + self.index * self.interval)).astype(float)
+        v = v if s.flow else v - as_numpy(x)
+        return np.sqrt((v**2).sum(-1)).max(-1)
+
+    def blocks(self, total: int) -> Iterator[int]:
+        """Split ``total`` segments into blocks of about half a second each."""
+        size = 1
+        while total > 0:
+            size = min(size, total)
+            began = time.perf_counter()
+            yield size
+            total -= size
+            took = time.perf_counter() - began
+            size = int(np.clip(size * np.clip(0.5 / max(took, 1e-6), 0.5, 4.0), 1, _BLOCK))
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# ------------------------------------------------------------------------------------------------------------ the call
+def lyapunov_spectrum(
+    system: Any,
+    x0: Any,
+    *,
+    intervals: int = 200,
+    interval: float = 1.0,
+    transient: int = 50,
+    count: int | None = None,
+    frame: Any = None,
+    solver: Any = "dopri5",
+    rtol: float = 0.0,
+    atol: float = 1e-8,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    seed: int = 0,
+    t0: float = 0.0,
+    geometry: Geometry | None = None,
+    normalize: bool = False,
+    stop_stderr: float | None = None,
+    resume: LyapunovSpectrum | None = None,
+    checkpoint: Any = None,
+    progress: bool | None = None,
+) -> LyapunovSpectrum:
+    """Compute Lyapunov exponents of a flow, a layer, or a sequence of layers, by reorthonormalisation.
+
+    State and frame follow the variational equation ``x' = F(x), U' = DF(x) U`` with the error norm
+    ``max(rms(x), rms(U))``, land on every multiple of ``interval``, and the frame is reorthonormalised there with fixed
+    signs: the logarithms of the diagonal of R, divided by ``interval``, are the local exponents. On the sphere only the
+    n (d - 1) tangent directions exist: no radial exponents.
+
+    Args:
+        system: a field ``(t, x)``, a layer ``(x)``, or a sequence of layers (used one after the other, once).
+        x0: unit tokens ``(..., n, d)``; leading axes make an ensemble (one shared step size).
+        intervals: how many intervals to average over.
+        interval: time between reorthonormalisations; for layers their number. Exponents do not depend on it, as long as
+            growth over an interval stays far below 1e16.
+        transient: intervals left out at the start; state and frame evolve in them.
+        count: how many exponents, the largest ones, at proportional cost; None for all n (d - 1).
+        frame: initial directions ``(k, ..., n, d)``, tangent at ``x0``; None draws a random orthonormal frame.
+        solver: as for ``integrate``; ignored for layers.
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        step: step of a fixed-step solver.
+        max_steps: most steps in one interval.
+        seed: of the random frame.
+        t0: time at the start.
+        geometry: where a bare callable lives.
+        normalize: normalise ``x0``.
+        stop_stderr: stop as soon as all standard errors are below this (after at least 32 intervals).
+        resume: a spectrum to continue: its final state and frame go on and its history is extended, as if the run had
+            never stopped. The same arguments are expected; ``x0`` is then the original start and is only checked.
+        checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the
+            same run, the run continues from it, to the same bits as if it had not been interrupted.
+        progress: draw a bar with the leading exponents; None draws it in a terminal.
+
+    Returns:
+        ``LyapunovSpectrum`` with ``exponents``, ``stderr``, ``history``, ``kaplan_yorke``, ``verdict``, ...
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+        LyapunovError: nan, a solver that gives up, or a layer that leaves the sphere; carries the history so far.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> x0 = np.ones((3, 1)) * [[1.0, 0.0]]  # consensus: exponents 0, -1, -1
+        >>> spec = ctsa.lyapunov_spectrum(SelfAttention(), x0, intervals=10, transient=30)
+        >>> [round(float(v), 6) + 0.0 for v in spec.exponents]
+        [0.0, -1.0, -1.0]
+
+    References:
+        Benettin et al., Meccanica 15 (1980) 9; Shimada and Nagashima, Prog. Theor. Phys. 61 (1979) 1605; Geist,
+        Parlitz, Lauterborn, Prog. Theor. Phys. 83 (1990) 875.
+    """
+    intervals = checks.integer("intervals", intervals, low=1)
+    transient = checks.integer("transient", transient, low=0)
+    if stop_stderr is not None:
+        stop_stderr = checks.number("stop_stderr", stop_stderr, low=0.0, strict=True)
+    march = March(
+        system, x0, interval=interval, count=count, frame=frame, solver=solver, rtol=rtol, atol=atol, step=step,
+        max_steps=max_steps, seed=seed, t0=t0, geometry=geometry, normalize=normalize,
+    )  # fmt: skip
+    print_of_run = _fingerprint(march, transient) if checkpoint is not None else ""
+    run = _Run(march, intervals, transient, stop_stderr, checkpoint, print_of_run)
+    if resume is not None:
+        run.continue_from(resume)
+    run.go(progress)
+    return run.result()
+
+
+def _fingerprint(march: March, transient: int) -> str:
+    """Hash what a run depends on: parameters, start, frame and settings."""
+    digest = hashlib.sha256()
+    parts = [*march.be.leaves(march.system.source), *march.carry]
+    for a in parts:
+        a = as_numpy(a)
+        digest.update(f"{a.shape}{a.dtype}".encode() + np.ascontiguousarray(a).tobytes())
+    digest.update(repr((march.segment, march.interval, march.t0, transient, march.system.geometry)).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Checkpoint(Result):
+    history: Any
+    x: Any
+    frame: Any
+    index: int
+    fingerprint: str
+
+
+class _Run:
+    def __init__(self, march, intervals, transient, stop_stderr, checkpoint, fingerprint):
+        self.march, self.intervals, self.transient, self.stop_stderr = march, intervals, transient, stop_stderr
+        self.path = None if checkpoint is None else Path(checkpoint)
+        self.fingerprint = fingerprint
+        x = march.carry[1]
+        self.history = np.zeros((0, *x.shape[:-2], march.carry[2].shape[0]))
+        if self.path is not None:
+            self.path = self.path if self.path.suffix == ".npz" else self.path.with_name(self.path.name + ".npz")
+            if self.path.exists():
+                self._read()
+
+    def _place(self, index: int, x: Any, frame: Any, history: Any) -> None:
+        be, (_, x0, u0) = self.march.be, self.march.carry
+        name = str(x0.dtype).rpartition(".")[2]
+        self.march.carry = (be.like(float(index), x0), be.asarray(x, name, x0), be.asarray(frame, name, u0))
+        self.history = np.asarray(history)
+
+    def _read(self) -> None:
+        from .io import load
+
+        kept = load(self.path)
+        if not isinstance(kept, _Checkpoint) or kept.fingerprint != self.fingerprint:
+            raise ValueError(
+                f"checkpoint {self.path} belongs to another run (other parameters, start or settings): "
+                "remove it, or choose another path"
+            )
+        self._place(kept.index, kept.x, kept.frame, kept.history)
+
+    def _write(self) -> None:
+        if self.path is not None:
+            _, x, u = self.march.carry
+            _Checkpoint(self.history, as_numpy(x), as_numpy(u), self.march.index, self.fingerprint).save(self.path)
+
+    def continue_from(self, spectrum: LyapunovSpectrum) -> None:
+        same = spectrum.interval == self.march.interval and spectrum.frame.shape == tuple(self.march.carry[2].shape)
+        if not isinstance(spectrum, LyapunovSpectrum) or not same:
+            raise ValueError("resume must be a LyapunovSpectrum of the same interval, count, n and d")
+        self.transient = spectrum.start
+        self._place(spectrum.start + len(spectrum.history), spectrum.x, spectrum.frame, spectrum.history)
+        self.intervals += len(spectrum.history)
+
+    def go(self, progress: bool | None) -> None:
+        left = self.transient + self.intervals - self.march.index
+        bar = progress_bar(float(self.transient + self.intervals)) if show_progress(progress) else None
+        try:
+            for size in self.march.blocks(left):
+                self._block(size)
+                self._write()
+                if bar is not None:
+                    bar.update(self.march.index - bar.n)
+                    if len(self.history):
+                        top = self.history.mean(0).reshape(-1, self.history.shape[-1]).max(0)[:3]
+                        bar.set_postfix_str(" exponents " + ", ".join(f"{v:.3g}" for v in top))
+                if self.stop_stderr is not None and len(self.history) >= 32:
+                    if (np.apply_along_axis(standard_error, 0, self.history) < self.stop_stderr).all():
+                        break
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _block(self, size: int) -> None:
+        begin = self.march.index
+        keep = self.march.carry
+        logs, ok = self.march.advance(size)
+        rates = logs.astype(np.float64) / self.march.interval
+        good = ok & ~np.isnan(rates).reshape(size, -1).any(1)
+        first = int(np.argmin(good)) if not good.all() else size
+        skip = max(0, min(self.transient - begin, first))
+        self.history = np.concatenate([self.history, rates[skip:first]])
+        if first < size:
+            self.march.carry = keep
+            if first:
+                self.march.advance(first)  # back to the last sound state
+            kept = self.result() if len(self.history) else None
+            where = begin + first
+            at = f"t={self.march.t0 + where * self.march.interval:g}" if self.march.system.flow else f"interval {where}"
+            why = (
+                "the solver could not finish the interval (too many steps, or nan): raise max_steps, loosen atol, "
+                "shorten interval"
+                if self.march.system.flow
+                else "the layer produced nan or left the sphere: a layer must return unit tokens"
+            )
+            raise LyapunovError(f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept)
+
+    def result(self) -> LyapunovSpectrum:
+        m = self.march
+        _, x, u = m.carry
+        return LyapunovSpectrum(
+            history=self.history, x=as_numpy(x), frame=as_numpy(u), interval=m.interval, start=self.transient,
+            speed=m.speed(), rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
+            continuous=m.system.flow,
+        )  # fmt: skip
+

@@ -1,0 +1,87 @@
+"""One shape for what analyses take: a flow ``field(t, x)``, a layer ``layer(x)``, or a sequence of layers."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._backend import backend, framework
+from .checks import tokens
+from .geometry import Geometry, geometry_of
+from .variational import layer_pushforward, pushforward
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class System:
+    """A flow or a map with its geometry.
+
+    Attributes:
+        kind: "flow", "layer" or "layers" (a sequence).
+        source: the field, the layer, or the tuple of layers.
+        geometry: where it lives.
+    """
+
+    kind: str
+    source: Any
+    geometry: Geometry
+
+    @property
+    def flow(self) -> bool:
+        """Whether time is continuous."""
+        return self.kind == "flow"
+
+    @property
+    def home(self) -> Any:
+        """What tells framework and dtype: the field or layer itself, or a layer's field."""
+        first = self.source[0] if self.kind == "layers" else self.source
+        return first if framework(first) else getattr(first, "field", first)
+
+    def start(self, x0: Any, normalize: bool = False) -> Array:
+        """Check and convert a state, see ``ctsa.checks.tokens``."""
+        return tokens(x0, self.home, self.geometry, normalize=normalize)
+
+    def image(self, x: Array, t: float = 0.0) -> Array:
+        """Return the velocity of a flow at ``x``, or a layer's next state."""
+        return self.source(backend(x).like(t, x), x) if self.flow else self.source(x)
+
+    def derivative(self, x: Array, u: Array, t: float = 0.0) -> Array:
+        """Return the derivative of ``image`` along directions ``u`` of shape ``(k, ..., n, d)``."""
+        if self.flow:
+            return pushforward(self.source, backend(x).like(t, x), x, u)[1]
+        return layer_pushforward(self.source, x, u)[1]
+
+
+def system_of(system: Any, geometry: Geometry | None = None) -> System:
+    """Tell a flow (two arguments: t, x) from a layer (one argument: x) and from a sequence of layers.
+
+    Raises:
+        TypeError: not callable, or the number of arguments does not tell.
+    """
+    if isinstance(system, Sequence):
+        if not system or not all(callable(layer) for layer in system):
+            raise TypeError("system must be a field, a layer, or a non-empty sequence of layers")
+        own = {geometry_of(layer, geometry) for layer in system}
+        if len(own) > 1:
+            raise ValueError(f"the layers live on different geometries: {own}")
+        return System("layers", tuple(system), own.pop())
+    if not callable(system):
+        raise TypeError(f"system must be a field(t, x), a layer(x), or a sequence of layers, got {type(system).__name__}")
+    count = _arguments(system)
+    if count not in (1, 2):
+        raise TypeError(
+            f"system must be callable as field(t, x) or as layer(x), but takes {count} arguments: wrap it in a function"
+        )
+    return System("flow" if count == 2 else "layer", system, geometry_of(system, geometry))
+
+
+def _arguments(system: Callable) -> int:
+    """Count the positional arguments without default."""
+    target = getattr(system, "forward", system)
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return -1
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)

@@ -1,0 +1,59 @@
+"""Draw the pictures of README.md and of the guide: `python docs/images/make.py`.
+
+`flow.png` is computed here; the others are those of `ctsa demo`, which is run for them (half a minute, and the
+pretrained weights).
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+import ctsa
+from ctsa import plot
+from ctsa.torch import SelfAttention
+
+HERE = Path(__file__).resolve().parent
+FROM_DEMO = ("sphere_observables", "layer4_gram", "layer5_flow")
+
+
+def flow() -> None:
+    """32 tokens on the two-sphere that meet in stages, their Gram matrix on the way, energy and clusters."""
+    field = SelfAttention(beta=9.0)
+    ts = np.linspace(0.0, 40.0, 401)
+    with torch.no_grad():
+        traj = ctsa.integrate(field, ctsa.random_tokens(32, 3, seed=0), ts)
+        energy = ctsa.energy(field, traj.xs)
+    figure = plt.figure(figsize=(7.2, 2.6), dpi=130, layout="constrained")
+    left, right = figure.add_gridspec(1, 2, width_ratios=[1, 1.35])
+    globe = figure.add_subplot(left, projection="3d")
+    plot.sphere(traj, ax=globe, labels=ctsa.clusters(traj.xs[-1], tol=1e-2))
+    globe.view_init(60, 105)  # all three clusters in sight
+    upper, lower = right.subgridspec(2, 1).subplots(sharex=True)
+    series = {"energy / final": energy / energy[-1], "clusters": ctsa.cluster_count(traj.xs, tol=1e-2)}
+    plot.panels(ts, series, axes=[upper, lower])
+    figure.savefig(HERE / "flow.png")
+    plt.close(figure)
+
+
+def from_demo() -> None:
+    """Run the demo and keep three of its pictures."""
+    from ctsa import demo
+
+    with tempfile.TemporaryDirectory() as folder:
+        demo.run(Path(folder), "torch", say=lambda line: print(line, file=sys.stderr))
+        for name in FROM_DEMO:
+            shutil.copy(Path(folder) / f"{name}.png", HERE / f"demo_{name}.png")
+
+
+if __name__ == "__main__":
+    flow()
+    from_demo()

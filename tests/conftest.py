@@ -1,0 +1,104 @@
+"""Shared by all tests: 64-bit JAX on the CPU, one thread, and the two faces side by side.
+
+    def test_x(face):                       # runs twice, for ctsa.torch and for ctsa.jax
+        field = face.SelfAttention(beta=2.0)
+        x = face.array(ctsa.random_tokens(5, 3))
+        v = face.numpy(field(0.0, x))       # NumPy float64
+
+    def test_y(torch_face, jax_face): ...   # both at once
+"""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+import ctsa.jax  # noqa: E402
+import ctsa.torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+settings.register_profile(
+    "ctsa",
+    deadline=None,
+    max_examples=30,
+    derandomize=True,  # a suite that passes today passes tomorrow
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("ctsa")
+
+
+class Face:
+    """``ctsa.torch`` or ``ctsa.jax`` (attributes are its classes), with ways into and out of its arrays."""
+
+    def __init__(self, name, module):
+        self.name, self.module = name, module
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+
+    def __repr__(self):
+        return f"ctsa.{self.name}"
+
+    def array(self, a, dtype="float64"):
+        """Make an array of this framework from NumPy, lists or numbers."""
+        a = np.array(a, dtype=dtype)  # a copy: torch must not share memory with the test's arrays
+        return torch.from_numpy(a) if self.name == "torch" else jax.numpy.asarray(a)
+
+    @staticmethod
+    def numpy(x):
+        """Return an array of either framework as NumPy."""
+        return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+FACES = {"torch": Face("torch", ctsa.torch), "jax": Face("jax", ctsa.jax)}
+
+
+@pytest.fixture(params=list(FACES))
+def face(request):
+    """Each face in turn."""
+    return FACES[request.param]
+
+
+@pytest.fixture
+def torch_face():
+    """The PyTorch face."""
+    return FACES["torch"]
+
+
+@pytest.fixture
+def jax_face():
+    """The JAX face."""
+    return FACES["jax"]
+
+
+@pytest.fixture
+def rng():
+    """A NumPy Generator with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+def close(a, b, tol=1e-12):
+    """Assert ``max |a - b| <= tol * max(1, max |b|)`` and equal shapes; arrays of any framework."""
+    a, b = np.asarray(Face.numpy(a)), np.asarray(Face.numpy(b))
+    assert a.shape == b.shape, f"shapes {a.shape} and {b.shape}"
+    error = float(np.abs(a - b).max(initial=0.0))
+    scale = max(1.0, float(np.abs(b).max(initial=0.0)))
+    assert error <= tol * scale, f"off by {error:.3g} at scale {scale:.3g}, allowed {tol:g} relative"
+
+
+@pytest.fixture(name="close")
+def _close():
+    """The assertion ``close(a, b, tol)``."""
+    return close

@@ -1,0 +1,475 @@
+"""Solutions against exact ones, an outside solver and each other: every closed form, every solver, both frameworks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from scipy.integrate import solve_ivp
+from scipy.special import ndtr
+
+import ctsa
+
+N = D = 8  # one size and one number of output times where it can be, so that JAX compiles each solver once
+TS = np.array([0.0, 0.7, 3.0])  # where the large field below is asked for
+LORENZ_10 = (-4.90268754113465, -3.74387292180292, 24.69085810279056)
+
+# What each solver is asked for: high orders get tight tolerances, low orders what they can reach in a second.
+ATOL = {"dopri5": 1e-11, "dopri8": 1e-11, "tsit5": 1e-11, "kvaerno5": 1e-11, "bosh3": 1e-8, "heun": 1e-6}
+PAIRS = [(name, solver) for solver in ATOL for name in ("torch", "jax") if name == "jax" or solver[0] not in "tk"]
+solvers = pytest.mark.parametrize("name, solver", PAIRS, ids=[f"{a}-{b}" for a, b in PAIRS])
+both_orders = pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
+
+
+@pytest.fixture
+def faces(torch_face, jax_face):
+    return {"torch": torch_face, "jax": jax_face}
+
+
+def solve(field, x0, ts, solver="dopri8", **options):
+    """Integrate without recording derivatives; return the states as NumPy and the statistics."""
+    with torch.no_grad():
+        traj = ctsa.integrate(field, x0, ts, solver, **options)
+    return np.asarray(traj.xs), traj.stats
+
+
+def attention(face, *, query=None, value=None, beta=1.0, weights="softmax"):
+    eye = np.eye(D)
+    query, value = (eye if a is None else a for a in (query, value))
+    return face.SelfAttention(query=query, value=value, beta=beta, weights=weights)
+
+
+def gram(xs):
+    return xs @ np.swapaxes(xs, -1, -2)
+
+
+def off_diagonal(g):
+    return g[..., ~np.eye(g.shape[-1], dtype=bool)]
+
+
+def orthogonal(rng, d=D):
+    q, r = np.linalg.qr(rng.normal(size=(d, d)))
+    return q * np.sign(np.diag(r))
+
+
+# --------------------------------------------------------------------------------------------------------- 3.1: Oja
+@solvers
+def test_oja(faces, name, solver):
+    # Single tokens, several at once along a batch axis, for V without any symmetry.
+    atol, end = {"bosh3": (2e-10, 1.0), "heun": (1e-9, 0.05)}.get(solver, (2e-11, 3.0))
+    ts = np.linspace(0, end, 4)
+    for seed in range(3 if end > 1 else 1):
+        value = np.random.default_rng(seed).normal(size=(4, 4))
+        x0 = ctsa.random_tokens(1, 4, seed=seed, batch=(5,))
+        xs, stats = solve(faces[name].Oja(value), x0, ts, solver, atol=atol)
+        assert np.abs(xs - ctsa.theory.oja_flow(value, x0, ts)).max() < 1e-9
+        assert stats["radius_error"] < 100 * atol
+
+
+def test_oja_is_attention_at_beta_zero(face):
+    value = np.random.default_rng(3).normal(size=(D, D))
+    x0 = ctsa.random_tokens(N, D, seed=4)
+    ts = np.linspace(0, 2, 7)
+    one, _ = solve(attention(face, value=value, beta=0.0), x0, ts, atol=1e-12)
+    two, _ = solve(face.Oja(value), x0, ts, atol=1e-12)
+    assert np.abs(one - two).max() < 1e-12
+
+
+def test_rayleigh_quotient_grows_at_twice_the_squared_speed(torch_face):
+    value = np.random.default_rng(5).normal(size=(4, 4))
+    value = value + value.T
+    h = 0.003
+    x0 = ctsa.random_tokens(1, 4, seed=6, batch=(5,))
+    xs, _ = solve(torch_face.Oja(value), x0, 0.5 + h * np.arange(-3, 4), atol=1e-13)
+    quotient = np.einsum("tbni,ij,tbnj->tb", xs, value, xs)
+    rate = np.array([-1, 9, -45, 0, 45, -9, 1]) @ quotient / (60 * h)
+    v = xs[3] @ value
+    v -= (xs[3] * v).sum(-1, keepdims=True) * xs[3]
+    np.testing.assert_allclose(rate, 2 * (v**2).sum((-1, -2)), rtol=1e-9, atol=1e-9)
+
+
+# -------------------------------------------------------------------------------------------------- 3.2: equiangular
+@solvers
+def test_equiangular(faces, name, solver):
+    exact = [0.0, 0.23069601, 0.65987371, 0.93162639, 0.99008826, 0.99864553, 0.99981645]
+    atol = ATOL[solver]
+    xs, _ = solve(attention(faces[name], beta=2.0), np.eye(N), np.arange(7.0), solver, atol=atol)
+    g = off_diagonal(gram(xs))
+    assert np.ptp(g, axis=-1).max() < 1e-12  # one inner product for all pairs
+    assert np.abs(g - np.array(exact)[:, None]).max() < 5.1e-9 + 10 * atol  # printed to eight digits
+
+
+@pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
+@pytest.mark.parametrize("beta", [0.5, 2.5])
+def test_equiangular_rate(face, weights, beta):
+    def rate(t, g):
+        common = 2 * np.exp(beta * g) * (1 - g) * ((N - 1) * g + 1)
+        return common / (np.exp(beta) + (N - 1) * np.exp(beta * g)) if weights == "softmax" else common / N
+
+    ts = np.linspace(0, 2, 7)
+    oracle = solve_ivp(rate, (0, 2), [0.0], "DOP853", ts, rtol=1e-13, atol=1e-14).y[0]
+    xs, _ = solve(attention(face, beta=beta, weights=weights), np.eye(N), ts, atol=1e-12)
+    assert np.abs(off_diagonal(gram(xs)) - oracle[:, None]).max() < 1e-11
+    assert oracle[-1] > 0.3  # it went somewhere
+
+
+def test_equiangular_at_beta_zero(face):
+    ts = np.linspace(0, 3, 7)
+    g = off_diagonal(gram(solve(attention(face, beta=0.0), np.eye(N), ts, atol=1e-12)[0]))
+    exact = np.expm1(2 * ts) / (np.exp(2 * ts) + N - 1)
+    assert np.abs(g - exact[:, None]).max() < 1e-11
+
+
+def test_equiangular_time(torch_face):
+    # The published times to 1 - g = 1e-3 for 32 tokens, read off the other way round.
+    times = {0.0: 5.1863, 2.0: 5.4584, 4.0: 6.9535}
+    for beta, t in times.items():
+        field = torch_face.SelfAttention(beta=beta)
+        xs, _ = solve(field, np.eye(32), [0.0, t - 5e-5, t + 5e-5], atol=1e-11)
+        early, late = 1 - gram(xs)[1:, 0, 1]
+        assert late < 1e-3 < early
+
+
+# ------------------------------------------------------------------------------------------ 3.3 - 3.6: invariants
+def test_cross_ratios(face):
+    ts = np.linspace(0, 5, 7)
+    xs, _ = solve(attention(face, beta=0.0), ctsa.random_tokens(N, D, seed=1), ts, atol=1e-13)
+    s = 1 - gram(xs)
+    ratio = s[:, 0, 1] * s[:, 2, 3] / (s[:, 0, 2] * s[:, 1, 3])
+    other = s[:, 4, 5] * s[:, 6, 7] / (s[:, 4, 7] * s[:, 5, 6])
+    for r in (ratio, other):
+        assert np.abs(r / r[0] - 1).max() < 1e-9
+    assert s[-1, 0, 1] < 0.2 * s[0, 0, 1]  # the distances themselves change
+
+
+@pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
+def test_tokens_of_a_hemisphere_collapse(face, weights):
+    rng = np.random.default_rng(2)
+    w = rng.normal(size=D)
+    x0 = ctsa.random_tokens(N, D, seed=2)
+    x0 = x0 * np.sign(x0 @ w)[:, None]
+    xs, _ = solve(attention(face, beta=2.0, weights=weights), x0, np.linspace(0, 15, 7), atol=1e-11)
+    lowest = (xs @ w).min(-1)
+    assert lowest[0] > 0 and (np.diff(lowest) > -1e-10).all()
+    assert gram(xs[0]).min() < 0.3 and gram(xs[-1]).min() > 1 - 1e-8
+
+
+def test_gram_equation(face):
+    beta = 3.0
+
+    def rate(t, g):
+        g = g.reshape(N, N)
+        w = np.exp(beta * (g - g.max(1, keepdims=True)))
+        m = w / w.sum(1, keepdims=True) @ g
+        half = m - np.diag(m)[:, None] * g
+        return (half + half.T).ravel()
+
+    x0, ts = ctsa.random_tokens(N, D, seed=7), np.linspace(0, 6, 7)
+    oracle = solve_ivp(rate, (0, 6), gram(x0).ravel(), "DOP853", ts, rtol=1e-12, atol=1e-13).y.T.reshape(7, N, N)
+    xs, _ = solve(attention(face, beta=beta), x0, ts, atol=1e-12)
+    assert np.abs(gram(xs) - oracle).max() < 1e-9
+
+
+@pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_energy_is_monotone_and_at_its_rate(face, weights, sign):
+    # A = V symmetric climbs, V = -A descends: dE/dt = +- sum_i Z_i |x_i'|^2, with Z_i = n for unnormalised weights.
+    a = np.random.default_rng(8).normal(size=(D, D))
+    a = 0.25 * (a + a.T)
+    field = attention(face, query=a, value=sign * a, beta=1.5, weights=weights)
+    x0 = ctsa.random_tokens(N, D, seed=9)
+    xs, _ = solve(field, x0, np.linspace(0, 1, 7), atol=1e-11)
+    assert (sign * np.diff(ctsa.energy(field, face.array(xs)).tolist()) > 0).all()
+
+    h = 0.01
+    near, _ = solve(field, xs[2], 1 / 3 + h * np.arange(-3, 4), atol=1e-13)
+    e = np.array(ctsa.energy(field, face.array(near)).tolist())
+    rate = np.array([-1, 9, -45, 0, 45, -9, 1]) @ e / (60 * h)
+    v = face.numpy(field(0.0, face.array(near[3])))
+    z = np.exp(1.5 * near[3] @ a @ near[3].T).sum(1) if weights == "softmax" else np.full(N, N)
+    expected = sign * (z * (v**2).sum(-1)).sum()
+    assert abs(rate - expected) < 1e-8 * abs(expected)
+
+
+def test_energy_of_an_asymmetric_score_may_fall():
+    # The counterexample to monotonicity for V = (A + A^T) / 2: what the library must not promise.
+    a, v = np.array([[1.0, 2.0], [-2.0, 0.0]]), np.diag([1.0, 0.0])
+    angles = np.pi * np.array([0.1333, -0.1333])
+    x0 = np.stack([np.cos(angles), np.sin(angles)], -1)
+    from ctsa.torch import SelfAttention
+
+    field = SelfAttention(query=a, value=v, beta=1.0)
+    xs, _ = solve(field, x0, [0.0, 1e-3], atol=1e-13)
+    with torch.no_grad():
+        before, after = ctsa.energy(field, torch.as_tensor(xs)).tolist()
+    assert after < before
+
+
+# ------------------------------------------------------------------------------------------------- an outside oracle
+HEADS, WIDTH = 2, 3
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Parameters of a field without symmetries: two heads, a mask with weights, key field, rotation, injection, MLP."""
+    rng = np.random.default_rng(11)
+    n, d = 5, 4
+    omega = rng.normal(size=(n, d, d))
+    return dict(
+        query=rng.normal(size=(HEADS, WIDTH, d)), key=rng.normal(size=(HEADS, WIDTH, d)), beta=np.array([0.7, 1.6]),
+        value=rng.normal(size=(HEADS, d, d)), key_field=rng.normal(size=(HEADS, d)),
+        mask=rng.uniform(0.2, 2, size=(n, n)) * (rng.uniform(size=(n, n)) < 0.7) + np.eye(n),
+        omega=omega - np.swapaxes(omega, 1, 2), input=rng.normal(size=(n, d)),
+        weight_in=rng.normal(size=(6, d)), weight_out=rng.normal(size=(d, 6)), x0=ctsa.random_tokens(n, d, seed=12),
+    )  # fmt: skip
+
+
+def build(face, parts, kind="all"):
+    p = parts
+    heads = {k: p[k] for k in ("query", "key", "value", "beta", "key_field")}
+    if kind == "masked":
+        return face.SelfAttention(**heads, mask=p["mask"])
+    if kind == "causal l2":
+        return 0.5 * face.SelfAttention(query=p["query"], key=p["key"], value=p["value"], beta=2.0, weights="l2", mask="causal")
+    if kind == "oscillators":
+        pairs = ctsa.Sphere(channels=2)
+        rotation = face.Rotation(frequencies=[[1.0, -2.0]] * 5, geometry=pairs)
+        return face.SelfAttention(**heads, weights="sigmoid", geometry=pairs) + rotation
+    mlp = face.Perceptron(p["weight_in"], p["weight_out"], activation="gelu")
+    return face.SelfAttention(**heads, mask=p["mask"]) + face.Rotation(p["omega"]) + face.Injection(p["input"]) + 0.3 * mlp
+
+
+def start(parts, kind):
+    return ctsa.Sphere(2).retract(parts["x0"]) if kind == "oscillators" else parts["x0"]
+
+
+def test_against_scipy(face, parts):
+    """The multi-head field with rotation, injection and perceptron, written out in NumPy and solved by DOP853."""
+    p = parts
+
+    def rate(t, x):
+        x = x.reshape(5, 4)
+        z = x @ p["weight_in"].T
+        v = np.einsum("nij,nj->ni", p["omega"], x) + p["input"] + 0.3 * (z * ndtr(z)) @ p["weight_out"].T
+        for q, k, value, beta, r in zip(p["query"], p["key"], p["value"], p["beta"], p["key_field"], strict=True):
+            a = p["mask"] * np.exp(beta * ((x @ q.T) @ (x @ k.T).T + x @ r))
+            v = v + (a / a.sum(1, keepdims=True)) @ x @ value.T
+        return (v - (x * v).sum(1, keepdims=True) * x).ravel()
+
+    oracle = solve_ivp(rate, (0, 3), p["x0"].ravel(), "DOP853", TS, rtol=1e-13, atol=1e-13).y.T.reshape(3, 5, 4)
+    xs, _ = solve(build(face, p), p["x0"], TS, atol=1e-12)
+    assert np.abs(xs - oracle).max() < 1e-9
+
+
+def lorenz(face):
+    stack = torch.stack if face.name == "torch" else __import__("jax").numpy.stack
+
+    def velocity(t, x):
+        a, b, c = x[..., 0], x[..., 1], x[..., 2]
+        return stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], -1)
+
+    return velocity
+
+
+@pytest.mark.parametrize("name, solver", [("torch", "dopri8"), ("jax", "dopri8"), ("jax", "tsit5")])
+def test_lorenz(faces, name, solver):
+    face = faces[name]
+    xs, stats = solve(lorenz(face), face.array([[1, 1, 1]]), [0.0, 10.0], solver, atol=1e-12, geometry=ctsa.Euclidean())
+    assert np.abs(xs[-1, 0] - LORENZ_10).max() < 1e-7
+    assert stats["radius_error"] == 0
+
+
+# ----------------------------------------------------------------------------------------------------- torch = JAX
+@pytest.mark.parametrize("kind", ["all", "masked", "causal l2", "oscillators"])
+@both_orders
+def test_both_frameworks_take_the_same_steps(torch_face, jax_face, parts, kind, solver):
+    ends, stats = [], []
+    for face in (torch_face, jax_face):
+        xs, counts = solve(build(face, parts, kind), start(parts, kind), TS, solver, atol=1e-8)
+        ends.append(xs)
+        stats.append((counts["steps"], counts["rejected"], counts["evaluations"]))
+    assert stats[0] == stats[1] and stats[0][0] > 5
+    assert np.abs(ends[0] - ends[1]).max() < 1e-12
+
+
+@pytest.mark.parametrize("solver", ["bosh3", "heun"])
+def test_low_orders_take_the_same_steps_too(torch_face, jax_face, parts, solver):
+    ends, stats = [], []
+    for face in (torch_face, jax_face):
+        xs, counts = solve(build(face, parts), parts["x0"], TS, solver, atol=1e-4)
+        ends.append(xs)
+        stats.append((counts["steps"], counts["rejected"]))
+    assert stats[0] == stats[1]
+    assert np.abs(ends[0] - ends[1]).max() < 1e-12
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_fixed_steps_agree(torch_face, jax_face, parts, solver):
+    ends, stats = [], []
+    for face in (torch_face, jax_face):
+        xs, counts = solve(build(face, parts), parts["x0"], TS, solver, step=0.05)
+        ends.append(xs)
+        stats.append((counts["steps"], counts["rejected"], counts["evaluations"]))
+    stages = {"euler": 1, "midpoint": 2, "rk4": 4}[solver]
+    assert stats[0] == stats[1] == (60, 0, 60 * stages)
+    assert np.abs(ends[0] - ends[1]).max() < 1e-13
+
+
+# ------------------------------------------------------------------------------------- orders, tolerances, landing
+@pytest.fixture(scope="module")
+def turning():
+    """An Oja flow with a complex pair (it turns, then settles), its start, and its exact states."""
+    value = np.array([[0.5, -2.0, 0.3, 0], [2.0, 0.2, 0, 0.1], [0, 0.4, -0.5, 1.0], [0.2, 0, -1.0, 0.3]])
+    x0 = ctsa.random_tokens(1, 4, seed=13, batch=(5,))
+    return value, x0, lambda ts: ctsa.theory.oja_flow(value, x0, ts)
+
+
+@pytest.mark.parametrize("solver, order", [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_order_of_fixed_steps(torch_face, turning, solver, order):
+    value, x0, exact = turning
+    steps = np.array([0.04, 0.02, 0.01]) / (4 if order == 1 else 1)
+    errors = [
+        np.abs(solve(torch_face.Oja(value), x0, [0.0, 2.0], solver, step=h)[0][-1] - exact([2.0])[0]).max() for h in steps
+    ]
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert abs(slope - order) < 0.15, errors
+
+
+@solvers
+def test_error_is_proportional_to_the_tolerance(faces, turning, name, solver):
+    value, x0, exact = turning
+    field = faces[name].Oja(value)
+    ts = np.linspace(0, 2, 4)
+    atols = np.array([1e-3, 1e-4, 1e-5]) * (1e-2 if solver == "bosh3" else 1 if solver == "heun" else 1e-4)
+    errors = [np.abs(solve(field, x0, ts, solver, atol=a)[0] - exact(ts)).max() for a in atols]
+    slope = np.polyfit(np.log(atols), np.log(errors), 1)[0]
+    assert abs(slope - 1) < 0.15, errors
+    assert (np.array(errors) < 20 * atols).all(), errors
+
+
+def test_outputs_are_landed_on_not_interpolated(face, turning):
+    # dopri8 takes long steps: an interpolant of fourth order would be off by 1e-5 between them.
+    value, x0, exact = turning
+    ts = np.array([0.0, 0.013, 0.41, 3.0])
+    with torch.no_grad():
+        traj = ctsa.integrate(face.Oja(value), x0, ts, "dopri8", atol=1e-11)
+    assert face.numpy(traj.ts).tolist() == ts.tolist()
+    assert np.abs(face.numpy(traj.xs) - exact(ts)).max() < 1e-9
+    assert traj.stats["steps"] < 60
+
+
+def test_unit_tokens_at_any_tolerance(face, parts):
+    for atol in (1e-2, 1e-8):
+        xs, stats = solve(build(face, parts), parts["x0"], 5 * TS, "dopri5", atol=atol)
+        assert np.abs(np.linalg.norm(xs, axis=-1) - 1).max() < 1e-15
+        assert 0 < stats["radius_error"] < 100 * atol  # normalisation had something to do
+
+
+def test_relative_tolerance(face, turning):
+    value, x0, exact = turning
+    ts = np.linspace(0, 2, 4)
+    xs, loose = solve(face.Oja(value), x0, ts, "dopri5", rtol=1e-7, atol=1e-12)
+    assert 1e-12 < np.abs(xs - exact(ts)).max() < 1e-6
+    _, tight = solve(face.Oja(value), x0, ts, "dopri5", rtol=1e-9, atol=1e-12)
+    assert tight["steps"] > 1.5 * loose["steps"]
+
+
+# -------------------------------------------------------------------------------------------- time runs both ways
+def test_there_and_back(face, parts):
+    field = build(face, parts)
+    forth, _ = solve(field, parts["x0"], [0.0, 0.5, 1.0], atol=1e-12)
+    back, _ = solve(field, forth[-1], [1.0, 0.5, 0.0], atol=1e-12)
+    assert np.abs(back[::-1] - forth).max() < 1e-9
+
+
+def test_there_and_back_in_fixed_steps(torch_face, parts):
+    field = build(torch_face, parts)
+    forth, _ = solve(field, parts["x0"], [0.0, 0.5, 1.0], "rk4", step=0.01)
+    back, _ = solve(field, forth[-1], [1.0, 0.5, 0.0], "rk4", step=0.01)
+    assert np.abs(back[::-1] - forth).max() < 1e-6
+
+
+def turner(face):
+    """The flow x' = cos(t) J x on the circle: angles are sin(t) - sin(t0) further on."""
+    cos = torch.cos if face.name == "torch" else __import__("jax").numpy.cos
+    quarter = face.array([[0, 1], [-1, 0]])
+
+    def velocity(t, x):
+        return cos(t) * (x @ quarter)
+
+    return velocity
+
+
+# Every method of torch, and on JAX those whose tableau is ours or whose plumbing differs.
+TIMED = [*(("torch", solver) for solver in ("dopri5", "dopri8", "bosh3", "heun", "midpoint", "rk4"))]
+TIMED += [("jax", solver) for solver in ("dopri5", "kvaerno5", "rk4")]
+
+
+@pytest.mark.parametrize("name, solver", TIMED, ids=[f"{a}-{b}" for a, b in TIMED])
+def test_fields_that_know_the_time(faces, name, solver):
+    # An error in the times of the stages of any tableau would show.
+    face = faces[name]
+    options, allowed = {
+        "midpoint": (dict(step=0.01), 1e-4), "rk4": (dict(step=0.05), 1e-6),
+        "heun": (dict(atol=1e-6), 2e-5), "bosh3": (dict(atol=1e-9), 2e-8),
+    }.get(solver, (dict(atol=1e-11), 5e-10))  # fmt: skip
+    field, x0 = turner(face), face.array([[1.0, 0.0]])
+    for ts in ([0.5, 1.0, 2.5], [2.5, 1.0, -0.5])[: 1 if solver == "kvaerno5" else 2]:
+        xs, _ = solve(field, x0, ts, solver, **options)
+        angle = np.sin(ts) - np.sin(ts[0])
+        exact = np.stack([np.cos(angle), np.sin(angle)], -1)[:, None]
+        assert np.abs(xs - exact).max() < allowed
+
+
+# ------------------------------------------------------------------------------------------------------ equivariance
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_rotations_commute_with_the_flow(face, seed):
+    rng = np.random.default_rng(seed)
+    q, v = rng.normal(size=(2, D, D))
+    r, x0 = orthogonal(rng), ctsa.random_tokens(N, D, seed=seed % 1000)
+    ts = np.linspace(0, 2, 7)
+    plain, counts = solve(attention(face, query=q, value=v, beta=0.7), x0, ts, atol=1e-8)
+    turned, again = solve(attention(face, query=r @ q @ r.T, value=r @ v @ r.T, beta=0.7), x0 @ r.T, ts, atol=1e-8)
+    assert np.abs(turned - plain @ r.T).max() < 1e-10
+    assert (counts["steps"], counts["rejected"]) == (again["steps"], again["rejected"])
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_permutations_commute_with_the_flow(face, seed):
+    rng = np.random.default_rng(seed)
+    q, v = rng.normal(size=(2, D, D))
+    field = attention(face, query=q, value=v, beta=0.7)
+    x0, order, ts = ctsa.random_tokens(N, D, seed=seed % 1000), rng.permutation(N), np.linspace(0, 2, 7)
+    plain, counts = solve(field, x0, ts, atol=1e-8)
+    shuffled, again = solve(field, x0[order], ts, atol=1e-8)
+    assert np.abs(shuffled - plain[:, order]).max() < 1e-11
+    assert (counts["steps"], counts["rejected"]) == (again["steps"], again["rejected"])
+
+
+def test_permutations_carry_masks_and_inputs_along(torch_face, parts):
+    p, order = parts, np.array([3, 1, 4, 0, 2])
+    shuffled = dict(p, mask=p["mask"][np.ix_(order, order)], omega=p["omega"][order], input=p["input"][order])
+    one, _ = solve(build(torch_face, p), p["x0"], [0.0, 2.0], atol=1e-10)
+    two, _ = solve(build(torch_face, shuffled), p["x0"][order], [0.0, 2.0], atol=1e-10)
+    assert np.abs(two - one[:, order]).max() < 1e-11
+
+
+def test_scaling_a_field_scales_time(torch_face, parts):
+    field = build(torch_face, parts)
+    one, _ = solve(field, parts["x0"], [0.0, 0.5, 1.0], atol=1e-11)
+    two, _ = solve(2.0 * field, parts["x0"], [0.0, 0.25, 0.5], atol=1e-11)
+    assert np.abs(one - two).max() < 1e-9
+
+
+# ------------------------------------------------------------------------------------------------------------ float32
+@pytest.mark.parametrize("name, options", [
+    ("torch", dict(solver="dopri5")), ("torch", dict(solver="rk4", step=0.05)), ("jax", dict(solver="dopri5")),
+])  # fmt: skip
+def test_single_precision(faces, parts, name, options):
+    single = {k: v.astype(np.float32) for k, v in parts.items()}
+    double, _ = solve(build(faces["torch"], parts), parts["x0"], TS, atol=1e-10)
+    xs, _ = solve(build(faces[name], single), single["x0"], TS, **options, atol=3e-6)
+    assert xs.dtype == np.float32
+    assert np.abs(xs - double).max() < 2e-4
+    assert np.abs(np.linalg.norm(xs, axis=-1) - 1).max() < 3e-7
