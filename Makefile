@@ -68,8 +68,11 @@ types: $(DEV)  ## Check the type annotations
 docs: $(DEV)  ## Build the documentation into docs/_build/html (warnings are errors)
 	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -q -b html $(ARGS) docs docs/_build/html
 
-bench: $(DEV)  ## Measure speed (tests/benchmarks; one process, all cores)
-	MPLBACKEND=Agg $(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
+bench: $(DEV)  ## Measure speed against peers (tests/benchmarks; one thread, minutes)
+	$(BIN)/python tests/benchmarks/bench_flow.py
+	$(BIN)/python tests/benchmarks/bench_tangent.py jax
+	$(BIN)/python tests/benchmarks/bench_tangent.py torch
+	$(BIN)/python tests/benchmarks/bench_lyapunov.py $(ARGS)
 
 clean:  ## Remove what builds and tests left behind
 	rm -rf build dist docs/_build docs/gallery docs/sg_execution_times.rst

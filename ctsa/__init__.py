@@ -6,6 +6,12 @@ Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa
 
 from . import theory as theory
 from ._results import Trajectory as Trajectory
+from .covariant import (
+    CovariantVectors as CovariantVectors,
+    covariant_vectors as covariant_vectors,
+    finite_time_exponents as finite_time_exponents,
+    gali as gali,
+)
 from .flow import IntegrationError as IntegrationError, integrate as integrate
 from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
 from .io import load as load

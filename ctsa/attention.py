@@ -149,16 +149,19 @@ class Heads:
     causal: bool = False
     key_field: Array | None = None
 
-    @property
-    def count(self) -> int | None:
-        """The number of heads, None where there is no axis of heads."""
+    def _axis(self) -> int | None:
         ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2), (self.mask, 3))
         return next((a.shape[0] for a, rank in ranks if a is not None and a.ndim == rank), None)
 
     @property
     def headed(self) -> bool:
         """Whether there is an axis of heads."""
-        return self.count is not None
+        return self._axis() is not None
+
+    @property
+    def count(self) -> int:
+        """The number of heads."""
+        return self._axis() or 1
 
 
 def _lift(heads: Heads, x: Array) -> Array:
@@ -202,7 +205,7 @@ def scores(heads: Heads, x: Array) -> Array:
         ``(..., n, n)``, or ``(..., heads, n, n)`` where there is an axis of heads.
     """
     s, _, _ = _score_parts(heads, _lift(heads, x))
-    return s if heads.count is None else backend(s).xp.broadcast_to(s, (*s.shape[:-3], heads.count, *s.shape[-2:]))
+    return s if not heads.headed else backend(s).xp.broadcast_to(s, (*s.shape[:-3], heads.count, *s.shape[-2:]))
 
 
 def attention_weights(heads: Heads, x: Array) -> Array:

@@ -15,13 +15,14 @@ where ``g_j`` is the key field's part (and, for l2, ``-beta <k_j, dk_j>``). Thre
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ._backend import backend
 from .attention import Heads, _act, _beta, _lift, _mask, _score_parts, _weigh, attend
-from .variational import jvp_batched
+from .variational import apply_jacobian, jvp_batched
 
 Array = Any
 FORMS = ("auto", "scores", "outer", "assembled")
@@ -72,22 +73,48 @@ def attend_tangent(heads: Heads, x: Array, u: Array, form: str = "auto") -> tupl
     """
     if heads.weights.slope is None:
         return jvp_batched(lambda z: attend(heads, z), x, u)
-    xh = _lift(heads, x)
-    s, q, key = _score_parts(heads, xh)
-    a, v = _weigh(heads, s), _act(heads.value, xh)
-    y = a @ v
-    parts = (q, key, a, heads.weights.slope(a, _mask(heads, s)), v, y)
+    parts = _parts(heads, x, heads.weights.slope)
+    q, a, y = parts[0], parts[2], parts[-1]
     (n, d), m, k = x.shape[-2:], q.shape[-1], u.shape[0]
-    count = s.shape[-3] if heads.headed else 1
     if form == "auto":
-        form = choose(n, d, m, count, k)
-    batch = math.prod(s.shape[:-2])
+        form = choose(n, d, m, heads.count, k)
+    batch = math.prod(a.shape[:-2])
     if form == "assembled":
         dy = _assembled(heads, parts, u)
     else:
         each = batch * n * (n if form == "scores" else (d + 1) * m)
         dy = _in_chunks({"scores": _scores, "outer": _outer}[form], heads, parts, u, max(1, LARGEST // each))
     return (y.sum(-3) if heads.headed else y), dy
+
+
+def attend_jacobian(heads: Heads, x: Array) -> tuple[Array, Array]:
+    """Return the output of attention ``(..., n, d)`` and its Jacobian ``(..., n d, n d)``, in closed form.
+
+    Raises:
+        ValueError: the weights have no closed form (sinkhorn).
+    """
+    if heads.weights.slope is None:
+        raise ValueError(f"weights={heads.weights.name!r} have no closed-form Jacobian")
+    parts = _parts(heads, x, heads.weights.slope)
+    y = parts[-1]
+    return (y.sum(-3) if heads.headed else y), _jacobian(heads, parts)
+
+
+def _parts(heads: Heads, x: Array, slope: Callable[..., Array]) -> tuple:
+    """Return scaled queries, keys, weights, their slopes, values and outputs."""
+    xh = _lift(heads, x)
+    s, q, key = _score_parts(heads, xh)
+    a, v = _weigh(heads, s), _act(heads.value, xh)
+    return q, key, a, slope(a, _mask(heads, s)), v, a @ v
+
+
+def dense_pays(heads: Heads, x: Array, k: int, form: str = "auto") -> bool:
+    """Tell whether ``k`` directions are served best by one Jacobian."""
+    if heads.weights.slope is None or form in ("scores", "outer"):
+        return False
+    d = x.shape[-1]
+    m = d if heads.query is None else heads.query.shape[-2]
+    return form == "assembled" or choose(x.shape[-2], d, m, heads.count, k) == "assembled"
 
 
 def _in_chunks(rule, heads: Heads, parts: tuple, u: Array, size: int) -> Array:
@@ -154,12 +181,7 @@ def _outer(heads: Heads, parts: tuple, u: Array) -> Array:
 
 
 def _assembled(heads: Heads, parts: tuple, u: Array) -> Array:
-    j = _jacobian(heads, parts)
-    n, d = u.shape[-2:]
-    flat = u.reshape(*u.shape[:-2], n * d)
-    if flat.ndim == 2:  # no batch: one matrix product
-        return (flat @ j.mT).reshape(u.shape)
-    return (j @ flat[..., None])[..., 0].reshape(u.shape)
+    return apply_jacobian(_jacobian(heads, parts), u)
 
 
 def _jacobian(heads: Heads, parts: tuple) -> Array:

@@ -66,7 +66,8 @@ class _Report:
     """Prints, and remembers for the summary file."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]):
-        self.folder, self.say, self.facts = folder, say, {}
+        self.folder, self.say = folder, say
+        self.facts: dict[str, Any] = {}
 
     def keep(self, part: str, trajectory: Trajectory, **facts: Any) -> None:
         trajectory.save(self.folder / f"{part}.npz")
@@ -237,10 +238,12 @@ def _summary(report: _Report, seconds: float) -> None:
         if "flow_clusters" not in f:
             continue
         label = f"Layer {name[5:-5]}"
-        say(f"  {label} flow:  {_plural(f['flow_clusters'])}, {_when(f['flow_time_to_cluster'], 't =')}; {f['steps']} steps")
+        settled = _when(f["flow_time_to_cluster"], "t =")
+        say(f"  {label} flow:  {_plural(f['flow_clusters'])}, {settled}; {f['steps']} steps")
         poles = "the same pole" if f["end_cosine"] > 0.99 else "opposite poles" if f["end_cosine"] < -0.99 else "apart"
         end = f"; ends at {poles} (cosine {f['end_cosine']:+.3f})" if "period" not in f else ""
         say(f"  {label} layer: {_plural(f['layer_clusters'])}, {_when(f['layer_time_to_cluster'], 'layer')}{end}")
         if "period" in f:
-            say(f"  {label} rotates: period {f['period']:.2f}, predicted 2 pi / Im(lambda) = {f['predicted_period']:.2f}")
+            theirs = f"predicted 2 pi / Im(lambda) = {f['predicted_period']:.2f}"
+            say(f"  {label} rotates: period {f['period']:.2f}, {theirs}")
     say(f"  Pictures and arrays in {report.folder} ({seconds:.0f} s)")

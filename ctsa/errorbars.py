@@ -31,8 +31,9 @@ def correlation_time(series: Any) -> float:
 def standard_error(series: Any) -> float:
     """Return the standard error of the mean of a stationary, possibly correlated series.
 
-    Overlapping block averages of length ``b = max(N^(1/3), 5 tau)``: the variance of a block's mean, times ``b / N``,
-    corrected for the blocks sharing one mean. Independent samples need no blocks, but lose little by them.
+    Overlapping block averages of length ``b = max(N^(1/2), 5 tau)``: the variance of a block's mean, times ``b / N``,
+    corrected for the blocks sharing one mean. Long blocks serve local exponents, whose fluctuations largely cancel from
+    one interval to the next (they are anticorrelated): short blocks would overestimate the error several times.
 
     Args:
         series: ``(N,)`` with N >= 8; shorter ones give nan.
@@ -50,7 +51,7 @@ def standard_error(series: Any) -> float:
     n = len(x)
     if n < 8 or not np.isfinite(x).all():
         return float("nan")
-    b = int(np.clip(np.ceil(max(n ** (1 / 3), 5 * correlation_time(x))), 1, n // 4))
+    b = int(np.clip(np.ceil(max(n**0.5, 5 * correlation_time(x))), 1, n // 4))
     sums = np.concatenate([[0.0], np.cumsum(x - x.mean())])
     means = (sums[b:] - sums[:-b]) / b
     # E[block mean - grand mean]^2 falls short of the block mean's variance by the factor 1 - b/n.

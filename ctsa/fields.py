@@ -15,7 +15,7 @@ import numpy as np
 from . import checks
 from ._backend import backend, framework
 from .attention import WEIGHTS, Heads, Weights, attend, attention_weights, scores
-from .attention_tangent import FORMS, attend_tangent
+from .attention_tangent import FORMS, attend_jacobian, attend_tangent, dense_pays
 from .geometry import Euclidean, Geometry, Sphere
 from .variational import jvp_batched
 
@@ -41,6 +41,7 @@ class Field:
     """
 
     geometry: Geometry
+    tokenwise = False  # whether the velocity of a token depends on that token alone
 
     def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
         raise NotImplementedError("take the field from a face: ctsa.torch or ctsa.jax")
@@ -67,6 +68,21 @@ class Field:
     def drift_tangent(self, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
         """Return the drift and its derivative along the directions ``u`` of shape ``(k, ..., n, d)``."""
         raise NotImplementedError
+
+    def drift_jacobian(self, t: Array, x: Array) -> tuple[Array, Array]:
+        """Return the drift and its Jacobian ``(..., n d, n d)``; this one asks ``drift_tangent`` for every column."""
+        be, (n, d) = backend(x), x.shape[-2:]
+        if self.tokenwise:  # d directions serve all tokens at once
+            unit = be.like(np.eye(d).reshape(d, *[1] * (x.ndim - 1), d), x) + 0 * x
+            y, columns = self.drift_tangent(t, x, unit)
+            return y, _block_diagonal(be, be.xp.moveaxis(columns, 0, -1))
+        unit = be.like(np.eye(n * d).reshape(n * d, *[1] * (x.ndim - 2), n, d), x) + 0 * x
+        y, columns = self.drift_tangent(t, x, unit)
+        return y, be.xp.moveaxis(columns.reshape(*columns.shape[:-2], n * d), 0, -1)
+
+    def dense_pays(self, x: Array, k: int) -> bool:
+        """Tell whether the derivative along ``k`` directions is cheapest through ``drift_jacobian``."""
+        return False
 
     def velocity(self, t: Array, x: Array) -> Array:
         """Return ``dx/dt``, the tangent projection of the drift: ``(..., n, d)``."""
@@ -116,6 +132,13 @@ class Field:
     def arguments(self) -> dict[str, Any]:
         """Return the constructor arguments that make an equal field, in either framework."""
         raise NotImplementedError
+
+
+def _block_diagonal(be: Any, blocks: Array) -> Array:
+    """Put ``(..., n, d, d)`` on the diagonal of ``(..., n d, n d)``."""
+    n, d = blocks.shape[-3:-1]
+    full = be.like(np.eye(n), blocks)[:, None, :, None] * blocks[..., :, :, None, :]
+    return full.reshape(*blocks.shape[:-3], n * d, n * d)
 
 
 class SelfAttention(Field):
@@ -265,6 +288,14 @@ class SelfAttention(Field):
     def drift_tangent(self, t, x, u):
         return attend_tangent(self.heads, x, u, self.tangent_form)
 
+    def drift_jacobian(self, t, x):
+        if self.weights.slope is None:
+            return Field.drift_jacobian(self, t, x)
+        return attend_jacobian(self.heads, x)
+
+    def dense_pays(self, x, k):
+        return dense_pays(self.heads, x, k, self.tangent_form)
+
     def scores(self, x: Array) -> Array:
         """Return the scores at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
         return scores(self.heads, x)
@@ -319,6 +350,12 @@ class Oja(Field):
     def drift_tangent(self, t, x, u):
         return self._mean(x), self._mean(u)
 
+    def drift_jacobian(self, t, x):
+        n, d = x.shape[-2:]
+        be = backend(x)
+        every = be.like(np.full((n, n), 1 / n), x)[:, None, :, None] * self.value[None, :, None, :]
+        return self._mean(x), every.reshape(n * d, n * d) + 0 * x.sum((-2, -1))[..., None, None]
+
     def arguments(self):
         return dict(value=self.value, geometry=self.geometry)
 
@@ -344,6 +381,7 @@ class Rotation(Field):
 
     omega: Any
     frequencies: Any
+    tokenwise = True
 
     def __init__(self, omega=None, frequencies=None, geometry=None):
         omega = checks.parameter("omega", omega, 2, 3)
@@ -397,6 +435,7 @@ class Injection(Field):
     """
 
     input: Any
+    tokenwise = True
 
     def __init__(self, input, geometry=None):
         c = checks.parameter("input", input, 1, 2)
@@ -456,6 +495,7 @@ class Perceptron(Field):
     bias_in: Any
     bias_out: Any
     activation: str
+    tokenwise = True
 
     def __init__(self, weight_in, weight_out, bias_in=None, bias_out=None, activation="tanh", geometry=None):
         w1, w2 = checks.parameter("weight_in", weight_in, 2), checks.parameter("weight_out", weight_out, 2)
@@ -526,6 +566,16 @@ class Sum(Field):
             y, dy = y + a, dy + b
         return y, dy
 
+    def drift_jacobian(self, t, x):
+        parts = [f.drift_jacobian(t, x) for f in self.fields]
+        y, j = parts[0]
+        for a, b in parts[1:]:
+            y, j = y + a, j + b
+        return y, j
+
+    def dense_pays(self, x, k):
+        return all(isinstance(f, Field) for f in self.fields) and any(f.dense_pays(x, k) for f in self.fields)
+
     def arguments(self):
         return dict(fields=list(self.fields))
 
@@ -551,6 +601,13 @@ class Scaled(Field):
     def drift_tangent(self, t, x, u):
         y, dy = drift_tangent_of(self.field, t, x, u)
         return self.factor * y, self.factor * dy
+
+    def drift_jacobian(self, t, x):
+        y, j = self.field.drift_jacobian(t, x)
+        return self.factor * y, self.factor * j
+
+    def dense_pays(self, x, k):
+        return isinstance(self.field, Field) and self.field.dense_pays(x, k)
 
     def arguments(self):
         return dict(field=self.field, factor=self.factor)

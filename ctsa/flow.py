@@ -7,7 +7,16 @@ import numpy as np
 
 from . import checks
 from ._backend import backend, framework
-from ._backend._solve import show_progress, ADAPTIVE, FIXED_STEP, JAX_ONLY, TORCH_ADAPTIVE, TORCH_FIXED_STEP, Problem, Solved
+from ._backend._solve import (
+    ADAPTIVE,
+    FIXED_STEP,
+    JAX_ONLY,
+    TORCH_ADAPTIVE,
+    TORCH_FIXED_STEP,
+    Problem,
+    Solved,
+    show_progress,
+)
 from ._results import Trajectory
 from .geometry import Geometry, Sphere, geometry_of
 
@@ -46,7 +55,7 @@ def _check_velocity(be, field, geometry, t, x) -> Array:
 
     A bare callable must give tangent velocities, or normalising would change its flow.
     """
-    v = field(t, x)
+    v = be.call(field, t, x)
     if getattr(v, "shape", None) != x.shape:
         raise ValueError(
             f"field must return a velocity of the shape of x, {tuple(x.shape)}, got "
@@ -83,6 +92,7 @@ def _grid(ts: np.ndarray, step: float) -> np.ndarray:
 
 
 def check_solver(solver: Any, step: Any, home: str) -> float | None:
+    """Check that a solver exists for the framework ``home``, and return the checked step of a fixed-step one."""
     if not isinstance(solver, str):
         if framework(solver) != "jax" or home != "jax":
             raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {solver!r} for a field of {home}")
@@ -185,7 +195,8 @@ def integrate(
     problem = Problem(
         rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
         grid=None if step is None else _grid(sign * times, step), max_steps=max_steps,
-        stop=_stop_condition(be, field, geometry, sign, until, tol, t0, x), adjoint=adjoint, progress=show_progress(progress),
+        stop=_stop_condition(be, field, geometry, sign, until, tol, t0, x), adjoint=adjoint,
+        progress=show_progress(progress),
     )  # fmt: skip
     solved = be.odeint(problem)
     if callable(until) and solved.stopped is not None:

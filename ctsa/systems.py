@@ -67,7 +67,9 @@ def system_of(system: Any, geometry: Geometry | None = None) -> System:
             raise ValueError(f"the layers live on different geometries: {own}")
         return System("layers", tuple(system), own.pop())
     if not callable(system):
-        raise TypeError(f"system must be a field(t, x), a layer(x), or a sequence of layers, got {type(system).__name__}")
+        raise TypeError(
+            f"system must be a field(t, x), a layer(x), or a sequence of layers, got {type(system).__name__}"
+        )
     count = _arguments(system)
     if count not in (1, 2):
         raise TypeError(

@@ -51,6 +51,15 @@ def layer_pushforward(layer, x: Array, u: Array) -> tuple[Array, Array]:
     return tangent(x, u) if tangent is not None else jvp_batched(layer, x, u)
 
 
+def apply_jacobian(j: Array, u: Array) -> Array:
+    """Multiply a Jacobian ``(..., n d, n d)`` with directions ``(k, ..., n, d)``."""
+    flat = u.reshape(*u.shape[:-2], -1)
+    if flat.ndim == 2:  # no batch: one matrix product
+        return (flat @ j.mT).reshape(u.shape)
+    xp = backend(u).xp
+    return xp.moveaxis(xp.moveaxis(flat, 0, -2) @ j.mT, -2, 0).reshape(u.shape)
+
+
 def variational(field, geometry: Geometry, t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
     """Evaluate the variational equation ``(x, U)' = (F(t, x), DF(t, x) U)`` of the degree-1 extension of ``field``.
 
@@ -61,4 +70,8 @@ def variational(field, geometry: Geometry, t: Array, state: tuple[Array, Array])
         state: ``(x, U)`` with shapes ``(..., n, d)`` and ``(k, ..., n, d)``.
     """
     x, u = state
+    dense = getattr(field, "dense_pays", None)
+    if dense is not None and dense(x, u.shape[0]):
+        f, j = geometry.extend_jacobian(lambda y: field.drift_jacobian(t, y), x)
+        return f, apply_jacobian(j, u)
     return geometry.extend_tangent(lambda y, v: pushforward(field, t, y, v), x, u)

@@ -74,6 +74,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,
     "remove_config_comments": True,
+    "capture_repr": (),
     "write_computation_times": False,
     "show_signature": False,
     "download_all_examples": False,

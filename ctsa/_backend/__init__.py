@@ -4,14 +4,12 @@ The arrays decide: ``backend(x)`` looks at the type of ``x`` and returns the mod
 There is no global switch, no environment variable and no registry.
 """
 
-from functools import cache
 from types import ModuleType
 from typing import Any
 
 _ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
 
 
-@cache
 def _framework_of_type(kind: Any) -> str | None:
     for base in kind.__mro__:
         name = _ROOTS.get(base.__module__.partition(".")[0])

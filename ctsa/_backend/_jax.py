@@ -15,8 +15,9 @@ from ._jax_solve import odeint
 name = "jax"
 partial = eqx.Partial
 __all__ = [
-    "asarray", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march", "name", "odeint", "partial", "reference",
-    "repeat", "repeat_while", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
+    "materialise", "name", "odeint", "partial", "reference", "repeat", "repeat_while", "scan", "softmax",
+    "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -73,6 +74,17 @@ def reference(field):
 def leaves(system):
     """Return the arrays in the pytree of a system."""
     return [a for a in jax.tree_util.tree_leaves(system) if eqx.is_array(a)]
+
+
+@eqx.filter_jit
+def call(f, *args):
+    """Return ``f(*args)``, compiled as one: operation by operation, a first evaluation takes several times as long."""
+    return f(*args)
+
+
+def materialise(values):
+    """Return ``values``, computed once: XLA would fuse them into each of their uses (measured: 1.5 times slower)."""
+    return jax.lax.optimization_barrier(values)
 
 
 def repeat(f, x, count):

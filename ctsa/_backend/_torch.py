@@ -14,8 +14,9 @@ from ._torch_solve import odeint
 name = "torch"
 partial = functools.partial
 __all__ = [
-    "asarray", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march", "name", "odeint", "partial", "reference",
-    "repeat", "repeat_while", "scan", "softmax", "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
+    "materialise", "name", "odeint", "partial", "reference", "repeat", "repeat_while", "scan", "softmax",
+    "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 
@@ -75,6 +76,16 @@ def leaves(system):
     parts = system if isinstance(system, tuple) else (system,)
     modules = [m for p in parts for m in (p, getattr(p, "field", None)) if isinstance(m, xp.nn.Module)]
     return [a for m in modules for a in (*m.parameters(), *m.buffers())]
+
+
+def call(f, *args):
+    """Return ``f(*args)``."""
+    return f(*args)
+
+
+def materialise(values):
+    """Return ``values``; JAX is kept from computing them anew in every use."""
+    return values
 
 
 def repeat(f, x, count):

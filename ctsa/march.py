@@ -1,0 +1,255 @@
+"""March state and tangent frame in equal intervals, reorthonormalising: what spectra and covariant vectors stand on."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from ._backend import backend
+from ._backend._march import Segment
+from ._results import as_numpy
+from .flow import check_solver
+from .geometry import Geometry
+from .systems import system_of
+from .variational import layer_pushforward, pushforward, variational
+
+Array = Any
+_PIECE = 1.0  # most growth or decay, in powers of e, between two reorthonormalisations inside an interval
+_BLOCK = 64  # most intervals between two looks of the host; buffers of compiled loops have this length
+
+
+def flatten_frame(u: Array) -> Array:
+    """Turn directions ``(k, ..., n, d)`` into columns ``(..., n d, k)``."""
+    flat = u.reshape(*u.shape[:-2], u.shape[-2] * u.shape[-1])
+    return backend(u).xp.moveaxis(flat, 0, -1)
+
+
+def unflatten_frame(q: Array, shape: tuple[int, ...]) -> Array:
+    """Turn columns ``(..., n d, k)`` back into directions of ``shape`` ``(k, ..., n, d)``."""
+    return backend(q).xp.moveaxis(q, -1, 0).reshape(shape)
+
+
+def qr_positive(a: Array) -> tuple[Array, Array]:
+    """Factor ``a = q r`` with orthonormal columns and a positive diagonal, which makes the factors unique."""
+    xp = backend(a).xp
+    q, r = xp.linalg.qr(a)
+    diagonal = xp.linalg.diagonal(r)
+    s = xp.where(diagonal < 0, -xp.ones_like(diagonal), xp.ones_like(diagonal))
+    return q * s[..., None, :], r * s[..., :, None]
+
+
+def _reorthonormalise(g, x, u):
+    """Return retracted state, orthonormal tangent frame, and the triangular factor ``(..., k, k)``."""
+    x = g.retract(x)
+    u = g.project(x, u)
+    q, r = qr_positive(flatten_frame(u))
+    return x, unflatten_frame(q, u.shape), r
+
+
+def _log_diagonal(r: Array) -> Array:
+    xp = backend(r).xp
+    return xp.log(xp.linalg.diagonal(r))
+
+
+def _compound(total: Array, r: Array) -> Array:
+    return r @ total
+
+
+def _add_logs(total: Array, r: Array) -> Array:
+    return total + _log_diagonal(r)
+
+
+def _push_flow(field, g, segment, interval, t, x, u, total, fold):
+    """Advance by ``interval`` in pieces over which no direction shrinks or grows by much more than ``exp(_PIECE)``.
+
+    Directions that shrink far below ``atol`` would escape the error control, and directions whose growth differs by more
+    than 1e16 cannot be told apart; reorthonormalising in between changes no exponent.
+    """
+    be = backend(x)
+    xp = be.xp
+    rhs = be.partial(variational, field, g)
+
+    def going(carry):
+        done, _, _, _, ok = carry
+        return ok & (done < interval)
+
+    def piece(carry):
+        done, x, u, total, ok = carry
+        _, du = pushforward(field, t + done, x, u)
+        rate = xp.amax(xp.abs((u * du).sum((-2, -1))))  # of growth or decay; turning needs no reorthonormalisation
+        left = interval - done
+        count = xp.ceil(left * rate / _PIECE)
+        count = xp.where(count >= 1, count, xp.ones_like(count))
+        (x, u), solved = be.flow_map(rhs, (x, u), t + done, left / count, segment)
+        x, u, r = _reorthonormalise(g, x, u)
+        done = xp.where(count == 1, interval, done + left / count)
+        return done, x, u, fold(total, r), ok & solved & xp.isfinite(rate)
+
+    start = (0 * interval, x, u, total, xp.isfinite(x).all())
+    _, x, u, total, ok = be.repeat_while(going, piece, start)
+    return x, u, total, ok
+
+
+def _push_layer(layers, g, interval, x, u, total, fold):
+    be = backend(x)
+    for i in range(interval):
+        x, u = layer_pushforward(layers[i % len(layers)], x, u)
+    ok = be.xp.amax(be.xp.abs(g.radius(x) - 1)) < 1e3 * be.xp.finfo(x.dtype).eps
+    x, u, r = _reorthonormalise(g, x, u)
+    return x, u, fold(total, r), ok
+
+
+def _advance(source, static, interval, t0, carry, total, fold):
+    index, x, u = carry
+    kind, g, segment = static
+    if kind == "flow":
+        x, u, total, ok = _push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, fold)
+    else:
+        layers = source if kind == "layers" else (source,)
+        x, u, total, ok = _push_layer(layers, g, int(interval), x, u, total, fold)
+    return (index + 1, x, u), total, ok
+
+
+def _full(source, static, interval, t0, carry):
+    """Advance ``(index, x, u)`` by one interval, keeping the triangular factor, state and frame."""
+    _, _, u = carry
+    be, k = backend(u), u.shape[0]
+    one = be.like(np.eye(k), u) + be.xp.zeros_like(flatten_frame(u)[..., :1, :])
+    carry, total, ok = _advance(source, static, interval, t0, carry, one, _compound)
+    return carry, (total, ok, carry[1], carry[2])
+
+
+def _thin(source, static, interval, t0, carry):
+    """Advance ``(index, x, u)`` by one interval, keeping the logarithms of the growth factors only."""
+    zero = backend(carry[2]).xp.zeros_like(flatten_frame(carry[2])[..., 0, :])
+    carry, total, ok = _advance(source, static, interval, t0, carry, zero, _add_logs)
+    return carry, (total, ok)
+
+
+class March:
+    """A run in equal segments: state, orthonormal frame, and how to advance them."""
+
+    def __init__(
+        self, system: Any, x0: Any, *, interval: Any, count: Any, frame: Any, solver: Any, rtol: Any, atol: Any,
+        step: Any, max_steps: Any, seed: int, t0: float, geometry: Geometry | None, normalize: bool,
+    ):  # fmt: skip
+        s = system_of(system, geometry)
+        x = s.start(x0, normalize)
+        be = backend(x)
+        if s.flow:
+            self.interval: float = checks.number("interval", interval, low=0.0, strict=True)
+        else:
+            self.interval = float(checks.integer("interval", _whole(interval), low=1))
+        rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
+        steps = None
+        if s.flow:
+            step = check_solver(solver, step, be.name)
+            steps = None if step is None else max(1, int(np.ceil(self.interval / step - 1e-9)))
+        elif step is not None:
+            raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
+        max_steps = checks.integer("max_steps", max_steps, low=1)
+        self.system, self.be = s, be
+        self.segment = Segment(solver, rtol, atol, max_steps, steps)
+        self.t0 = checks.number("t0", t0)
+        self.dimension = s.geometry.dimension(*x.shape[-2:])
+        u = self._frame(x, count, frame, seed)
+        self.carry = (be.like(0.0, x), x, u)
+
+    def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
+        be, g, dim = self.be, self.system.geometry, self.dimension
+        if frame is None:
+            k = dim if count is None else checks.integer("count", count, low=1)
+            if k > dim:
+                raise ValueError(f"count={k} is more than the dimension of the manifold, {dim}")
+            u = be.like(np.random.default_rng(seed).normal(size=(k, *x.shape)), x)
+            return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
+        u = be.asarray(checks.plain("frame", as_numpy(frame)), str(x.dtype).rpartition(".")[2], x, "frame")
+        if tuple(u.shape[1:]) != tuple(x.shape):
+            raise ValueError(
+                f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}"
+            )
+        if count is not None and count != u.shape[0]:
+            raise ValueError(f"count={count} contradicts frame, which has {u.shape[0]} directions: leave one out")
+        if u.shape[0] > dim:
+            raise ValueError(f"frame has {u.shape[0]} directions, more than the dimension of the manifold, {dim}")
+        values, off = as_numpy(u), as_numpy(g.project(x, u) - u)
+        if not np.isfinite(values).all():
+            raise ValueError("frame must be finite, got nan or inf")
+        worst = float(np.abs(off).max())
+        if worst > 1e4 * float(be.xp.finfo(x.dtype).eps) * max(1.0, float(np.abs(values).max())):
+            raise ValueError(f"frame is not tangent at x0 (off by up to {worst:.3g}): pass geometry.project(x0, frame)")
+        q, r = qr_positive(flatten_frame(u))
+        diagonal = np.abs(as_numpy(self.be.xp.linalg.diagonal(r)))
+        if not (diagonal > 1e-10 * np.abs(values).max()).all():
+            raise ValueError("frame is rank deficient: its directions are not linearly independent")
+        return unflatten_frame(q, u.shape)
+
+    @property
+    def index(self) -> int:
+        """Segments done."""
+        return round(float(as_numpy(self.carry[0])))
+
+    def advance(self, count: int, thin: bool = True) -> tuple[np.ndarray, ...]:
+        """Do ``count`` segments; return log growth factors (thin), or ``(r, x, u)`` of each, and whether each went well.
+
+        Raises:
+            ValueError: a sequence of layers is used up.
+        """
+        be, rule = self.be, _thin if thin else _full
+        if self.system.kind != "layers":
+            step = be.partial(rule, self.system.source, self._static, self._interval, self._t0)
+            self.carry, outs = be.march(step, self.carry, count, _BLOCK)
+            return tuple(as_numpy(o) for o in outs)
+        stack, rows = self.system.source, []
+        width = int(self.interval)
+        for _ in range(count):
+            first = self.index * width
+            piece = stack[first : first + width]
+            if len(piece) < width:
+                raise ValueError(
+                    f"the sequence of {len(stack)} layers ends after {self.index} intervals of {width}: "
+                    "ask for fewer intervals and transient, or repeat the sequence"
+                )
+            step = be.partial(rule, piece, self._static, self._interval, self._t0)
+            self.carry, outs = be.march(step, self.carry, 1, 1)
+            rows.append(tuple(as_numpy(o) for o in outs))
+        return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+    @property
+    def _static(self) -> tuple:
+        return self.system.kind, self.system.geometry, self.segment
+
+    @property
+    def _interval(self) -> Any:
+        return self.be.like(self.interval, self.carry[1]) if self.system.flow else self.interval
+
+    @property
+    def _t0(self) -> Any:
+        return self.be.like(self.t0, self.carry[1])
+
+    def speed(self) -> np.ndarray:
+        """Return the largest velocity (or change) of a token at the present state, a number a member of the ensemble."""
+        _, x, _ = self.carry
+        s = self.system
+        if s.kind == "layers":
+            return np.full(x.shape[:-2], np.nan)
+        v = as_numpy(s.image(x, self.t0 + self.index * self.interval)).astype(float)
+        v = v if s.flow else v - as_numpy(x)
+        return np.sqrt((v**2).sum(-1)).max(-1)
+
+    def blocks(self, total: int) -> Iterator[int]:
+        """Split ``total`` segments into blocks of about half a second each."""
+        size = 1
+        while total > 0:
+            size = min(size, total)
+            began = time.perf_counter()
+            yield size
+            total -= size
+            took = time.perf_counter() - began
+            size = int(np.clip(size * np.clip(0.5 / max(took, 1e-6), 0.5, 4.0), 1, _BLOCK))
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
