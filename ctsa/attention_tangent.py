@@ -1,7 +1,7 @@
 """The derivative of attention in closed form, evaluated the way that is cheapest for the size at hand.
 
 With scores ``s``, weights ``a``, local slopes ``w = da/ds`` (before normalisation), scaled queries ``q_i = beta Q x_i``,
-keys ``k_j = K x_j`` and values ``v_j = V x_j``, the derivative of ``y_i = sum_j a_ij v_j`` along ``u`` is
+keys ``k_j = K x_j`` and values ``v_j = V x_j``, the derivative of ``y_i = sum_j a_ij v_j`` along ``u`` is::
 
     ds_ij = <dq_i, k_j> + <q_i, dk_j> + g_j,       dq = beta Q u,  dk = K u,
     dy_i  = sum_j w_ij ds_ij (v_j - [normalised] y_i) + sum_j a_ij V u_j,

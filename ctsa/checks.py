@@ -210,8 +210,9 @@ def tolerances(rtol: Any, atol: Any, dtype: Any, eps: float) -> tuple[float, flo
     rtol, atol = number("rtol", rtol, low=0.0), number("atol", atol, low=0.0, strict=True)
     floor = 8 * eps
     if rtol + atol < floor:
-        raise ValueError(
-            f"atol={atol:g} with rtol={rtol:g} is below what {str(dtype).rpartition('.')[2]} can hold ({floor:.1g}): "
-            "loosen atol, or pass float64 tokens and parameters"
-        )
+        first, _, kind = str(dtype).rpartition(".")
+        remedy = "loosen atol, or pass float64 tokens and parameters"
+        if not first and kind != "float64":  # of JAX
+            remedy += ' (after jax.config.update("jax_enable_x64", True), first thing in your program)'
+        raise ValueError(f"atol={atol:g} with rtol={rtol:g} is below what {kind} can hold ({floor:.1g}): {remedy}")
     return rtol, atol

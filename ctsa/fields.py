@@ -153,14 +153,14 @@ class SelfAttention(Field):
         beta: inverse temperature, a number or one a head ``(heads,)``. There is no hidden 1/sqrt(d).
         weights: how scores ``s_ij`` become weights:
 
-            - "softmax": ``exp(s_ij) / sum_j exp(s_ij)``;
-            - "unnormalised": ``exp(s_ij) / n`` (USA, arXiv 2312.10794);
-            - "hardmax": uniform on the maximal scores, ties included. Where Q^T K = I exclude j = i by a mask, or every
+            - ``"softmax"``: ``exp(s_ij) / sum_j exp(s_ij)``;
+            - ``"unnormalised"``: ``exp(s_ij) / n`` (USA, arXiv 2312.10794);
+            - ``"hardmax"``: uniform on the maximal scores, ties included. Where Q^T K = I exclude j = i by a mask, or every
               token on the sphere only sees itself;
-            - "linear": ``s_ij / n``;
-            - "l2": softmax of ``-beta |Q x_i - K x_j|^2 / 2`` (arXiv 2006.04710);
-            - "sigmoid": ``1 / (1 + n exp(-s_ij))`` (bias -log n, arXiv 2409.04431);
-            - "sinkhorn": doubly stochastic, see ``ctsa.attention.sinkhorn``.
+            - ``"linear"``: ``s_ij / n``;
+            - ``"l2"``: softmax of ``-beta |Q x_i - K x_j|^2 / 2`` (arXiv 2006.04710);
+            - ``"sigmoid"``: ``1 / (1 + n exp(-s_ij))`` (bias -log n, arXiv 2409.04431);
+            - ``"sinkhorn"``: doubly stochastic, see ``ctsa.attention.sinkhorn``.
         mask: None, "causal" (j <= i), or an ``(n, n)`` array: booleans, or non-negative numbers that multiply the
             weights before normalisation (``mask[i, j] = w_j`` makes weighted tokens).
         key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.

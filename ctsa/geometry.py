@@ -51,6 +51,14 @@ def random_tokens(
     return sphere.retract(y)
 
 
+def direction_generator(seed: int) -> np.random.Generator:
+    """Return a generator for directions; its stream is not that of ``random_tokens(seed=seed)``.
+
+    A direction drawn from the stream of the tokens would be parallel to them, with nothing left after projection.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+
+
 def _dot(a: Array, b: Array) -> Array:
     return (a * b).sum(-1, keepdims=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 from . import checks
 from ._backend import backend
 from ._results import Result
-from .geometry import Geometry
+from .geometry import Geometry, direction_generator
 from .systems import System, system_of
 
 Array = Any
@@ -247,7 +247,7 @@ def leading(
     if count >= size - 1:
         raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
     s, x = _read(system, x, geometry)
-    start = np.random.default_rng(seed).normal(size=x.shape)
+    start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
     if which in ("real", "modulus"):
         if not s.flow:  # an endomorphism of the tangent space at x
@@ -282,7 +282,7 @@ def _radial_away(j: Any, s: System, x: Array):
     from scipy.sparse.linalg import LinearOperator
 
     project = _projection(s, x)
-    probe = np.random.default_rng(0).normal(size=j.shape[0])
+    probe = direction_generator(0).normal(size=j.shape[0])
     probe = project(probe)
     far = 0.0
     for _ in range(20):  # a rough bound of the operator's size is enough

@@ -11,7 +11,7 @@ from ._backend import backend
 from ._backend._march import Segment
 from ._results import as_numpy
 from .flow import check_solver
-from .geometry import Geometry
+from .geometry import Geometry, direction_generator
 from .systems import system_of
 from .variational import layer_pushforward, pushforward, variational
 
@@ -163,7 +163,7 @@ class March:
             k = dim if count is None else checks.integer("count", count, low=1)
             if k > dim:
                 raise ValueError(f"count={k} is more than the dimension of the manifold, {dim}")
-            u = be.like(np.random.default_rng(seed).normal(size=(k, *x.shape)), x)
+            u = be.like(direction_generator(seed).normal(size=(k, *x.shape)), x)
             return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
         u = be.asarray(checks.plain("frame", as_numpy(frame)), str(x.dtype).rpartition(".")[2], x, "frame")
         if tuple(u.shape[1:]) != tuple(x.shape):

@@ -68,7 +68,7 @@ def equiangular_rate(g: Any, beta: float, n: int, weights: str = "softmax") -> n
 def equiangular_time(g: Any, beta: float, n: int, weights: str = "softmax") -> np.ndarray:
     """Return the time at which equiangular tokens that start orthogonal (g = 0) reach inner product ``g``.
 
-    For softmax and b > 0, with the exponential integrals Ei and E1:
+    For softmax and b > 0, with the exponential integrals Ei and E1::
 
         t = 1/(2n) { (n-1) ln[(1 + (n-1)g)/(1-g)] + Ei(b) - Ei(b(1-g))
                      + e^{bn/(n-1)} [E1(b/(n-1)) - E1(bg + b/(n-1))] },

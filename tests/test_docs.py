@@ -53,7 +53,7 @@ def test_pages_have_blocks():
     assert len(list(blocks())) > 10
 
 
-@pytest.mark.parametrize(("name", "line", "code", "printed"), blocks())
+@pytest.mark.parametrize(("name", "line", "code", "printed"), list(blocks()))
 def test_block(name, line, code, printed):
     needs_weights(code)
     compiled = compile("\n" * (line - 1) + code, name, "exec")  # so that tracebacks show the page's lines

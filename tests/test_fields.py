@@ -10,6 +10,7 @@ from reference import CASES, HEADS, D, M, N, antisymmetric, masks, parameters, s
 import ctsa
 from ctsa.attention import WEIGHTS
 from ctsa.attention_tangent import choose
+from ctsa.variational import variational
 
 K = 3
 case = pytest.mark.parametrize("case", CASES)
@@ -41,31 +42,45 @@ def test_a_batch_is_its_samples(torch_face, case, close):
     close(v.reshape(6, N, D), torch.stack([field(0.0, sample) for sample in x.reshape(6, N, D)]), 1e-14)
 
 
-@pytest.mark.parametrize("case", ["heads-causal", "shared-key-field", "rotation-tokens", "injection"])
+@pytest.mark.parametrize("case", ["shared-key-field", "rotation-tokens"])
 def test_a_batch_is_its_samples_in_jax_too(jax_face, case, close):
     field, x = build(jax_face, case), jax_face.array(state(case, 2, 3))
     close(field(0.0, x)[1, 2], field(0.0, x[1, 2]), 1e-14)
 
 
-@case
-def test_tangent(face, case, rng, close):
-    field, x = build(face, case), face.array(state(case, 2))
-    u = face.array(rng.normal(size=(K, 2, N, D)))
+def check_tangent(face, field, x, rng, close):
+    """The closed form against vmap(jvp), for K directions and the batch axes of x."""
+    x, u = face.array(x), face.array(rng.normal(size=(K, *x.shape)))
     v, dv = field.tangent(0.0, x, u)
     close(v, field(0.0, x), 1e-14)
     close(dv, jvps(face, lambda y: field(0.0, y), x, u))
+
+
+@case
+def test_tangent(torch_face, case, rng, close):
+    check_tangent(torch_face, build(torch_face, case), state(case, 2), rng, close)
+
+
+# A selection, because compiling takes JAX long: every kind of weights, mask, geometry and field (that both frameworks
+# agree is checked for all).
+@pytest.mark.parametrize(
+    "case",
+    [
+        "softmax-causal", "unnormalised-heads", "hardmax-weighted", "linear-weighted", "l2-none", "sigmoid-boolean",
+        "sinkhorn-weighted", "shared-key-field", "channels-4", "euclidean", "oja", "rotation-tokens",
+        "frequencies-tokens", "injection", "tanh-biases", "relu-biases", "gelu-biases",
+    ],
+)  # fmt: skip
+def test_tangent_in_jax(jax_face, case, rng, close):
+    check_tangent(jax_face, build(jax_face, case), state(case, 2), rng, close)
 
 
 FORMS = pytest.mark.parametrize("form", ["scores", "outer", "assembled"])
 
 
 def check_form(face, case, form, rng, close, batch=(2,)):
-    kind, kwargs = CASES[case]
-    field, x = face.SelfAttention(**kwargs, tangent_form=form), face.array(state(case, *batch))
-    u = face.array(rng.normal(size=(K, *batch, N, D)))
-    v, dv = field.tangent(0.0, x, u)
-    close(v, field(0.0, x), 1e-14)
-    close(dv, jvps(face, lambda y: field(0.0, y), x, u))
+    field = face.SelfAttention(**CASES[case][1], tangent_form=form)
+    check_tangent(face, field, state(case, *batch), rng, close)
 
 
 @FORMS
@@ -75,7 +90,7 @@ def test_forms_of_the_tangent(torch_face, case, form, rng, close):
 
 
 @FORMS
-@pytest.mark.parametrize("case", ["softmax-causal", "l2-heads", "linear-weighted", "shared-key-field", "mask-heads"])
+@pytest.mark.parametrize("case", ["softmax-causal", "l2-heads", "mask-heads"])
 def test_forms_of_the_tangent_in_jax(jax_face, case, form, rng, close):
     check_form(jax_face, case, form, rng, close)
 
@@ -103,6 +118,66 @@ def test_the_cheapest_form_is_chosen():
     assert choose(n=1024, d=3, m=3, heads=1, k=6) == "outer"  # many tokens
     assert choose(n=256, d=3, m=3, heads=1, k=512) == "assembled"  # many directions
     assert choose(n=2048, d=3, m=3, heads=1, k=5000) != "assembled"  # its Jacobian would not fit
+
+
+# ------------------------------------------------------------------------------------------- Jacobians of the extension
+def every_direction(face):
+    return face.array(np.eye(N * D).reshape(N * D, N, D))
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if not name.startswith("sinkhorn")])
+def test_drift_jacobian(torch_face, case, close):
+    field, x = build(torch_face, case), torch_face.array(state(case))
+    y, columns = field.drift_tangent(0.0, x, every_direction(torch_face))
+    z, j = field.drift_jacobian(0.0, x)
+    close(z, y, 1e-14)
+    close(j, columns.reshape(N * D, N * D).T)
+
+
+@pytest.mark.parametrize("case", ["softmax-heads", "l2-causal", "euclidean", "rotation-tokens", "oja", "gelu-biases"])
+def test_extension_through_its_jacobian(face, case, rng, close):
+    field, y = build(face, case), face.array(state(case) + 0.2 * rng.normal(size=(N, D)))
+    g, dg = field.geometry.extend_tangent(lambda a, b: field.tangent(0.0, a, b), y, every_direction(face))
+    h, j = field.geometry.extend_jacobian(lambda a: field.drift_jacobian(0.0, a), y)
+    close(h, g, 1e-14)
+    close(j, dg.reshape(N * D, N * D).T)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 1)])
+def test_variational_equation_through_a_jacobian(torch_face, batch, rng, close):
+    """The two ways to evaluate the variational equation give the same, also for sums and multiples."""
+    kwargs = CASES["softmax-heads"][1]
+    y = torch_face.array(state("softmax-heads", *batch) + 0.2 * rng.normal(size=(*batch, N, D)))
+    u = torch_face.array(rng.normal(size=(K, *batch, N, D)))
+    dense, direct = (
+        2.0 * (torch_face.SelfAttention(**kwargs, tangent_form=form) + build(torch_face, "rotation-tokens"))
+        for form in ("assembled", "scores")
+    )
+    assert dense.dense_pays(y, K) and not direct.dense_pays(y, K)
+    for a, b in zip(*(variational(f, f.geometry, 0.0, (y, u)) for f in (dense, direct)), strict=True):
+        close(a, b)
+
+
+class Neighbour:
+    """Somebody's own field among ours: a token drifts towards the next one, so tokens are coupled."""
+
+    def drift(self, t, x):
+        return x.roll(1, -2)
+
+    def drift_tangent(self, t, x, u):
+        return x.roll(1, -2), u.roll(1, -2)
+
+
+def test_variational_equation_of_sums_with_terms_of_other_kinds(torch_face, rng, close):
+    neighbour = type("Neighbour", (Neighbour, torch_face.Field), {})()
+    neighbour._assign({}, {}, geometry=ctsa.Sphere())
+    x, u = torch_face.array(state("identity")), torch_face.array(rng.normal(size=(K, N, D)))
+    attention = torch_face.SelfAttention(tangent_form="assembled")
+    for other in (torch_face.SelfAttention(weights="sinkhorn"), neighbour, lambda t, y: y.roll(1, -2)):
+        total = attention + other
+        f, df = variational(total, total.geometry, 0.0, (x, u))
+        close(f, total(0.0, x), 1e-14)
+        close(df, jvps(torch_face, lambda y, total=total: total.geometry.extend(lambda z: total(0.0, z), y), x, u))
 
 
 @case
