@@ -126,7 +126,7 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(x.shape)}")
     geometry.check_dimension(x.shape[-1])
-    fit_field(field, *x.shape[-2:], name)
+    fit_field(field, x.shape[-2], x.shape[-1], name)
     return _unit(be, x, geometry, normalize, name)
 
 

@@ -29,7 +29,7 @@ def load(path: str | os.PathLike) -> Result:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("__header__").tobytes())
         kind, version, values = header["kind"], header["ctsa"], header["values"]

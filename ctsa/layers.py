@@ -42,7 +42,7 @@ class EulerLayer:
     def __init__(self, field, step, geometry=None):
         if not callable(field):
             raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
-        home, own = checks.framework(self), checks.framework(field)
+        home, own = framework(self), framework(field)
         if None not in (home, own) and home != own:
             raise TypeError(f"field is one of {own}, but the layer is one of {home}: use the EulerLayer of ctsa.{own}")
         step = checks.parameter("step", step, 0)
