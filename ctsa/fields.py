@@ -14,8 +14,7 @@ import numpy as np
 
 from . import checks
 from ._backend import backend, framework
-from .algebra import Scaled as Scaled
-from .algebra import Sum as Sum
+from .algebra import Scaled as Scaled, Sum as Sum
 from .attention import Weights
 from .field import Field as Field
 from .self_attention import SelfAttention as SelfAttention

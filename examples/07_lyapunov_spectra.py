@@ -11,8 +11,11 @@ own rotation, as in recurrent layers of oscillators (arXiv 2410.13821); the spec
 # -------------------------------------------------------------------------
 import os
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
+
+jax.config.update("jax_enable_x64", True)
 
 import ctsa
 from ctsa import plot_spectra
