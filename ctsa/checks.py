@@ -179,8 +179,11 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array
     return x
 
 
-def output_times(ts: Any, name: str = "ts") -> np.ndarray:
-    """Check output times: one-dimensional, at least two, finite, strictly increasing or strictly decreasing."""
+def output_times(ts: Any, name: str = "ts", eps: float = 0.0) -> np.ndarray:
+    """Check output times: one-dimensional, at least two, finite, strictly increasing or strictly decreasing.
+
+    Solvers step from one to the next, so they must be further apart than the shortest step, ``16 eps max |t|``.
+    """
     kind = framework(ts)
     if kind in ("torch", "jax"):
         values = backend(ts).concrete(ts)
@@ -201,6 +204,13 @@ def output_times(ts: Any, name: str = "ts") -> np.ndarray:
         raise ValueError(
             f"{name} must increase strictly (or decrease strictly, to run backward): "
             f"{name}[{i}]={a[i]:g}, {name}[{i + 1}]={a[i + 1]:g}"
+        )
+    gaps, shortest = np.abs(steps), 16 * eps * float(np.abs(a).max())
+    if gaps.min() < shortest:
+        i = int(np.argmin(gaps))
+        raise ValueError(
+            f"{name}[{i}] and {name}[{i + 1}] are {gaps[i]:.2g} apart, less than the shortest step there can be, "
+            f"{shortest:.2g}: leave one out"
         )
     return a
 

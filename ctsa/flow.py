@@ -50,7 +50,7 @@ def _crossed(event, geometry, sign, start, s, state):
     return event(sign * s, geometry.retract(state[0])) * start <= 0
 
 
-def _check_velocity(be, field, geometry, t, x) -> Array:
+def check_velocity(be, field, geometry, t, x) -> Array:
     """Look at the velocity once, at the start, and return ``x``; values not known yet are looked at when they are.
 
     A bare callable must give tangent velocities, or normalising would change its flow.
@@ -181,8 +181,9 @@ def integrate(
     geometry = geometry_of(field, geometry)
     x = checks.tokens(x0, field, geometry, normalize=normalize)
     be = backend(x)
-    times = checks.output_times(ts)
-    rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
+    eps = float(be.xp.finfo(x.dtype).eps)
+    times = checks.output_times(ts, eps=eps)
+    rtol, atol = checks.tolerances(rtol, atol, x.dtype, eps)
     step = check_solver(solver, step, be.name)
     max_steps = checks.integer("max_steps", max_steps, low=1)
     if not isinstance(adjoint, bool) and (be.name != "jax" or framework(adjoint) != "jax"):
@@ -191,7 +192,7 @@ def integrate(
         raise ValueError("until does not go with adjoint=True: the adjoint equation has no stop; use adjoint=False")
     sign = 1 if times[-1] > times[0] else -1
     t0 = be.like(times[0], x)
-    x = _check_velocity(be, field, geometry, t0, x)
+    x = check_velocity(be, field, geometry, t0, x)
     problem = Problem(
         rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
         grid=None if step is None else _grid(sign * times, step), max_steps=max_steps,

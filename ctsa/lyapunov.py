@@ -1,6 +1,7 @@
 """Lyapunov spectra of flows and layers on manifolds, with error bars."""
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,8 +12,10 @@ from . import checks
 from ._backend._solve import progress_bar, show_progress
 from ._results import Result, as_numpy
 from .errorbars import standard_error
+from .fields import Field
 from .geometry import Geometry
 from .io import load
+from .layers import EulerLayer
 from .march import March
 from .symmetry import rotation_modes
 
@@ -302,8 +305,21 @@ def _fingerprint(march: March, transient: int) -> str:
     for a in parts:
         a = as_numpy(a)
         digest.update(f"{a.shape}{a.dtype}".encode() + np.ascontiguousarray(a).tobytes())
-    digest.update(repr((march.segment, march.interval, march.t0, transient, march.system.geometry)).encode())
+    settings = (march.segment, march.interval, march.t0, transient, march.system.geometry, _describe(march.system.source))
+    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(settings)).encode())
     return digest.hexdigest()
+
+
+def _describe(part: Any) -> Any:
+    """Name what of a system is not in its arrays: classes, kinds of weights and masks, plain numbers."""
+    if isinstance(part, (tuple, list)):
+        return [_describe(p) for p in part]
+    if isinstance(part, (Field, EulerLayer)):
+        inner = part.arguments() if isinstance(part, Field) else dict(field=part.field, step=part.step)
+        return type(part).__name__, {name: _describe(value) for name, value in inner.items()}
+    if hasattr(part, "shape"):
+        return "array"
+    return getattr(part, "__qualname__", type(part).__qualname__) if callable(part) else repr(part)
 
 
 @dataclass(frozen=True)
@@ -349,8 +365,12 @@ class _Run:
             _Checkpoint(self.history, as_numpy(x), as_numpy(u), self.march.index, self.fingerprint).save(self.path)
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:
-        same = spectrum.interval == self.march.interval and spectrum.frame.shape == tuple(self.march.carry[2].shape)
-        if not isinstance(spectrum, LyapunovSpectrum) or not same:
+        shape = tuple(self.march.carry[2].shape)
+        if (
+            not isinstance(spectrum, LyapunovSpectrum)
+            or spectrum.interval != self.march.interval
+            or tuple(spectrum.frame.shape) != shape
+        ):
             raise ValueError("resume must be a LyapunovSpectrum of the same interval, count, n and d")
         self.transient = spectrum.start
         self._place(spectrum.start + len(spectrum.history), spectrum.x, spectrum.frame, spectrum.history)

@@ -10,7 +10,7 @@ from . import checks
 from ._backend import backend
 from ._backend._march import Segment
 from ._results import as_numpy
-from .flow import check_solver
+from .flow import check_solver, check_velocity
 from .geometry import Geometry, direction_generator
 from .systems import system_of
 from .variational import layer_pushforward, pushforward, variational
@@ -153,6 +153,8 @@ class March:
         self.system, self.be = s, be
         self.segment = Segment(solver, rtol, atol, max_steps, steps)
         self.t0 = checks.number("t0", t0)
+        if s.flow:
+            x = check_velocity(be, system, s.geometry, be.like(self.t0, x), x)
         self.dimension = s.geometry.dimension(*x.shape[-2:])
         u = self._frame(x, count, frame, seed)
         self.carry = (be.like(0.0, x), x, u)
@@ -166,7 +168,7 @@ class March:
             u = be.like(direction_generator(seed).normal(size=(k, *x.shape)), x)
             return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
         u = be.asarray(checks.plain("frame", as_numpy(frame)), str(x.dtype).rpartition(".")[2], x, "frame")
-        if tuple(u.shape[1:]) != tuple(x.shape):
+        if tuple(u.shape[1:]) != tuple(x.shape) or u.shape[0] == 0:
             raise ValueError(
                 f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}"
             )

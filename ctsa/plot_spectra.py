@@ -20,6 +20,7 @@ def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
     Returns:
         The Axes.
     """
+    spec._one()
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
     index = np.arange(1, len(spec.exponents) + 1)
     errors = np.nan_to_num(spec.stderr)
@@ -48,6 +49,7 @@ def convergence(spec: Any, *, ax: Any = None, count: int = 5, width: float = 2.0
     Returns:
         The Axes.
     """
+    spec._one()
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
     t = spec.interval * np.arange(1, len(spec.history) + 1)
     for i, (path, end, error) in enumerate(zip(spec.running.T[:count], spec.exponents, spec.stderr, strict=False)):

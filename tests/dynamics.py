@@ -9,7 +9,7 @@ LORENZ_START = [[1.0, 1.0, 1.0]]
 CAT = np.log((3 + np.sqrt(5)) / 2)
 
 
-# --------------------------------------------------------------------------------------------- systems, in both frameworks
+# ----------------------------------------------------------------------------------------- systems, in both frameworks
 def _lorenz(x, rho):
     a, b, c = x[..., 0], x[..., 1], x[..., 2]
     return backend(x).xp.stack([10 * (b - a), a * (rho - c) - b, a * b - 8 / 3 * c], -1)
@@ -55,7 +55,7 @@ def ring_exponents():
     return np.sort(np.log(np.abs(2 * (1 - COUPLING + COUPLING * np.cos(2 * np.pi * np.arange(SITES) / SITES)))))[::-1]
 
 
-# ------------------------------------------------------------------------------------------------------------ exact values
+# -------------------------------------------------------------------------------------------------------- exact values
 def flat(u):
     """Directions (k, n, d) as columns (n d, k)."""
     return u.reshape(len(u), -1).T

@@ -17,7 +17,6 @@ LORENZ_10 = (-4.90268754113465, -3.74387292180292, 24.69085810279056)
 ATOL = {"dopri5": 1e-11, "dopri8": 1e-11, "tsit5": 1e-11, "kvaerno5": 1e-11, "bosh3": 1e-8, "heun": 1e-6}
 PAIRS = [(name, solver) for solver in ATOL for name in ("torch", "jax") if name == "jax" or solver[0] not in "tk"]
 solvers = pytest.mark.parametrize("name, solver", PAIRS, ids=[f"{a}-{b}" for a, b in PAIRS])
-both_orders = pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
 
 
 @pytest.fixture
@@ -279,17 +278,16 @@ def lorenz(face):
     return velocity
 
 
-@pytest.mark.parametrize("name, solver", [("torch", "dopri8"), ("jax", "dopri8"), ("jax", "tsit5")])
-def test_lorenz(faces, name, solver):
-    face = faces[name]
-    xs, stats = solve(lorenz(face), face.array([[1, 1, 1]]), [0.0, 10.0], solver, atol=1e-12, geometry=ctsa.Euclidean())
+def test_lorenz(face):
+    xs, stats = solve(lorenz(face), face.array([[1, 1, 1]]), [0.0, 10.0], atol=1e-12, geometry=ctsa.Euclidean())
     assert np.abs(xs[-1, 0] - LORENZ_10).max() < 1e-7
     assert stats["radius_error"] == 0
 
 
 # ----------------------------------------------------------------------------------------------------- torch = JAX
-@pytest.mark.parametrize("kind", ["all", "causal l2", "oscillators"])
-@both_orders
+@pytest.mark.parametrize("kind, solver", [
+    ("all", "dopri5"), ("all", "dopri8"), ("causal l2", "dopri5"), ("oscillators", "dopri8"),
+])  # fmt: skip
 def test_both_frameworks_take_the_same_steps(torch_face, jax_face, parts, kind, solver):
     ends, stats = [], []
     for face in (torch_face, jax_face):
@@ -369,6 +367,16 @@ def test_outputs_are_landed_on_not_interpolated(face, turning):
     assert traj.stats["steps"] < 60
 
 
+def test_outputs_next_to_each_other(face, turning):
+    # Cutting a step short must not make the next ones tiny for good, nor look like a step size that vanishes.
+    value, x0, exact = turning
+    ts = np.array([0.0, 1.0, 1 + 1e-13, 1.5, 1.5 + 1e-9, 2.0, 3.0])
+    xs, stats = solve(singles(face, value), x0, ts, "dopri5", atol=1e-10)
+    assert np.abs(xs - exact(ts)).max() < 1e-8
+    _, without = solve(singles(face, value), x0, np.linspace(0, 3, 7), "dopri5", atol=1e-10)
+    assert stats["steps"] < without["steps"] + 60
+
+
 def test_unit_tokens_at_any_tolerance(face, parts):
     for atol in (1e-2, 1e-8):
         xs, stats = solve(build(face, parts), parts["x0"], 5 * TS, "dopri5", atol=atol)
@@ -403,12 +411,12 @@ def test_there_and_back_in_fixed_steps(torch_face, parts):
 
 
 def turner(face):
-    """The flow x' = cos(t) J x on the circle: angles are sin(t) - sin(t0) further on."""
+    """The flow x' = cos(t + 1) J x on the circle: angles are sin(t + 1) - sin(t0 + 1) further on."""
     cos = torch.cos if face.name == "torch" else __import__("jax").numpy.cos
     quarter = face.array([[0, 1], [-1, 0]])
 
     def velocity(t, x):
-        return cos(t) * (x @ quarter)
+        return cos(t + 1) * (x @ quarter)
 
     return velocity
 
@@ -429,7 +437,7 @@ def test_fields_that_know_the_time(faces, name, solver):
     field, x0 = turner(face), face.array([[1.0, 0.0]])
     for ts in ([0.5, 1.0, 2.5], [2.5, 1.0, -0.5])[: 1 if (name, solver) == ("jax", "rk4") else 2]:
         xs, _ = solve(field, x0, ts, solver, **options)
-        angle = np.sin(ts) - np.sin(ts[0])
+        angle = np.sin(np.add(ts, 1)) - np.sin(ts[0] + 1)
         exact = np.stack([np.cos(angle), np.sin(angle)], -1)[:, None]
         assert np.abs(xs - exact).max() < allowed
 

@@ -144,6 +144,8 @@ TIMES = {
     "number": (3.0, ValueError, ["ts", "at least two", "()"]),
     "none at all": ([], ValueError, ["ts", "at least two", "(0,)"]),
     "table": ([[0, 1]], ValueError, ["ts", "at least two", "(1, 2)"]),
+    "nearly equal": ([0, 1, 1 + 4e-16, 30], ValueError, ["ts[1] and ts[2]", "4.4e-16 apart", "leave one out"]),
+    "nearly no time": ([0, 1e-300, 1], ValueError, ["ts[0] and ts[1]", "1e-300 apart", "leave one out"]),
     "nan": ([0, np.nan], ValueError, ["ts", "finite"]),
     "inf": ([0, np.inf], ValueError, ["ts", "finite"]),
     "words": (["now", "then"], TypeError, ["ts", "real numbers"]),

@@ -171,12 +171,12 @@ def test_a_stop_under_jit(jax_face):
 
 
 # -------------------------------------------------------------------------------------------- batches and vmap, jit
-def test_a_batch_shares_its_steps(face):
-    starts = ctsa.random_tokens(4, 3, seed=2, batch=(2, 3))
-    traj = ctsa.integrate(attention(face), starts, TS, atol=1e-11)
-    _, xs = arrays(face, traj)
+def test_a_batch_shares_its_steps(torch_face):  # on JAX see the Oja flows along a batch
+    field, starts = attention(torch_face), ctsa.random_tokens(4, 3, seed=2, batch=(2, 3))
+    traj = ctsa.integrate(field, starts, TS, atol=1e-11)
+    _, xs = arrays(torch_face, traj)
     assert xs.shape == (5, 2, 3, 4, 3)
-    _, one = arrays(face, ctsa.integrate(attention(face), starts[1, 2], TS, atol=1e-11))
+    _, one = arrays(torch_face, ctsa.integrate(field, starts[1, 2], TS, atol=1e-11))
     assert np.abs(xs[:, 1, 2] - one).max() < 1e-9
     assert isinstance(traj.stats["steps"], int)
 
@@ -372,7 +372,7 @@ def test_gradients_against_differences(torch_face, problem, plain):
 @pytest.mark.parametrize("name, solver", [("torch", "dopri5"), ("torch", "dopri8"), ("jax", "dopri5")])
 def test_adjoint_gradients(problem, plain, name, solver):
     adjoint = gradients(named_faces()[name], problem, solver=solver, atol=1e-9, adjoint=True)
-    close_gradients(adjoint, plain[name], 1e-6)
+    close_gradients(adjoint, plain[name], 3e-8)  # dopri8 would be off by 1e-6 if the way back did not land on ts[0]
 
 
 def test_adjoint_gradients_in_fixed_steps(torch_face, problem, plain):
@@ -521,14 +521,32 @@ def root(t, x):
     return x * (0.77 - t) ** 0.5
 
 
-@pytest.mark.parametrize("options", [dict(solver="dopri5"), EULER], ids=["dopri5", "euler"])
-def test_nan_in_mid_run(face, options):
-    # The right-hand side ends at t = 0.77; long steps across are tried again with shorter ones.
-    error = failing(root, face.array([[1.0]]), TS, **options, geometry=FLAT)
+def arch(t, x):
+    return (1 - x * x) ** 0.5
+
+
+def test_trial_steps_into_nan_are_shortened(torch_face, jax_face):
+    # x = sin(t) stays in the domain, the stages of long steps do not.
+    stats = []
+    for face in (torch_face, jax_face):
+        traj = ctsa.integrate(arch, face.array([[0.0]]), [0.0, 1.57], atol=1e-6, geometry=FLAT)
+        assert abs(arrays(face, traj)[1][-1, 0, 0] - np.sin(1.57)) < 1e-6
+        stats.append((traj.stats["steps"], traj.stats["rejected"]))
+    assert stats[0] == stats[1] and stats[0][1] > 10
+
+
+@pytest.mark.parametrize("name, options", [
+    ("torch", dict(solver="dopri5")), ("torch", dict(solver="dopri8")), ("torch", EULER),
+    ("jax", dict(solver="dopri8")), ("jax", EULER),
+])  # fmt: skip
+def test_nan_in_mid_run(torch_face, jax_face, name, options):
+    # The right-hand side ends at t = 0.77.
+    face = torch_face if name == "torch" else jax_face
+    error = failing(root, face.array([[1.0]]), np.linspace(0, 2, 9), **options, geometry=FLAT)
     ts, xs = arrays(face, error.trajectory)
-    assert ts.tolist() == [0.0, 0.5] and "nan or inf" in str(error)
+    assert ts.tolist() == [0.0, 0.25, 0.5, 0.75] and "nan or inf" in str(error)
     if options is not EULER:
-        assert np.abs(xs[:, 0, 0] - np.exp(2 / 3 * (0.77**1.5 - (0.77 - ts) ** 1.5))).max() < 1e-7
+        assert np.abs(xs[:, 0, 0] - np.exp(2 / 3 * (0.77**1.5 - (0.77 - ts) ** 1.5))).max() < 1e-6
 
 
 @pytest.mark.parametrize("options", [dict(solver="dopri8"), dict(solver="rk4", step=0.05)], ids=["dopri8", "rk4"])
@@ -647,10 +665,11 @@ def test_methods_of_torchdiffeq(torch_face, x0):
         assert (ctsa.integrate(field, x0, TS, solver, **options).xs - ours).abs().max() < allowed
 
 
-def test_oscillators(face):
+def test_oscillators(torch_face):
     pairs = ctsa.Sphere(channels=2)
     start = ctsa.random_tokens(3, 4, seed=1, channels=2)
-    ts, xs = arrays(face, ctsa.integrate(face.Rotation(frequencies=[1.0, -2.0], geometry=pairs), start, TS, atol=1e-11))
+    field = torch_face.Rotation(frequencies=[1.0, -2.0], geometry=pairs)
+    ts, xs = arrays(torch_face, ctsa.integrate(field, start, TS, atol=1e-11))
     assert np.abs(np.linalg.norm(xs.reshape(5, 3, 2, 2), axis=-1) - 1).max() < 1e-15
     angles = np.arctan2(xs[..., 1::2], xs[..., 0::2])
     turned = angles - angles[0] - ts[:, None, None] * np.array([1.0, -2.0])
