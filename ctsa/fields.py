@@ -115,7 +115,7 @@ class Rotation(Field):
     def _turn(self, x):
         if self.omega is not None:
             w = 0.5 * (self.omega - self.omega.mT)
-            return x @ w.mT if w.ndim == 2 else (w @ x[..., None])[..., 0]
+            return x @ w.mT if w.ndim == 2 else backend(x).xp.einsum("nab,...nb->...na", w, x)
         xp = backend(x).xp
         a, b = x[..., 0::2], x[..., 1::2]
         return xp.stack([-self.frequencies * b, self.frequencies * a], -1).reshape(x.shape)

@@ -65,7 +65,7 @@ def check_velocity(be, field, geometry, t, x) -> Array:
         raise TypeError(f"field must return a {be.name} array of {x.dtype} like x, got {framework(v)}, {v.dtype}")
     values = checks.concrete(v)
     if values is None:
-        x = be.guard(x, be.xp.isfinite(v).all(), "field is nan or inf at x0")
+        x = be.guard(x + 0 * v, be.xp.isfinite(v).all(), "field is nan or inf at x0")  # x is now traced as v is
     elif not np.isfinite(values).all():
         raise ValueError(f"field is nan or inf at x0, t={float(be.to_numpy(t)):g}")
     if not isinstance(geometry, Sphere) or hasattr(field, "drift"):

@@ -16,6 +16,7 @@ from .systems import system_of
 from .variational import layer_pushforward, pushforward, variational
 
 Array = Any
+_BURST = 3.0  # a piece with that many times more is done again
 _PIECE = 1.0  # most growth or decay, in powers of e, between two reorthonormalisations inside an interval
 _BLOCK = 64  # most intervals between two looks of the host; buffers of compiled loops have this length
 
@@ -72,23 +73,31 @@ def _push_flow(field, g, segment, interval, t, x, u, total, fold):
     rhs = be.partial(variational, field, g)
 
     def going(carry):
-        done, _, _, _, ok = carry
+        done, _, _, _, _, ok = carry
         return ok & (done < interval)
 
     def piece(carry):
-        done, x, u, total, ok = carry
+        done, split, x, u, total, ok = carry
         _, du = pushforward(field, t + done, x, u)
         rate = xp.amax(xp.abs((u * du).sum((-2, -1))))  # of growth or decay; turning needs no reorthonormalisation
         left = interval - done
-        count = xp.ceil(left * rate / _PIECE)
-        count = xp.where(count >= 1, count, xp.ones_like(count))
-        (x, u), solved = be.flow_map(rhs, (x, u), t + done, left / count, segment)
-        x, u, r = _reorthonormalise(g, x, u)
-        done = xp.where(count == 1, interval, done + left / count)
-        return done, x, u, fold(total, r), ok & solved & xp.isfinite(rate)
+        count = split * xp.ceil(left * rate / _PIECE)
+        count = xp.where(count >= split, count, split)
+        (y, v), solved = be.flow_map(rhs, (x, u), t + done, left / count, segment)
+        y, v, r = _reorthonormalise(g, y, v)
+        # The rate at the start does not see a burst ahead: a piece with more growth than that is done again, in halves.
+        again = solved & (split < 2**20) & ~(xp.amax(xp.abs(_log_diagonal(r))) < _BURST * _PIECE) & xp.isfinite(v).all()
+        ok = ok & solved & xp.isfinite(rate)
+        end = xp.where(count == 1, interval, done + left / count)
 
-    start = (0 * interval, x, u, total, xp.isfinite(x).all())
-    _, x, u, total, ok = be.repeat_while(going, piece, start)
+        def keep(old, new):
+            return xp.where(again, old, new)
+
+        split = keep(2 * split, 0 * split + 1)
+        return keep(done, end), split, keep(x, y), keep(u, v), keep(total, fold(total, r)), ok
+
+    start = (0 * interval, 0 * interval + 1, x, u, total, xp.isfinite(x).all())
+    _, _, x, u, total, ok = be.repeat_while(going, piece, start)
     return x, u, total, ok
 
 

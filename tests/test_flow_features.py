@@ -411,6 +411,20 @@ def test_adjoint_needs_to_see_the_parameters(torch_face, x0):
     ctsa.integrate(lambda t, x: field(t, x).detach(), torch_face.array(x0), TS, adjoint=True)
 
 
+def test_numbers_from_outside_of_a_callable():
+    """A bare callable may hold what is differentiated, mapped or jitted: x(1) = cos(w) x0 + sin(w) J x0."""
+    quarter = np.array([[0.0, 1.0], [-1.0, 0.0]])
+
+    def end(w):
+        return ctsa.integrate(lambda t, x: w * (x @ quarter), jnp.asarray([[0.6, 0.8]]), [0.0, 1.0]).xs[-1, 0, 0]
+
+    w = np.array([0.3, 1.0, 2.0])
+    exact, slope = 0.6 * np.cos(w) - 0.8 * np.sin(w), -0.6 * np.sin(w) - 0.8 * np.cos(w)
+    assert np.abs(np.asarray(jax.vmap(end)(jnp.asarray(w))) - exact).max() < 1e-7
+    assert abs(float(jax.jit(end)(w[1])) - exact[1]) < 1e-7
+    assert abs(float(jax.grad(end)(w[1])) - slope[1]) < 1e-7
+
+
 def test_nothing_is_recorded_without_need(torch_face, x0):
     field = attention(torch_face)
     assert ctsa.integrate(field, x0, TS).xs.requires_grad

@@ -132,7 +132,6 @@ def bursting(t, x):
     return -(1 + 400 * xp.exp(-(((t - xp.floor(t) - 0.5) / 0.05) ** 2))) * x
 
 
-@pytest.mark.xfail(reason="pieces of an interval are cut by the rate at their start, which sees no burst ahead")
 def test_contraction_that_comes_in_bursts(jax_face):
     got = spectrum(bursting, jax_face.array([[1.0]]), 3, geometry=FLAT, atol=1e-8)
     assert np.abs(got.history + 1 + 20 * np.sqrt(np.pi)).max() < 1e-5

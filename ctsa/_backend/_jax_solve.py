@@ -117,12 +117,12 @@ def odeint(problem: Problem) -> Solved:
     if isinstance(p.solver, str) and p.solver not in _SOLVERS:
         raise ValueError(f"solver={p.solver!r} is unknown on JAX: one of {', '.join(_SOLVERS)}, or a diffrax solver")
     solver = make_solver(p.solver, p.rtol, p.atol)
+    traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves((p.rhs, p.y0)))
     adjoint = p.adjoint
-    if adjoint is False:
-        adjoint = dx.RecursiveCheckpointAdjoint()
+    if adjoint is False:  # where nothing is traced nothing is differentiated, and ForwardMode compiles faster
+        adjoint = dx.RecursiveCheckpointAdjoint() if traced else dx.ForwardMode()
     elif adjoint is True:
         adjoint = dx.BacksolveAdjoint()
-    traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves((p.rhs, p.y0)))
     floor = error_floor(float(jnp.finfo(p.y0[0].dtype).eps), p.rtol, p.atol)
     clock = p.y0[0].dtype  # diffrax would promote a float32 state to the dtype of time
     sol = _solve(
