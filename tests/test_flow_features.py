@@ -369,7 +369,9 @@ def test_gradients_against_differences(torch_face, problem, plain):
     assert np.abs((by_start * start).sum(1)).max() < 1e-9
 
 
-@pytest.mark.parametrize("name, solver", [("torch", "dopri5"), ("torch", "dopri8"), ("jax", "dopri5")])
+@pytest.mark.parametrize("name, solver", [
+    ("torch", "dopri5"), ("torch", "dopri8"), pytest.param("jax", "dopri5", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_adjoint_gradients(problem, plain, name, solver):
     adjoint = gradients(named_faces()[name], problem, solver=solver, atol=1e-9, adjoint=True)
     close_gradients(adjoint, plain[name], 3e-8)  # dopri8 would be off by 1e-6 if the way back did not land on ts[0]
@@ -387,6 +389,7 @@ def test_gradients_through_fixed_steps(torch_face, problem):
     close_gradients(rough, fine, 1e-3)
 
 
+@pytest.mark.slow
 def test_forward_mode_on_jax(jax_face):
     import diffrax
 
@@ -411,17 +414,18 @@ def test_adjoint_needs_to_see_the_parameters(torch_face, x0):
     ctsa.integrate(lambda t, x: field(t, x).detach(), torch_face.array(x0), TS, adjoint=True)
 
 
+@pytest.mark.slow
 def test_numbers_from_outside_of_a_callable():
-    """A bare callable may hold what is differentiated, mapped or jitted: x(1) = cos(w) x0 + sin(w) J x0."""
-    quarter = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    """A bare callable may hold what is differentiated or mapped: x(1) = cos(w) x0 + sin(w) J x0."""
+    quarter, start = np.array([[0.0, 1.0], [-1.0, 0.0]]), jnp.asarray([[0.6, 0.8]])
 
     def end(w):
-        return ctsa.integrate(lambda t, x: w * (x @ quarter), jnp.asarray([[0.6, 0.8]]), [0.0, 1.0]).xs[-1, 0, 0]
+        traj = ctsa.integrate(lambda t, x: w * (x @ quarter), start, [0.0, 1.0], "rk4", step=0.02)
+        return traj.xs[-1, 0, 0]
 
     w = np.array([0.3, 1.0, 2.0])
     exact, slope = 0.6 * np.cos(w) - 0.8 * np.sin(w), -0.6 * np.sin(w) - 0.8 * np.cos(w)
     assert np.abs(np.asarray(jax.vmap(end)(jnp.asarray(w))) - exact).max() < 1e-7
-    assert abs(float(jax.jit(end)(w[1])) - exact[1]) < 1e-7
     assert abs(float(jax.grad(end)(w[1])) - slope[1]) < 1e-7
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 
-from ._solve import Problem, Solved, error_floor, first_step, progress_bar
+from ._solve import SLIVER, Problem, Solved, error_floor, first_step, progress_bar
 
 
 class RK4(dx.AbstractERK):
@@ -54,6 +54,17 @@ class _Bar(dx.TqdmProgressMeter):
         bar.update(100 * float(progress) - bar.n)
 
 
+class _Landing(dx.ClipStepSizeController):
+    """diffrax' landing on ``step_ts``, without slivers."""
+
+    def adapt_step_size(self, *args, **kwargs):
+        keep, t0, t1, jump, state, result = super().adapt_step_size(*args, **kwargs)
+        index, times = state.step_info
+        target = times[jnp.minimum(index, len(times) - 1)]
+        short = (t1 < target) & (target - t1 < SLIVER * (t1 - t0))
+        return keep, t0, jnp.where(short, target, t1), jump, state, result
+
+
 def _this() -> ModuleType:
     return sys.modules[__package__ + "._jax"]
 
@@ -76,10 +87,10 @@ def _solve(rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adj
     if grid is None:
         dt0 = first_step(_this(), rhs, ts[0].astype(y0[0].dtype), y0, rtol, atol, solver.order(None))
         dt0 = jax.lax.stop_gradient(jnp.where(jnp.isfinite(dt0), dt0, 0.0)).astype(ts.dtype)
-        # A step that small means nan or a blow-up: stop there instead of counting down to max_steps.
-        dtmin = 16 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
+        # A step that small cannot move the clock (nan, a blow-up): stop instead of counting down to max_steps.
+        dtmin = 0.5 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
         pid = dx.PIDController(rtol=rtol, atol=atol, norm=eqx.Partial(_norm, floor), dtmin=dtmin, force_dtmin=False)
-        controller: Any = dx.ClipStepSizeController(pid, step_ts=ts[1:])
+        controller: Any = _Landing(pid, step_ts=ts[1:])
     else:
         dt0, controller = None, dx.StepTo(ts=grid)
     saves: Any = dx.SubSaveAt(ts=ts)

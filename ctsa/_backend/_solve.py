@@ -79,6 +79,11 @@ def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: 
     return xp.minimum(100 * h0, h1)
 
 
+# A step that would end closer than this share of itself before an output time is stretched to it: left alone, steps as
+# long as the spacing of the outputs stop an ulp short, and the solver starts again from a step of an ulp.
+SLIVER = 1e-3
+
+
 def error_floor(eps: float, rtol: float, atol: float) -> float:
     """Return the scaled error below which an estimate is rounding noise.
 

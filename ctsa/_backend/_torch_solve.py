@@ -2,20 +2,24 @@
 
 import importlib
 import sys
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from ._solve import JAX_ONLY, Problem, Solved, error_floor, first_step, progress_bar
+from ._solve import JAX_ONLY, SLIVER, Problem, Solved, error_floor, first_step, progress_bar
 
-_METHODS = {"heun": "ctsa_heun"}
-_ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "ctsa_heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
+_ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
 
 
-def _register_heun() -> None:
-    """Give torchdiffeq Heun's method with its last stage at the new state.
+@cache
+def _register() -> None:
+    """Give torchdiffeq adaptive methods ``ctsa_*`` that land without slivers, and a true Heun's method.
+
+    torchdiffeq counts an output time as passed only if a step had to be cut for it: one that ends there by itself, or an
+    ulp short, would make it miss the later ones, or begin again from a step of an ulp.
 
     Its own ``adaptive_heun`` starts every step with the slope at the last predictor, as if the method were FSAL: at
     atol = 1e-8 a flow to t = 5 ended 1.7e-8 away from Heun's method.
@@ -32,7 +36,20 @@ def _register_heun() -> None:
         )
         mid = row(0.375, 0.125, 0.0)  # midpoint value of the quadratic through both slopes
 
-    importlib.import_module("torchdiffeq._impl.odeint").SOLVERS.setdefault("ctsa_heun", Heun)
+    def landing(base):
+        class Landing(base):
+            def _adaptive_step(self, rk_state):
+                if len(self.step_t):
+                    left = self.step_t[self.next_step_index] - rk_state.t1
+                    if 0 <= left - rk_state.dt < SLIVER * rk_state.dt:
+                        rk_state = rk_state._replace(dt=left * (1 + 1e-9))  # to be cut, exactly
+                return super()._adaptive_step(rk_state)
+
+        return Landing
+
+    solvers = importlib.import_module("torchdiffeq._impl.odeint").SOLVERS
+    for name in _ORDERS:
+        solvers[f"ctsa_{name}"] = landing(Heun if name == "heun" else solvers[name])
 
 
 def _norm(floor: float):
@@ -72,8 +89,8 @@ class _Watch:
         self.kept: list = [problem.y0]
         self.now = -np.inf
         self.at: tuple | None = None
-        # As in diffrax: a step that small means nan or a blow-up.
-        self.shortest = 16 * torch.finfo(problem.y0[0].dtype).eps * float(np.abs(problem.ts[[0, -1]]).max())
+        # As in diffrax: a step that small cannot move the clock.
+        self.shortest = 0.5 * torch.finfo(problem.y0[0].dtype).eps * float(np.abs(problem.ts[[0, -1]]).max())
         self.bar = progress_bar(float(problem.ts[-1] - problem.ts[0])) if problem.progress else None
 
     def rhs(self, t, y):
@@ -125,9 +142,8 @@ def odeint(problem: Problem) -> Solved:
     p = problem
     if p.solver in JAX_ONLY:
         raise ValueError(f"solver={p.solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
-    method = _METHODS.get(p.solver, p.solver)
-    if method == "ctsa_heun":
-        _register_heun()
+    method = f"ctsa_{p.solver}" if p.solver in _ORDERS else p.solver
+    _register()
     y0 = p.y0[0]
     ts = torch.as_tensor(p.ts, dtype=torch.float64, device=y0.device)
     unwrap = len(p.y0) == 1
@@ -148,9 +164,9 @@ def odeint(problem: Problem) -> Solved:
 
         options["grid_constructor"] = between
         rhs.callback_step = watch.begin_fixed
-    elif method in _ORDERS:
+    elif p.solver in _ORDERS:
         with torch.no_grad():
-            h = first_step(_this(), p.rhs, ts[0].to(y0.dtype), p.y0, p.rtol, p.atol, _ORDERS[method])
+            h = first_step(_this(), p.rhs, ts[0].to(y0.dtype), p.y0, p.rtol, p.atol, _ORDERS[p.solver])
         watch.evaluations += 2
         options = dict(first_step=h, step_t=ts, norm=_norm(error_floor(torch.finfo(y0.dtype).eps, p.rtol, p.atol)))
         rhs.callback_step = watch.begin_adaptive
