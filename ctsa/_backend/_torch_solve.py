@@ -37,7 +37,7 @@ def _register() -> None:
         mid = row(0.375, 0.125, 0.0)  # midpoint value of the quadratic through both slopes
 
     def landing(base):
-        class Landing(base):
+        class Landing(base):  # type: ignore[valid-type, misc]
             def _adaptive_step(self, rk_state):
                 if len(self.step_t):
                     left = self.step_t[self.next_step_index] - rk_state.t1
