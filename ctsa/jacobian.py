@@ -112,6 +112,12 @@ def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | N
         x: one state ``(n, d)``.
         t: time.
         geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> round(ctsa.spectral_norm(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
+        1.0
     """
     j = jacobian(system, x, basis="tangent", t=t, geometry=geometry)
     return float(np.linalg.norm(backend(j).to_numpy(j).astype(np.float64), 2))
@@ -125,6 +131,12 @@ def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometr
         x: one state ``(n, d)``.
         t: time.
         geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> round(ctsa.numerical_abscissa(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
+        -1.0
     """
     j = _tangent_matrix(system, x, t, geometry)
     return float(np.linalg.eigvalsh((j + j.T) / 2)[-1])
@@ -179,6 +191,12 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
         x: one state ``(n, d)``.
         t: time.
         geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> ctsa.jacobian_operator(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]) @ [0.0, 1.0]
+        array([ 0., -1.])
     """
     from scipy.sparse.linalg import LinearOperator
 

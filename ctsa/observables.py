@@ -57,6 +57,13 @@ def entropy(field: Any, x: Array) -> Array:
     Args:
         field: a ``SelfAttention`` field with normalised weights.
         x: tokens ``(..., n, d)``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> uniform = ctsa.entropy(SelfAttention(beta=0.0), ctsa.random_tokens(4, 3)).detach().numpy()
+        >>> bool(np.allclose(uniform, np.log(4)))
+        True
     """
     attention, x = _attention(field, x)
     if not attention.weights.normalised:
@@ -99,6 +106,11 @@ def effective_rank(x: Array) -> Array:
     """Return the effective rank of the tokens: the exponential of the entropy of the Gram matrix' eigenvalue shares.
 
     1 in consensus (and in bipartite consensus), at most min(n, d); shape ``(...)``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> round(float(ctsa.effective_rank(np.eye(3))), 12)
+        3.0
 
     References:
         Roy and Vetterli, *The effective rank*, EUSIPCO 2007 (with squared singular values as shares).
@@ -147,5 +159,11 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
 
 
 def cluster_count(x: Array, tol: float = 1e-3) -> np.ndarray:
-    """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``."""
+    """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> int(ctsa.cluster_count(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])))
+        2
+    """
     return clusters(x, tol).max(-1) + 1
