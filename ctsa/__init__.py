@@ -15,6 +15,7 @@ from .covariant import (
 from .flow import IntegrationError as IntegrationError, integrate as integrate
 from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
 from .io import load as load
+from .iterate import iterate as iterate
 from .jacobian import (
     Leading as Leading,
     divergence as divergence,
@@ -25,7 +26,7 @@ from .jacobian import (
     numerical_abscissa as numerical_abscissa,
     spectral_norm as spectral_norm,
 )
-from .layers import EulerLayer as EulerLayer, iterate as iterate
+from .layers import EulerLayer as EulerLayer, PostNormLayer as PostNormLayer
 from .lyapunov import (
     LyapunovError as LyapunovError,
     LyapunovSpectrum as LyapunovSpectrum,
@@ -40,6 +41,10 @@ from .observables import (
     gram as gram,
     order_parameter as order_parameter,
 )
+from .projections import read_projections as read_projections
+from .recurrent import AKOrN as AKOrN, ItrSA as ItrSA, readout_norm as readout_norm
+from .runge_kutta import RungeKuttaLayer as RungeKuttaLayer
 from .variational import pushforward as pushforward
+from .wrap import WrappedLayer as WrappedLayer
 
 __version__ = "0.1.0"

@@ -1,9 +1,9 @@
-"""Sums and multiples of fields."""
+"""Sums and multiples of fields, and fields read at rescaled tokens."""
 
 from typing import Any
 
 from . import checks
-from ._backend import framework
+from ._backend import backend, framework
 from .field import Field, drift_of, drift_tangent_of
 from .geometry import Sphere
 
@@ -90,3 +90,59 @@ class Scaled(Field):
 
     def arguments(self):
         return dict(field=self.field, factor=self.factor)
+
+
+class Rescaled(Field):
+    """A field read at other tokens: drift ``F(t, gain * x + bias)`` with ``gain`` and ``bias`` a number or a channel's.
+
+    The input of a normalised layer is ``y = gain * x + bias`` with ``x`` a unit vector: RMSNorm and LayerNorm with their
+    gains and biases. Made by ``field.rescaled(gain, bias)``. The velocity is ``P_x F(t, gain * x + bias)``.
+
+    Args:
+        field: a field of ours (its drift is read).
+        gain: a number or ``(d,)``.
+        bias: None, a number or ``(d,)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctsa.torch import Oja
+        >>> twice = Oja(np.diag([1.0, 3.0])).rescaled(2.0)
+        >>> x = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
+        >>> twice.drift(0.0, x).tolist()
+        [[1.2, 4.800000000000001]]
+    """
+
+    field: Any
+    gain: Any
+    bias: Any
+
+    def __init__(self, field, gain, bias=None):
+        if not hasattr(field, "drift"):
+            raise TypeError(f"field must be a field of ctsa, which has a drift, got {type(field).__name__}")
+        gain, bias = checks.parameter("gain", gain, 0, 1), checks.parameter("bias", bias, 0, 1)
+        if gain is None:
+            raise TypeError("gain must be a number or an array (d,), got None")
+        if bias is not None and gain.ndim == bias.ndim == 1:
+            checks.fits("bias", bias, 0, gain.shape[0], "gain")
+        self._assign(dict(gain=gain, bias=bias), {}, field=field, geometry=field.geometry)
+
+    def _read(self, x):
+        y = self.gain * x
+        return y if self.bias is None else y + self.bias
+
+    def drift(self, t, x):
+        return self.field.drift(t, self._read(x))
+
+    def drift_tangent(self, t, x, u):
+        return self.field.drift_tangent(t, self._read(x), self.gain * u)
+
+    def drift_jacobian(self, t, x):
+        y, j = self.field.drift_jacobian(t, self._read(x))
+        n = x.shape[-2]
+        return y, j * (self.gain if self.gain.ndim == 0 else backend(x).xp.concatenate([self.gain] * n))
+
+    def dense_pays(self, x, k):
+        return self.field.dense_pays(x, k)
+
+    def arguments(self):
+        return dict(field=self.field, gain=self.gain, bias=self.bias)

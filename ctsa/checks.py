@@ -85,6 +85,21 @@ def fits(name: str, array: Any, axis: int, size: int, why: str) -> None:
         raise ValueError(f"{name} has shape {tuple(array.shape)}, but axis {axis} must be {size} to match {why}")
 
 
+def attention_mask(mask: Any, normalised: bool = True) -> Any:
+    """Check a mask ``(n, n)`` or ``(heads, n, n)``: non-negative, and no empty row where rows are normalised."""
+    values = None if mask is None else concrete(mask)
+    if values is None:
+        return mask
+    if values.shape[-1] != values.shape[-2]:
+        raise ValueError(f"mask must be square (n, n), got shape {values.shape}")
+    if (values < 0).any():
+        raise ValueError("mask must be booleans or non-negative numbers that multiply the weights, got negative ones")
+    if normalised and not values.any(-1).all():
+        row = int(np.argwhere(~values.any(-1))[0][-1])
+        raise ValueError(f"mask row {row} is empty: token {row} would attend to nothing")
+    return mask
+
+
 def common_dtype(values: Iterable[Any]) -> str | None:
     """Name the widest floating dtype among the arrays that have one; None where all are lists, numbers or integers."""
     names = {str(v.dtype).rpartition(".")[2] for v in values if v is not None}
@@ -132,8 +147,9 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
 
 # The last axes of what fields are made of: n tokens, dimension d, h = d / 2 channel pairs.
 _AXES = dict(
-    query="d", key="d", value="dd", key_field="d", mask="nn", input="nd", omega="ndd", frequencies="nh", weight_in="d"
-)
+    query="d", key="d", value="dd", key_field="d", mask="nn", input="nd", omega="ndd", frequencies="nh", weight_in="d",
+    gain="d", bias="d", memory="d",
+)  # fmt: skip
 
 
 def fit_field(field: Any, n: int, d: int, name: str = "x0") -> None:
@@ -144,7 +160,7 @@ def fit_field(field: Any, n: int, d: int, name: str = "x0") -> None:
         if key in ("field", "fields"):
             for part in a if key == "fields" else [a]:
                 fit_field(part, n, d, name)
-        elif key in _AXES and hasattr(a, "shape"):
+        elif key in _AXES and hasattr(a, "shape") and a.ndim:
             wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
             if list(a.shape[-len(wanted) :]) != wanted:
                 shape = tuple(a.shape)

@@ -16,7 +16,8 @@ from . import observables, plot, pretrained, theory
 from ._results import Trajectory, as_numpy
 from .flow import integrate
 from .geometry import random_tokens
-from .layers import iterate
+from .iterate import iterate
+from .layers import PostNormLayer
 
 SENTENCE = "The bank raised its interest rates again yesterday, and the price of houses in the city began to fall."
 BACKENDS = ("torch", "jax")
@@ -178,12 +179,9 @@ def _of_a_layer(
     )
     field = _face(backend).SelfAttention(heads.query, heads.key, heads.value, heads.beta)
 
-    def post_norm(x):
-        return field.geometry.retract(x + field.drift(0.0, x))
-
     ts = end * np.linspace(0.0, 1.0, settings.samples) ** 2  # dense where tokens meet
     flow = _plain(integrate(field, heads.x, ts, atol=1e-7))
-    discrete = _plain(iterate(post_norm, _face_array(backend, heads.x), settings.depth))
+    discrete = _plain(iterate(PostNormLayer(field), heads.x, settings.depth))
     total = heads.value.sum(0)
     facts: dict[str, Any] = {}
     ends = {}

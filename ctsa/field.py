@@ -26,7 +26,7 @@ class Field:
     """What all fields share: projection of the drift, sums, scalar multiples.
 
     A face supplies ``_assign``, which stores parameters (trainable), constants (not) and static values as attributes of
-    the same names, and ``_sum`` and ``_scaled``, its own classes for the algebra.
+    the same names, and ``_sum``, ``_scaled`` and ``rescaled``, its own classes for the algebra.
     """
 
     geometry: Geometry
@@ -40,6 +40,10 @@ class Field:
 
     def _scaled(self, field: Any, factor: Any) -> Any:
         raise NotImplementedError
+
+    def rescaled(self, gain: Any, bias: Any = None) -> Any:
+        """Return the field that reads tokens ``gain * x + bias`` where this one reads ``x``, see ``Rescaled``."""
+        raise NotImplementedError("take the field from a face: ctsa.torch or ctsa.jax")
 
     def _check_geometry(self, geometry: Geometry | None, d: int | None) -> Geometry:
         if geometry is None:

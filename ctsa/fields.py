@@ -14,10 +14,12 @@ import numpy as np
 
 from . import checks
 from ._backend import backend, framework
-from .algebra import Scaled as Scaled, Sum as Sum
+from .algebra import Rescaled as Rescaled, Scaled as Scaled, Sum as Sum
 from .attention import Weights
+from .energy_attention import EnergyAttention as EnergyAttention
 from .field import Field as Field
 from .self_attention import SelfAttention as SelfAttention
+from .speed import SpeedRegulated as SpeedRegulated
 
 Array = Any
 
@@ -267,4 +269,7 @@ def convert(field: Any, face: Any) -> Any:
     return getattr(face, kind)(**{name: carry(value) for name, value in field.arguments().items()})
 
 
-FIELDS = {c.__name__: c for c in (SelfAttention, Oja, Rotation, Injection, Perceptron, Sum, Scaled)}
+_KINDS = (
+    SelfAttention, Oja, Rotation, Injection, Perceptron, EnergyAttention, SpeedRegulated, Sum, Scaled, Rescaled,
+)  # fmt: skip
+FIELDS = {c.__name__: c for c in _KINDS}

@@ -118,6 +118,14 @@ class Sphere:
         x = y / r
         return self._join((v - _dot(x, v) * x) / r)
 
+    def inner(self, x: Array, y: Array) -> Array:
+        """Return ``<x_i, y_i>``, a number a token ``(..., n)``, or a number an oscillator ``(..., n, d / N)``."""
+        return _dot(self._split(x), self._split(y))[..., 0]
+
+    def spread(self, s: Array, v: Array) -> Array:
+        """Multiply every token of ``v`` (every oscillator) by its own number in ``s``, shaped like ``inner(x, v)``."""
+        return self._join(s[..., None] * self._split(v))
+
     def project(self, x: Array, v: Array) -> Array:
         """Project onto the tangent space: ``v - <x, v> x``."""
         x, v = self._split(x), self._split(v)
@@ -206,7 +214,6 @@ class Sphere:
         minus, plus = x - y, x + y
         return 2 * xp.arctan2((minus * minus).sum(-1) ** 0.5, (plus * plus).sum(-1) ** 0.5)
 
-
     def basis(self, x: Array) -> Array:
         """Return an orthonormal basis of the tangent space at every token: ``(..., n, d, d - 1)``.
 
@@ -255,6 +262,14 @@ class Euclidean:
     def retract_tangent(self, y: Array, v: Array) -> Array:
         """Return ``v`` itself."""
         return v
+
+    def inner(self, x: Array, y: Array) -> Array:
+        """Return ``<x_i, y_i>``, a number a token: ``(..., n)``."""
+        return _dot(x, y)[..., 0]
+
+    def spread(self, s: Array, v: Array) -> Array:
+        """Multiply every token of ``v`` by its own number in ``s``, ``(..., n)``."""
+        return s[..., None] * v
 
     def project(self, x: Array, v: Array) -> Array:
         """Return ``v`` itself."""

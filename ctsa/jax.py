@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise ImportError(f"ctsa.jax needs {error.name}: pip install 'ctsa[jax]'") from error
 
-from . import _results, checks, fields as formulas, layers
+from . import _results, checks, fields as formulas, layers, recurrent, runge_kutta, wrap
 from ._backend import load
 from .attention import Weights
 from .geometry import Geometry
@@ -21,7 +21,9 @@ from .geometry import Geometry
 _be = load("jax")
 
 __all__ = [
-    "EulerLayer", "Field", "Injection", "Oja", "Perceptron", "Rotation", "Scaled", "SelfAttention", "Sum", "from_torch",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Oja", "Perceptron", "PostNormLayer",
+    "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
+    "from_torch",
 ]  # fmt: skip
 
 
@@ -48,6 +50,9 @@ class Field(_Assign, formulas.Field):
 
     def _scaled(self, field, factor):
         return Scaled(field, factor)
+
+    def rescaled(self, gain, bias=None):
+        return Rescaled(self, gain, bias)
 
 
 class SelfAttention(formulas.SelfAttention, Field):
@@ -98,6 +103,31 @@ class Perceptron(formulas.Perceptron, Field):
     __init__ = formulas.Perceptron.__init__
 
 
+class EnergyAttention(formulas.EnergyAttention, Field):
+    __doc__ = formulas.EnergyAttention.__doc__
+    query: Any
+    key: Any
+    beta: Any
+    memory: Any
+    mask: Any
+    gain: Any
+    bias: Any
+    causal: bool = eqx.field(static=True)
+    eps: float = eqx.field(static=True)
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = formulas.EnergyAttention.__init__
+
+
+class SpeedRegulated(formulas.SpeedRegulated, Field):
+    __doc__ = formulas.SpeedRegulated.__doc__
+    field: Any
+    alpha: Any
+    switch: Any
+    scheme: str = eqx.field(static=True)
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = formulas.SpeedRegulated.__init__
+
+
 class Sum(formulas.Sum, Field):
     __doc__ = formulas.Sum.__doc__
     fields: tuple
@@ -113,15 +143,78 @@ class Scaled(formulas.Scaled, Field):
     __init__ = formulas.Scaled.__init__
 
 
-class EulerLayer(_Assign, layers.EulerLayer):
+class Rescaled(formulas.Rescaled, Field):
+    __doc__ = formulas.Rescaled.__doc__
+    field: Any
+    gain: Any
+    bias: Any
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = formulas.Rescaled.__init__
+
+
+class _Layer(_Assign):
+    def __call__(self, x):
+        return self.update(x)
+
+
+class EulerLayer(_Layer, layers.EulerLayer):
     __doc__ = layers.EulerLayer.__doc__
     field: Any
     step: Any
+    time: Any
+    retraction: str = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
     __init__ = layers.EulerLayer.__init__
 
-    def __call__(self, x):
-        return self.update(x)
+
+class PostNormLayer(_Layer, layers.PostNormLayer):
+    __doc__ = layers.PostNormLayer.__doc__
+    field: Any
+    step: Any
+    time: Any
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = layers.PostNormLayer.__init__
+
+
+class RungeKuttaLayer(_Layer, runge_kutta.RungeKuttaLayer):
+    __doc__ = runge_kutta.RungeKuttaLayer.__doc__
+    field: Any
+    step: Any
+    time: Any
+    method: str = eqx.field(static=True)
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = runge_kutta.RungeKuttaLayer.__init__
+
+
+class ItrSA(_Layer, recurrent.ItrSA):
+    __doc__ = recurrent.ItrSA.__doc__
+    attention: Any
+    step: Any
+    gamma: Any
+    no_flow: str | None = eqx.field(static=True)
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = recurrent.ItrSA.__init__
+
+
+class AKOrN(_Layer, recurrent.AKOrN):
+    __doc__ = recurrent.AKOrN.__doc__
+    coupling: Any
+    rotation: Any
+    step: Any
+    identity: bool = eqx.field(static=True)
+    project: bool = eqx.field(static=True)
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = recurrent.AKOrN.__init__
+
+
+class WrappedLayer(_Layer, wrap.WrappedLayer):
+    __doc__ = wrap.WrappedLayer.__doc__
+    module: Any
+    scale: float = eqx.field(static=True)
+    batched: bool = eqx.field(static=True)
+    pick: Any = eqx.field(static=True)
+    geometry: Geometry = eqx.field(static=True)
+    __init__ = wrap.WrappedLayer.__init__
 
 
 def from_torch(field: Any) -> Any:
@@ -142,15 +235,22 @@ for _result in _results.Result.kinds.values():
     _jax.tree_util.register_dataclass(_result, _data, _meta)
 
 
-def _layer_leaves(layer: Any) -> tuple:
-    return (layer.field, layer.step), layer.geometry
+def _plain_layer(kind: type[layers.Layer]) -> None:
+    """Register a layer of ``ctsa`` itself, outside of both faces, as a pytree."""
+
+    def flatten(layer):
+        return [getattr(layer, name) for name in kind._leaves], tuple(getattr(layer, name) for name in kind._static)
+
+    def unflatten(static, leaves):
+        layer = object.__new__(kind)
+        layer.__dict__.update(zip((*kind._leaves, *kind._static), (*leaves, *static), strict=True))
+        return layer
+
+    _jax.tree_util.register_pytree_node(kind, flatten, unflatten)
 
 
-def _layer_from_leaves(geometry: Geometry, leaves: tuple) -> Any:
-    layer = object.__new__(layers.EulerLayer)
-    layer.field, layer.step = leaves
-    layer.geometry = geometry
-    return layer
-
-
-_jax.tree_util.register_pytree_node(layers.EulerLayer, _layer_leaves, _layer_from_leaves)
+for _kind in (
+    layers.EulerLayer, layers.PostNormLayer, runge_kutta.RungeKuttaLayer, recurrent.ItrSA, recurrent.AKOrN,
+    wrap.WrappedLayer,
+):  # fmt: skip
+    _plain_layer(_kind)

@@ -1,19 +1,128 @@
-"""Discrete maps ``layer(x) -> x``, and their iteration."""
+"""Discrete maps ``layer(x) -> x`` that are one step of a flow: Euler steps, and the post-norm layer."""
 
-from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from . import checks
 from ._backend import backend, framework
-from ._results import Trajectory
-from .geometry import Geometry, geometry_of
-from .variational import pushforward
+from .field import drift_of, drift_tangent_of
+from .geometry import Euclidean, Geometry, Sphere, geometry_of
+from .variational import jvp_batched, pushforward
 
 Array = Any
 
 
-class EulerLayer:
-    """One explicit Euler step of a field, retracted: ``layer(x) = N(x + step * field(0, x))``.
+class Layer:
+    """What all layers share: a move in the ambient space, then normalisation, and the derivative of both.
+
+    A layer tells which flow it is a step of: ``field``, with step size ``step``. Where there is none, ``field`` is None
+    and ``no_flow`` says why.
+
+    Plain layers of ``ctsa`` hold numbers; those of ``ctsa.torch`` and ``ctsa.jax`` hold parameters that can be learnt.
+    """
+
+    field: Any
+    geometry: Geometry
+    no_flow: str | None = None
+    _leaves: tuple[str, ...] = ("field", "step", "time")  # what JAX sees of a plain layer; the rest is static
+    _static: tuple[str, ...] = ("geometry",)
+
+    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
+        for name, value in (*parameters.items(), *constants.items()):
+            if value is not None:
+                value = np.asarray(backend(value).to_numpy(value), dtype=float)
+                value = float(value) if value.ndim == 0 else value
+            setattr(self, name, value)
+        for name, value in static.items():
+            setattr(self, name, value)
+
+    @property
+    def home(self) -> Any:
+        """What tells framework and dtype: the layer itself, or its field."""
+        return self if framework(self) else self.field
+
+    @property
+    def flow_step(self) -> Any:
+        """The size of the step of the flow of ``field``; None where there is no flow."""
+        return None if self.field is None else self.step  # type: ignore[attr-defined]
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the layer is made of, by name."""
+        return {name: getattr(self, name) for name in (*self._leaves, *self._static)}
+
+    def move(self, x: Array) -> Array:
+        """Return the next state before normalisation, of the shape of ``x``."""
+        raise NotImplementedError
+
+    def move_tangent(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return ``move(x)`` and its derivative along ``u`` of shape ``(k, ..., n, d)``."""
+        return jvp_batched(self.move, x, u)
+
+    def euler_step(self, x: Array) -> Array:
+        """Return ``s`` such that ``layer(x) = N(x + s field(x))``: one number a token (or oscillator)."""
+        raise ValueError(f"{type(self).__name__} is no Euler step of a flow")
+
+    def update(self, x: Array) -> Array:
+        """Return the next state, of the shape of ``x``."""
+        return self.geometry.retract(self.move(x))
+
+    def tangent(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return the next state and its derivative along ``u`` of shape ``(k, ..., n, d)``.
+
+        ``N(y) = y / |y|`` has the derivative ``P_y / |y|``.
+        """
+        y, dy = self.move_tangent(x, u)
+        return self.geometry.retract(y), self.geometry.retract_tangent(y, dy)
+
+    def __call__(self, x: Array) -> Array:
+        return self.update(x)
+
+
+def check_field(layer: Any, field: Any) -> None:
+    """Raise unless ``field`` is callable and of the framework of ``layer``."""
+    if not callable(field):
+        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    home, own = framework(layer), framework(field)
+    if None not in (home, own) and home != own:
+        kind = type(layer).__name__
+        raise TypeError(f"field is one of {own}, but the layer is one of {home}: use the {kind} of ctsa.{own}")
+
+
+def check_step(step: Any, name: str = "step") -> Any:
+    """Return a positive number, or a scalar array."""
+    step = checks.parameter(name, step, 0)
+    if step is None:
+        raise TypeError(f"{name} must be a positive number, got None")
+    size = checks.concrete(step)
+    if size is not None and not size > 0:
+        raise ValueError(f"{name} must be positive, got {float(size):g}")
+    return step
+
+
+class FieldStep(Layer):
+    """A step of a given field: what ``EulerLayer``, ``PostNormLayer`` and ``RungeKuttaLayer`` share."""
+
+    step: Any
+    time: Any
+
+    def _step_of(self, field, step, geometry, time, **static):
+        check_field(self, field)
+        time = checks.parameter("time", time, 0)
+        if time is None:
+            raise TypeError("time must be a number, got None")
+        own = geometry_of(field, geometry)
+        self._assign(dict(step=check_step(step)), dict(time=time), field=field, geometry=own, **static)
+
+    def _now(self, x: Array) -> Array:
+        return backend(x).like(self.time, x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(step={float(self.step):g}, field={type(self.field).__name__})"
+
+
+class EulerLayer(FieldStep):
+    """One explicit Euler step of a field, retracted: ``layer(x) = N(x + step * field(time, x))``.
 
     ``ctsa.EulerLayer`` takes any field; ``ctsa.torch.EulerLayer`` is an ``nn.Module`` and ``ctsa.jax.EulerLayer`` an
     ``eqx.Module`` whose ``step`` can be learnt.
@@ -22,10 +131,13 @@ class EulerLayer:
         field: any field; the layer lives on its geometry.
         step: size of the step, positive.
         geometry: where a bare callable lives.
+        retraction: "normalize" divides by the length; "exp" follows the geodesic, ``exp_x(step * field(time, x))``, so
+            that a token moves by exactly ``step * |field|`` radians.
+        time: when the step is taken, for fields that depend on time.
 
     Raises:
         TypeError: ``field`` is not callable.
-        ValueError: ``step`` is not a positive number.
+        ValueError: ``step`` is not a positive number, or ``retraction`` is unknown.
 
     Example:
         >>> import ctsa
@@ -35,101 +147,89 @@ class EulerLayer:
         (51, 8, 3)
     """
 
-    field: Any
-    step: Any
-    geometry: Geometry
+    retraction: str
+    _static = ("geometry", "retraction")
 
-    def __init__(self, field, step, geometry=None):
-        if not callable(field):
-            raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
-        home, own = framework(self), framework(field)
-        if None not in (home, own) and home != own:
-            raise TypeError(f"field is one of {own}, but the layer is one of {home}: use the EulerLayer of ctsa.{own}")
-        step = checks.parameter("step", step, 0)
-        if step is None:
-            raise TypeError("step must be a positive number, got None")
-        size = checks.concrete(step)
-        if size is not None and not size > 0:
-            raise ValueError(f"step must be positive, got {float(size):g}")
-        self._assign(dict(step=step), {}, field=field, geometry=geometry_of(field, geometry))
+    def __init__(self, field, step, geometry=None, retraction="normalize", time=0.0):
+        checks.choice("retraction", retraction, ("normalize", "exp"))
+        self._step_of(field, step, geometry, time, retraction=retraction)
 
-    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
-        self.step = float(parameters["step"])
-        for name, value in static.items():
-            setattr(self, name, value)
+    def move(self, x):
+        v = self.step * self.field(self._now(x), x)
+        return x + v if self.retraction == "normalize" else self.geometry.exp(x, v)
 
-    def update(self, x: Array) -> Array:
-        """Return the next state, of the shape of ``x``."""
-        t = backend(x).like(0.0, x)
-        return self.geometry.retract(x + self.step * self.field(t, x))
+    def move_tangent(self, x, u):
+        f, df = pushforward(self.field, self._now(x), x, u)
+        v, dv = self.step * f, self.step * df
+        if self.retraction == "normalize":
+            return x + v, u + dv
+        xp, at = backend(x).xp, self.geometry
+        return jvp_batched(lambda z: at.exp(z[0], z[1]), xp.stack([x, v]), xp.stack([u, dv], 1))
 
-    def tangent(self, x: Array, u: Array) -> tuple[Array, Array]:
-        """Return the next state and its derivative along ``u`` of shape ``(k, ..., n, d)``.
-
-        ``N(y)`` has the derivative ``P_y / |y|`` for ``y = x + step F(x)``.
-        """
-        f, df = pushforward(self.field, backend(x).like(0.0, x), x, u)
-        y, dy = x + self.step * f, u + self.step * df
-        return self.geometry.retract(y), self.geometry.retract_tangent(y, dy)
-
-    def __call__(self, x: Array) -> Array:
-        return self.update(x)
-
-    def __repr__(self) -> str:
-        return f"EulerLayer(step={float(self.step):g}, field={type(self.field).__name__})"
+    def euler_step(self, x):
+        s = self.step + 0 * self.geometry.inner(x, x)
+        if self.retraction == "normalize" or isinstance(self.geometry, Euclidean):
+            return s
+        xp, v = backend(x).xp, self.field(self._now(x), x)
+        speed = self.geometry.inner(v, v) ** 0.5
+        turn = s * speed  # N(x + s v) turns by arctan(s |v|)
+        if bool((turn >= np.pi / 2).any()):
+            raise ValueError("step is so long that a token turns by a right angle or more: no Euler step goes there")
+        return xp.where(speed > 0, xp.tan(turn) / xp.where(speed > 0, speed, xp.ones_like(speed)), s)
 
 
-def _next(layer, x):
-    y = layer(x)
-    if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
-        got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
-        raise ValueError(f"layer must return a state like x, {tuple(x.shape)} of {x.dtype}, got {got}")
-    return y
+class PostNormLayer(FieldStep):
+    """The post-norm residual layer, ``layer(x) = N(x + step * v(x))`` with ``v`` the drift of a field, not projected.
 
-
-def _apply(layer, every, x):
-    be = backend(x)
-    x = be.repeat(be.partial(_next, layer), x, every)
-    return x, x
-
-
-def iterate(
-    layer: Callable[[Array], Array], x0: Array, depth: int, *, every: int = 1, normalize: bool = False, geometry=None
-) -> Trajectory:
-    """Apply a layer ``depth`` times and return the states on the way.
+    Since ``x + h v = (1 + h <x, v>) x + h P_x v`` it is, exactly, an Euler step of the flow ``dx/dt = P_x v`` of size
+    ``h / (1 + h <x, v>)``, a size of its own for every token (``euler_step``): close to a cluster on the leading
+    eigenvector of V the layer runs about ``1 + h <x, v>`` times slower than the flow. Where ``1 + h <x, v> < 0`` the
+    token jumps to the far side, which no Euler step does.
 
     Args:
-        layer: any callable ``layer(x) -> x``.
-        x0: unit tokens ``(..., n, d)``; NumPy is converted to the layer's framework and dtype.
-        depth: how many times.
-        every: keep every so many layers; divides ``depth``.
-        normalize: normalise ``x0`` instead of refusing tokens that are not unit.
+        field: a field of ours, whose drift is taken; of any other callable the values are taken as they are.
+        step: ``h``, positive; 1 in a transformer.
         geometry: where a bare callable lives.
-
-    Returns:
-        ``Trajectory`` with ``ts = 0, every, ..., depth`` (layers passed) and ``xs`` of shape
-        ``(depth / every + 1, ..., n, d)``.
+        time: when the step is taken, for fields that depend on time.
 
     Raises:
-        ValueError: ``depth`` or ``every`` is not a positive integer, or ``every`` does not divide ``depth``.
+        TypeError: ``field`` is not callable.
+        ValueError: ``step`` is not a positive number.
 
     Example:
-        >>> import ctsa
+        >>> import numpy as np, ctsa
         >>> from ctsa.torch import Oja
-        >>> layer = ctsa.EulerLayer(Oja([[2.0, 0.0], [0.0, 1.0]]), step=0.5)
-        >>> ctsa.iterate(layer, ctsa.random_tokens(3, 2), depth=10, every=5).ts.tolist()
-        [0.0, 5.0, 10.0]
+        >>> layer = ctsa.PostNormLayer(Oja(np.diag([1.0, 0.0])), step=0.5)
+        >>> x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+        >>> layer.euler_step(x).tolist()  # h / (1 + h <x, V x>)
+        [[0.3333333333333333]]
     """
-    if not callable(layer):
-        raise TypeError(f"layer must be callable as layer(x), got {type(layer).__name__}")
-    depth, every = checks.integer("depth", depth, low=1), checks.integer("every", every, low=1)
-    if depth % every:
-        raise ValueError(f"every={every} does not divide depth={depth}")
-    geometry = geometry_of(layer, geometry)
-    home = layer if framework(layer) else getattr(layer, "field", layer)
-    x = checks.tokens(x0, home, geometry, normalize=normalize)
-    checks.fit_field(getattr(layer, "field", None), *x.shape[-2:])
-    be = backend(x)
-    _, xs = be.scan(be.partial(_apply, layer, every), x, depth // every)
-    ts = be.like([every * i for i in range(depth // every + 1)], x)
-    return Trajectory(ts, be.xp.concatenate([x[None], xs]), {"layers": depth})
+
+    def __init__(self, field, step=1.0, geometry=None, time=0.0):
+        self._step_of(field, step, geometry, time)
+
+    def move(self, x):
+        return x + self.step * drift_of(self.field)(self._now(x), x)
+
+    def move_tangent(self, x, u):
+        v, dv = drift_tangent_of(self.field, self._now(x), x, u)
+        return x + self.step * v, u + self.step * dv
+
+    def euler_step(self, x):
+        return post_norm_step(self.geometry, self.step, x, drift_of(self.field)(self._now(x), x))
+
+
+def post_norm_step(geometry: Geometry, step: Any, x: Array, v: Array) -> Array:
+    """Return the Euler step sizes of ``N(x + h v)``: ``h / (1 + h <x, v>)``; negative where the token jumps over.
+
+    Args:
+        geometry: where ``x`` lives.
+        step: ``h``.
+        x: state ``(..., n, d)``.
+        v: drift ``(..., n, d)``.
+
+    Returns:
+        ``(..., n)``, or ``(..., n, d / N)`` for oscillators of N channels; ``h`` itself in flat space.
+    """
+    radial = geometry.inner(x, v) if isinstance(geometry, Sphere) else 0 * geometry.inner(x, v)
+    return step / (1 + step * radial)

@@ -15,7 +15,7 @@ from .errorbars import standard_error
 from .fields import Field
 from .geometry import Geometry
 from .io import load
-from .layers import EulerLayer
+from .layers import Layer
 from .march import March
 from .symmetry import rotation_modes
 
@@ -314,8 +314,8 @@ def _describe(part: Any) -> Any:
     """Name what of a system is not in its arrays: classes, kinds of weights and masks, plain numbers."""
     if isinstance(part, (tuple, list)):
         return [_describe(p) for p in part]
-    if isinstance(part, (Field, EulerLayer)):
-        inner = part.arguments() if isinstance(part, Field) else dict(field=part.field, step=part.step)
+    if isinstance(part, (Field, Layer)):
+        inner = part.arguments()
         return type(part).__name__, {name: _describe(value) for name, value in inner.items()}
     if hasattr(part, "shape"):
         return "array"

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from . import checks
 from .attention import WEIGHTS, Heads, Weights, attend, attention_weights, scores
 from .attention_tangent import FORMS, attend_jacobian, attend_tangent, dense_pays
@@ -111,18 +109,7 @@ class SelfAttention(Field):
             raise ValueError(
                 "weights='sinkhorn' needs a mask without zeros: no doubly stochastic matrix need exist else"
             )
-        if values is None:
-            return mask
-        if values.shape[-1] != values.shape[-2]:
-            raise ValueError(f"mask must be square (n, n), got shape {values.shape}")
-        if (values < 0).any():
-            raise ValueError(
-                "mask must be booleans or non-negative numbers that multiply the weights, got negative ones"
-            )
-        if weights.normalised and not values.any(-1).all():
-            row = int(np.argwhere(~values.any(-1))[0][-1])
-            raise ValueError(f"mask row {row} is empty: token {row} would attend to nothing")
-        return mask
+        return checks.attention_mask(mask, weights.normalised)
 
     @staticmethod
     def _check_shapes(query, key, value, beta, key_field, mask):

@@ -9,16 +9,19 @@ from typing import Any
 try:
     import torch
     import torchdiffeq as _torchdiffeq  # noqa: F401  (imported for the message below)
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 except ImportError as error:
     raise ImportError(f"ctsa.torch needs {error.name}: pip install 'ctsa[torch]'") from error
 
-from . import checks, fields as formulas, layers
+from . import checks, fields as formulas, layers, recurrent, runge_kutta, wrap
 from ._backend import load
 
 _be = load("torch")
 
 __all__ = [
-    "EulerLayer", "Field", "Injection", "Oja", "Perceptron", "Rotation", "Scaled", "SelfAttention", "Sum", "from_jax",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Oja", "Perceptron", "PostNormLayer",
+    "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
+    "from_jax",
 ]  # fmt: skip
 
 
@@ -67,6 +70,9 @@ class Field(_Assign, formulas.Field):
     def _scaled(self, field, factor):
         return Scaled(field, factor)
 
+    def rescaled(self, gain, bias=None):
+        return Rescaled(self, gain, bias)
+
 
 class SelfAttention(formulas.SelfAttention, Field):
     __doc__ = formulas.SelfAttention.__doc__
@@ -88,6 +94,14 @@ class Perceptron(formulas.Perceptron, Field):
     __doc__ = formulas.Perceptron.__doc__
 
 
+class EnergyAttention(formulas.EnergyAttention, Field):
+    __doc__ = formulas.EnergyAttention.__doc__
+
+
+class SpeedRegulated(formulas.SpeedRegulated, Field):
+    __doc__ = formulas.SpeedRegulated.__doc__
+
+
 class Sum(formulas.Sum, Field):
     __doc__ = formulas.Sum.__doc__
 
@@ -96,12 +110,47 @@ class Scaled(formulas.Scaled, Field):
     __doc__ = formulas.Scaled.__doc__
 
 
-class EulerLayer(_Assign, layers.EulerLayer):
+class Rescaled(formulas.Rescaled, Field):
+    __doc__ = formulas.Rescaled.__doc__
+
+
+class _Layer(_Assign):
+    def forward(self, x):
+        return self.update(x)
+
+
+class EulerLayer(_Layer, layers.EulerLayer):
     __doc__ = layers.EulerLayer.__doc__
     __init__ = layers.EulerLayer.__init__
 
-    def forward(self, x):
-        return self.update(x)
+
+class PostNormLayer(_Layer, layers.PostNormLayer):
+    __doc__ = layers.PostNormLayer.__doc__
+    __init__ = layers.PostNormLayer.__init__
+
+
+class RungeKuttaLayer(_Layer, runge_kutta.RungeKuttaLayer):
+    __doc__ = runge_kutta.RungeKuttaLayer.__doc__
+    __init__ = runge_kutta.RungeKuttaLayer.__init__
+
+
+class ItrSA(_Layer, recurrent.ItrSA):
+    __doc__ = recurrent.ItrSA.__doc__
+    __init__ = recurrent.ItrSA.__init__
+
+
+class AKOrN(_Layer, recurrent.AKOrN):
+    __doc__ = recurrent.AKOrN.__doc__
+    __init__ = recurrent.AKOrN.__init__
+
+
+class WrappedLayer(_Layer, wrap.WrappedLayer):
+    __doc__ = wrap.WrappedLayer.__doc__
+    __init__ = wrap.WrappedLayer.__init__
+
+    def run(self, x):
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a forward-mode derivative
+            return self.module(x)
 
 
 def from_jax(field: Any) -> Any:
