@@ -1,11 +1,11 @@
-"""Closed forms that hold exactly: features for users, oracles for tests. NumPy in, NumPy out."""
+"""Flows that are solved exactly, and growth rates: Oja's flow, equiangular tokens, the uniform state."""
 
 from typing import Any
 
 import numpy as np
 from scipy.special import exp1, expi, ive
 
-from .checks import choice, integer, number
+from ctsa.checks import choice, integer, number
 
 
 def oja_flow(value: Any, x0: Any, ts: Any) -> np.ndarray:
