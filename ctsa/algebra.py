@@ -104,7 +104,7 @@ class Rescaled(Field):
         bias: None, a number or ``(d,)``.
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, torch
         >>> from ctsa.torch import Oja
         >>> twice = Oja(np.diag([1.0, 3.0])).rescaled(2.0)
         >>> x = torch.tensor([[0.6, 0.8]], dtype=torch.float64)

@@ -197,12 +197,12 @@ class PostNormLayer(FieldStep):
         ValueError: ``step`` is not a positive number.
 
     Example:
-        >>> import numpy as np, ctsa
+        >>> import numpy as np, torch, ctsa
         >>> from ctsa.torch import Oja
         >>> layer = ctsa.PostNormLayer(Oja(np.diag([1.0, 0.0])), step=0.5)
         >>> x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-        >>> layer.euler_step(x).tolist()  # h / (1 + h <x, V x>)
-        [[0.3333333333333333]]
+        >>> layer.euler_step(x).detach().tolist()  # h / (1 + h <x, V x>)
+        [0.3333333333333333]
     """
 
     def __init__(self, field, step=1.0, geometry=None, time=0.0):

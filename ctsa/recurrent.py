@@ -74,7 +74,7 @@ class ItrSA(Layer):
             size = gamma.shape[0] if gamma.ndim else d
             if size is None:
                 raise ValueError("convention='rms' with a scalar gamma needs d, the token dimension")
-            gamma = gamma * float(np.sqrt(checks.integer("d", size, low=1)))
+            gamma = checks.plain("gamma", gamma * float(np.sqrt(checks.integer("d", size, low=1))))
         no_flow = None
         if gamma.ndim:
             if values is not None and np.ptp(np.asarray(values, dtype=float)) == 0 and values.flat[0] > 0:

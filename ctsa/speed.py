@@ -38,7 +38,8 @@ class SpeedRegulated(Field):
         field: a field of ours on the sphere, usually ``SelfAttention``.
         scheme: one of the names above.
         alpha: speed of "ngpt", positive.
-        switch: time at which "mix" turns from "post" to "pre". The velocity jumps there: make it an output time.
+        switch: time at which "mix" turns from "post" to "pre". The velocity of r jumps there, which costs adaptive
+            solvers about two digits: make it an output time, and ``atol`` smaller.
 
     Raises:
         ValueError: an unknown scheme, or ``switch`` missing for "mix".

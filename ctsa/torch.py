@@ -4,6 +4,7 @@ Needs torch and torchdiffeq (``pip install 'ctsa[torch]'``); never imports JAX. 
 their attributes are those of ``ctsa.jax``.
 """
 
+import contextlib
 from typing import Any
 
 try:
@@ -144,12 +145,24 @@ class AKOrN(_Layer, recurrent.AKOrN):
     __init__ = recurrent.AKOrN.__init__
 
 
+@contextlib.contextmanager
+def _differentiable_attention():
+    """Keep torch from its fused kernels of attention, which have no forward-mode derivative."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
 class WrappedLayer(_Layer, wrap.WrappedLayer):
     __doc__ = wrap.WrappedLayer.__doc__
     __init__ = wrap.WrappedLayer.__init__
 
     def run(self, x):
-        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a forward-mode derivative
+        with _differentiable_attention():
             return self.module(x)
 
 
