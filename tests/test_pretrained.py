@@ -5,12 +5,12 @@ import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ctsa import pretrained
+from ctsa.pretrained import opening
 
 SENTENCE = (
     "The bank raised its interest rates again yesterday, and the price of houses in the city began to fall."
@@ -114,7 +114,7 @@ def tiny(folder):
 
 @pytest.fixture(scope="module")
 def real():
-    for name in (pretrained._PACKAGE, "safetensors", "tokenizers"):
+    for name in (opening._PACKAGE, "safetensors", "tokenizers"):
         if find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     return pretrained.load()
@@ -158,7 +158,7 @@ def test_forward_agrees_with_torch(model, text):
         return torch.tensor(array, dtype=torch.float64)
 
     states = model.states(text)
-    for i, block in enumerate(model._blocks):
+    for i, block in enumerate(model._network.blocks):
         size = (model.d, model.head_count, model.mlp)
         layer = torch.nn.TransformerEncoderLayer(*size, 0.0, "gelu", batch_first=True, dtype=torch.float64)
         layer.norm1.eps = layer.norm2.eps = model.eps
@@ -208,7 +208,7 @@ def test_states_are_layer_norm_outputs(model, text):
     states = model.states(text)
     assert states.dtype == np.float64
     assert states.shape == (model.layers + 1, len(model.tokens(text)), model.d)
-    norms = [model._embedding.norm] + [block.output_norm for block in model._blocks]
+    norms = [model._network.embedding.norm] + [block.output_norm for block in model._network.blocks]
     for y, norm in zip(states, norms, strict=True):
         z = (y - norm.bias) / norm.gain
         np.testing.assert_allclose(z.mean(-1), 0, atol=1e-11)
@@ -388,7 +388,7 @@ def test_layer_out_of_range(tiny):
 
 
 def test_package_is_absent(monkeypatch):
-    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
     with pytest.raises(pretrained.WeightsNotFound) as error:
         pretrained.load()
     assert isinstance(error.value, FileNotFoundError)
@@ -406,15 +406,28 @@ def test_reader_is_absent(folder, monkeypatch, name):
 def test_folder_is_absent(tmp_path):
     with pytest.raises(pretrained.WeightsNotFound, match="nowhere is not a folder"):
         pretrained.load(tmp_path / "nowhere")
-    with pytest.raises(pretrained.WeightsNotFound, match=r"config\.json and .* and tokenizer\.json not"):
+    with pytest.raises(pretrained.WeightsNotFound, match=r"config\.json and weights \(model\.safetensors .*\) not found"):
         pretrained.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_file_is_absent(folder, name):
     (folder / name).unlink()
-    with pytest.raises(pretrained.WeightsNotFound, match=f"{name} not found"):
+    with pytest.raises(pretrained.WeightsNotFound, match=rf"{name}.* not found"):
         pretrained.load(folder)
+
+
+def test_tokenizer_is_absent(folder, tiny):
+    """Heads and token ids do without."""
+    ids = [2, 4, 5, 3]
+    assert tiny.tokens(ids) == ["[CLS]", "tokens", "move", "[SEP]"]
+    (folder / "tokenizer.json").unlink()
+    model = pretrained.load(folder)
+    np.testing.assert_array_equal(model.heads(1).query, tiny.heads(1).query)
+    np.testing.assert_array_equal(model.states(ids), tiny.states("tokens move"))
+    assert model.tokens(np.array(ids)) == ["2", "4", "5", "3"]
+    with pytest.raises(pretrained.WeightsNotFound, match=r"tokenizer\.json not found.*token ids"):
+        model.states(TEXT)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -436,10 +449,10 @@ def test_file_is_cut_off(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; supported: bert"),
-        ({"model_type": None}, "model_type None is not supported; supported: bert"),
-        ({"model_type": ["bert"]}, "is not supported; supported: bert"),
-        ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported; supported: 'gelu'"),
+        ({"model_type": "t5"}, "model_type 't5' is not supported; supported: albert, bert, gpt2"),
+        ({"model_type": None}, "model_type None is not supported; supported: albert, bert, gpt2"),
+        ({"model_type": ["bert"]}, "is not supported; supported: albert, bert, gpt2"),
+        ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; supported: gelu, gelu_new"),
         ({"position_embedding_type": "relative_key"}, "supported: 'absolute'"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
         ({"hidden_size": None}, "hidden_size: a positive integer was wanted, but nothing came"),
@@ -517,13 +530,10 @@ def test_older_names_and_half_precision(tmp_path, tiny):
 
 
 def test_import_is_light():
-    """Importing the module needs NumPy and the standard library alone."""
-    package = str(Path(pretrained.__file__).parent)
+    """Importing the module loads no framework and no reader."""
     code = (
-        "import sys, types; "
-        f"package = sys.modules['ctsa'] = types.ModuleType('ctsa'); package.__path__ = [{package!r}]; "
-        "import ctsa.pretrained; "
-        "print(sorted({'torch', 'jax', 'scipy', 'safetensors', 'tokenizers'} & set(sys.modules)))"
+        "import sys; import ctsa.pretrained; "
+        "print(sorted({'torch', 'jax', 'safetensors', 'tokenizers', 'transformers', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -54,6 +54,17 @@ def from_demo() -> None:
             shutil.copy(Path(folder) / f"{name}.png", HERE / f"demo_{name}.png")
 
 
+def survey() -> None:
+    """Draw where the 72 heads of all-MiniLM-L6-v2 end."""
+    import ctsa.torch
+    from ctsa import demo, pretrained
+
+    axes = pretrained.survey(None, demo.SENTENCE, face=ctsa.torch).plot()
+    axes[0].figure.savefig(HERE / "survey.png", dpi=130)
+    plt.close(axes[0].figure)
+
+
 if __name__ == "__main__":
     flow()
     from_demo()
+    survey()

@@ -1,0 +1,48 @@
+"""The picture of a survey."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colors
+
+from ctsa.plot import _PALETTE, _axes, _finish
+
+from .surveys import ENDS
+
+_COLOUR = dict(zip(ENDS, (*_PALETTE[:5], "0.75"), strict=True))
+
+
+def ends_and_eigenvalues(survey: Any, *, axes: Any = None) -> np.ndarray[Any, Any]:
+    """Draw where the tokens of every head end, layers by heads, and the leading eigenvalues by end.
+
+    Args:
+        survey: a ``Survey``.
+        axes: two Axes to draw on; None makes a figure.
+
+    Returns:
+        The two Axes.
+    """
+    left, right = axes = _axes(axes, "axes", (7.2, 2.9), (1, 2))
+    code = {end: i for i, end in enumerate(ENDS)}
+    image = np.vectorize(code.__getitem__)(survey.end)
+    table = colors.ListedColormap(list(_COLOUR.values()))
+    left.imshow(image, cmap=table, vmin=-0.5, vmax=len(ENDS) - 0.5, aspect="auto")
+    for i, j in np.argwhere(survey.clusters > 1):
+        left.text(j, i, int(survey.clusters[i, j]), ha="center", va="center", fontsize=6, color="white")
+    left.set_xticks(range(len(survey.heads)), survey.heads)
+    left.set_yticks(range(len(survey.layers)), survey.layers)
+    _finish(left, "head", "layer")
+    lead = survey.eigenvalues[..., 0]
+    right.axvline(0, color="0.5", linewidth=0.9, zorder=0)
+    entries = []
+    for end, count in survey.counts.items():
+        z = lead[survey.end == end]
+        entries += right.plot(
+            z.real, np.abs(z.imag), "o", markersize=3.5, color=_COLOUR[end], label=f"{end} ({count})", clip_on=False
+        )
+    right.set_ylim(bottom=0)
+    _finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries)
+    flat: np.ndarray[Any, Any] = axes
+    return flat
+
+
