@@ -294,3 +294,11 @@ def test_helpers_pass_good_values_on():
     assert checks.common_dtype([torch.ones(1, dtype=torch.bfloat16), jax.numpy.ones(1, "float32")]) == "float32"
     assert checks.common_dtype([torch.ones(1, dtype=torch.bfloat16), np.ones(1, np.float16)]) == "float16"
     assert checks.common_dtype([None, np.ones(1, int)]) is None
+
+
+def test_a_reversed_view_is_an_array_like_any_other(face, close):
+    """torch reads no arrays of negative strides by itself."""
+    x = ctsa.random_tokens(4, 3)
+    moved = ctsa.integrate(face.Oja(np.diag([3.0, 2.0, 1.0])[::-1]), x[::-1], [0.0, 1.0])
+    same = ctsa.integrate(face.Oja(np.diag([3.0, 2.0, 1.0])[::-1].copy()), x[::-1].copy(), [0.0, 1.0])
+    close(moved.xs, face.numpy(same.xs))

@@ -37,6 +37,8 @@ def asarray(value, dtype=None, reference=None, name="array"):
         dtype = value.dtype.name if value.dtype.kind == "f" else "float64"
     if value.dtype == object:
         value = value.astype(float)
+    if min(value.strides, default=0) < 0:  # a reversed view, which torch does not read
+        value = value.copy()
     return xp.tensor(value, dtype=getattr(xp, dtype), device=None if reference is None else reference.device)
 
 
