@@ -1,0 +1,221 @@
+"""Pictures of comparisons between flows and layers, and of monitors."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle
+
+from .observables import cluster_count, order_parameter
+from .plot import _PALETTE, _axes, _finish
+
+_INK = "0.35"
+
+
+def _colour(i: int) -> str:
+    return _PALETTE[i % len(_PALETTE)]
+
+
+def _legend(ax: Any) -> None:
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="best", frameon=False, fontsize=6.5, handlelength=1.4)
+
+
+def errors(comp: Any, *, ax: Any = None) -> Axes:
+    """Draw the distance between flow and layers against time; dotted, that from which on they count as parted.
+
+    Args:
+        comp: a ``Comparison``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    for i, step in enumerate(comp.step_sizes):
+        shown = np.where(comp.errors[i] > 0, comp.errors[i], np.nan)
+        ax.plot(comp.times[i], shown, color=_colour(i), linewidth=1.1, label=f"step {step:g}")
+    ax.axhline(comp.tol, color=_INK, linewidth=0.8, linestyle=":")
+    ax.set_yscale("log")
+    seen = comp.errors[np.isfinite(comp.errors) & (comp.errors > 0)]
+    if seen.size:
+        ax.set_ylim(0.3 * max(seen.min(), comp.reference_error), 3 * max(seen.max(), comp.tol))
+    _legend(ax)
+    return _finish(ax, "time", "distance" if comp.flat else "angle between flow and layers")
+
+
+def order(comp: Any, *, ax: Any = None) -> Axes:
+    """Draw largest and end errors against the step, and the line of the measured order.
+
+    Steps that the order leaves out are hollow.
+
+    Args:
+        comp: a ``Comparison``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    h, worst = np.asarray(comp.step_sizes), comp.worst_errors
+    used = np.array([f"{step:g}" not in comp.left_out for step in h])
+    ax.plot(h[used], worst[used], "o", markersize=4, color=_PALETTE[0], label="largest error")
+    ax.plot(h[~used], worst[~used], "o", markersize=4, color=_PALETTE[0], markerfacecolor="white")
+    ax.plot(h, comp.end_errors, "s", markersize=3, color=_PALETTE[1], label="at the end")
+    if np.isfinite(comp.order):
+        middle = np.exp(np.log(worst[used]).mean() + comp.order * (np.log(h) - np.log(h[used]).mean()))
+        ax.plot(h, middle, color=_INK, linewidth=0.9, label=f"order {comp.order:.2f}")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks(h, [f"{step:g}" for step in h])
+    ax.minorticks_off()
+    _legend(ax)
+    return _finish(ax, "step", "error")
+
+
+def _paths(comp: Any):
+    yield "flow", comp.flow, "0.1", 1.6
+    for i, step in enumerate(comp.step_sizes):
+        yield f"step {step:g}", comp.layer(i), _colour(i), 1.0
+
+
+def multipliers(comp: Any, *, ax: Any = None) -> Axes:
+    """Draw the multipliers of the layers at the flow's end state: rings predicted, dots measured, and the unit circle.
+
+    Args:
+        comp: a ``Comparison``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, "ax", (2.8, 2.8))[0]
+    ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.6", linewidth=0.8))
+    for i in range(len(comp.step_sizes)):
+        p, m = comp.predicted[i], comp.measured[i]
+        ax.plot(p.real, p.imag, "o", markersize=5.5, color=_colour(i), markerfacecolor="none", markeredgewidth=0.8)
+        ax.plot(m.real, m.imag, "o", markersize=2.2, color=_colour(i))
+    if not comp.measured.shape[1]:
+        ax.text(0, 0, "the flow still moves", ha="center", va="center", fontsize=7, color=_INK)
+    ax.autoscale_view()
+    ax.set_aspect("equal", adjustable="datalim")
+    return _finish(ax, "real part of multipliers", "imaginary part")
+
+
+def exponents(comp: Any, *, ax: Any = None) -> Axes:
+    """Draw the Lyapunov exponents of flow and layers, per unit time, with error bars.
+
+    Args:
+        comp: a ``Comparison`` made with ``spectra=True``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: the comparison has no spectra.
+    """
+    if not comp.flow_exponents.size:
+        raise ValueError("comp has no spectra: make it with ctsa.compare(..., spectra=True)")
+    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    index = np.arange(1, len(comp.flow_exponents) + 1)
+    ax.plot(index, comp.flow_exponents, "_", markersize=9, markeredgewidth=1.6, color="0.1", label="flow")
+    shifts = np.linspace(-0.2, 0.2, len(comp.step_sizes)) if len(comp.step_sizes) > 1 else [0.0]
+    for i, (step, shift) in enumerate(zip(comp.step_sizes, shifts, strict=True)):
+        bars = np.nan_to_num(comp.stderr[i])
+        ax.errorbar(
+            index + shift, comp.exponents[i], bars, fmt="o", markersize=2.5, linewidth=0.8, color=_colour(i),
+            label=f"step {step:g}",
+        )  # fmt: skip
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    _legend(ax)
+    return _finish(ax, "index", "exponent per unit time")
+
+
+def comparison(comp: Any, *, axes: Any = None) -> Any:
+    """Draw a comparison on one page: errors in time, order, order parameter, clusters, multipliers, and spectra.
+
+    Args:
+        comp: a ``Comparison``.
+        axes: six Axes; None makes a figure. Without spectra the last stays empty.
+
+    Returns:
+        An array of the six Axes.
+    """
+    axes = _axes(axes, "axes", (10.0, 5.2), (2, 3))
+    errors(comp, ax=axes[0])
+    order(comp, ax=axes[1])
+    for label, path, colour, width in _paths(comp):
+        aligned = order_parameter(path.xs, comp.channels or None)
+        axes[2].plot(path.ts, aligned, color=colour, linewidth=width, label=label, zorder=3 if label == "flow" else 2)
+        axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
+    _finish(axes[2], "time", "length of the mean token")
+    axes[3].yaxis.get_major_locator().set_params(integer=True)
+    _finish(axes[3], "time", "clusters")
+    _legend(axes[2])
+    multipliers(comp, ax=axes[4])
+    if comp.flow_exponents.size:
+        exponents(comp, ax=axes[5])
+    else:
+        axes[5].set_axis_off()
+    return axes
+
+
+def effective(fit: Any, *, ax: Any = None) -> Axes:
+    """Draw the unexplained share of every token's update against its step, and the one best step for all.
+
+    Args:
+        fit: an ``EffectiveStep``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax.plot(np.ravel(fit.steps), np.ravel(fit.residuals), "o", markersize=3.5, color=_PALETTE[0])
+    ax.axvline(fit.common_step, color=_INK, linewidth=0.9, linestyle=":")
+    ax.set_ylim(-0.03, 1.03)
+    return _finish(ax, "effective step", "unexplained share")
+
+
+def record(found: Any, *, axes: Any = None) -> Any:
+    """Draw every monitor of a record against time or depth.
+
+    Args:
+        found: a ``MonitorRecord``.
+        axes: five Axes; None makes a figure.
+
+    Returns:
+        An array of the five Axes.
+    """
+    axes = _axes(axes, "axes", (11.0, 2.2), (1, 5))
+    names = dict(
+        pseudo_energy="pseudo-energy", contribution=f"share in the top {found.share:.0%} of $J + J^T$",
+        complex_share="share of complex eigenvalues", norm="norm of the Jacobian",
+        order_parameter="length of the mean token",
+    )  # fmt: skip
+    for i, (name, label) in enumerate(names.items()):
+        axes[i].plot(found.ts, getattr(found, name), "-" if found.continuous else ".-", color=_colour(i), linewidth=1.1)
+        _finish(axes[i], "time" if found.continuous else "layers", label)
+    return axes
+
+
+def energy(report: Any, *, ax: Any = None) -> Axes:
+    """Draw an energy against time; steps against its sign are marked.
+
+    Args:
+        report: an ``EnergyReport``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    values = report.energies.reshape(len(report.ts), -1)
+    ax.plot(report.ts, values, color=_PALETTE[0], linewidth=1.2)
+    if not report.held:
+        at = int(np.argmin(np.abs(report.ts - report.at)))
+        ax.axvline(report.ts[at], color=_PALETTE[1], linewidth=0.9, linestyle=":", label="largest violation")
+        _legend(ax)
+    return _finish(ax, "time", "energy")
