@@ -71,7 +71,9 @@ for scheme in ("post-norm", "euler", "exp", "heun", "rk4"):
     comp = ctsa.compare(field, x0, 2.0, steps, layer=scheme)
     print(f"{scheme:10} order {comp.order:.2f}")
     ax.loglog(comp.step_sizes, comp.worst_errors, "o-", markersize=4, label=f"{scheme}: {comp.order:.2f}")
-ax.set(xlabel="step", ylabel="largest angle between layers and flow")
+ax.set_xticks(steps, [f"{step:g}" for step in steps], minor=False)
+ax.set_xticks([], minor=True)
+ax.set(xlabel="step", ylabel="largest angle")
 ax.legend(frameon=False, fontsize=8)
 
 # %%
