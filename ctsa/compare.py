@@ -5,9 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from . import _runs, checks
+from . import checks
 from ._backend import backend
 from ._results import as_numpy
+from ._runs import (
+    apart,
+    beyond,
+    classified,
+    ends as match_ends,
+    jumps,
+    padded,
+    run as run_layers,
+    spectra as spectra_of,
+    stability,
+    state_like,
+    union,
+)
 from .artefacts import turning_frequencies
 from .comparison import Comparison
 from .flow import integrate
@@ -94,9 +107,9 @@ def compare(
     scheme, layers = _layers(field, own, layer, steps, step_sizes is None, g, x)
     _check_autonomous(field, x, time, layers)
 
-    runs = [_runs.run(each, x, int(depth), g) for each, depth in zip(layers, depths, strict=True)]
+    runs = [run_layers(each, x, int(depth), g) for each, depth in zip(layers, depths, strict=True)]
     times = [step * marks for step, (marks, _) in zip(steps, runs, strict=True)]
-    ts, where = _runs.union(times)
+    ts, where = union(times)
     eps = float(backend(x).xp.finfo(x.dtype).eps)
     atol = max(1e-12, 32 * eps) if atol is None else atol
     # adjoint=True: no gradient is asked for, and PyTorch then keeps none of the steps.
@@ -105,22 +118,22 @@ def compare(
         for a in (atol, 10 * atol)
     )
     paths = [states[: len(t)] for (_, states), t in zip(runs, times, strict=True)]
-    errors = [_runs.apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
-    after = [_runs.beyond(g, states, len(t)) for (_, states), t in zip(runs, times, strict=True)]
+    errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
+    after = [beyond(g, states, len(t)) for (_, states), t in zip(runs, times, strict=True)]
     frequencies, pure = turning_frequencies(field, x.shape[-1], getattr(g, "channels", None))
-    found = [_runs.classified(field, g, state, x) for state in (flow[-1], *(path[-1] for path in paths))]
+    found = [classified(field, g, state, x) for state in (flow[-1], *(path[-1] for path in paths))]
     run = dict(intervals=intervals, interval=interval, transient=transient, count=count, seed=seed)
     run |= dict(solver=solver, atol=100 * atol)
     return Comparison(
-        step_sizes=steps, depths=depths, times=_runs.padded(times), errors=_runs.padded(errors), ts=ts, flow_xs=flow,
-        layer_xs=_runs.padded(paths), tol=tol, reference_error=max(float(_runs.apart(g, flow, loose).max()), 100 * eps),
+        step_sizes=steps, depths=depths, times=padded(times), errors=padded(errors), ts=ts, flow_xs=flow,
+        layer_xs=padded(paths), tol=tol, reference_error=max(float(apart(g, flow, loose).max()), 100 * eps),
         scheme=scheme, flat=isinstance(g, Euclidean), channels=getattr(g, "channels", None) or 0,
-        **_runs.ends(g, flow[-1], [path[-1] for path in paths], found),
-        **_runs.stability(field, g, _runs.state_like(g, flow[-1], x), found[0].residual <= _REST, layers, steps, scheme),
-        jumps=np.array([_runs.jumps(each, g, path, x) for each, path in zip(layers, paths, strict=True)]),
+        **match_ends(g, flow[-1], [path[-1] for path in paths], found),
+        **stability(field, g, state_like(g, flow[-1], x), found[0].residual <= _REST, layers, steps, scheme),
+        jumps=np.array([jumps(each, g, path, x) for each, path in zip(layers, paths, strict=True)]),
         change=np.array([a for a, _ in after]), back=np.array([b for _, b in after]), frequencies=frequencies,
         pure_rotation=pure,
-        **_runs.spectra(field, layers, x, g, steps, spectra, run),
+        **spectra_of(field, layers, x, g, steps, spectra, run),
     )  # fmt: skip
 
 

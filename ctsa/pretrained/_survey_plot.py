@@ -7,26 +7,24 @@ from matplotlib import colors
 
 from ctsa.plot import _PALETTE, _axes, _finish
 
-from .surveys import ENDS
 
-_COLOUR = dict(zip(ENDS, (*_PALETTE[:5], "0.75"), strict=True))
-
-
-def ends_and_eigenvalues(survey: Any, *, axes: Any = None) -> np.ndarray[Any, Any]:
+def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None) -> np.ndarray[Any, Any]:
     """Draw where the tokens of every head end, layers by heads, and the leading eigenvalues by end.
 
     Args:
         survey: a ``Survey``.
+        ends: the names that an end can have, in the order of their colours.
         axes: two Axes to draw on; None makes a figure.
 
     Returns:
         The two Axes.
     """
     left, right = axes = _axes(axes, "axes", (7.2, 2.9), (1, 2))
-    code = {end: i for i, end in enumerate(ENDS)}
+    code = {end: i for i, end in enumerate(ends)}
+    colour = dict(zip(ends, (*_PALETTE[:5], "0.75"), strict=True))
     image = np.vectorize(code.__getitem__)(survey.end)
-    table = colors.ListedColormap(list(_COLOUR.values()))
-    left.imshow(image, cmap=table, vmin=-0.5, vmax=len(ENDS) - 0.5, aspect="auto")
+    table = colors.ListedColormap(list(colour.values()))
+    left.imshow(image, cmap=table, vmin=-0.5, vmax=len(ends) - 0.5, aspect="auto")
     for i, j in np.argwhere(survey.clusters > 1):
         left.text(j, i, int(survey.clusters[i, j]), ha="center", va="center", fontsize=6, color="white")
     left.set_xticks(range(len(survey.heads)), survey.heads)
@@ -38,7 +36,7 @@ def ends_and_eigenvalues(survey: Any, *, axes: Any = None) -> np.ndarray[Any, An
     for end, count in survey.counts.items():
         z = lead[survey.end == end]
         entries += right.plot(
-            z.real, np.abs(z.imag), "o", markersize=3.5, color=_COLOUR[end], label=f"{end} ({count})", clip_on=False
+            z.real, np.abs(z.imag), "o", markersize=3.5, color=colour[end], label=f"{end} ({count})", clip_on=False
         )
     right.set_ylim(bottom=0)
     _finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries)

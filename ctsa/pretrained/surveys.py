@@ -158,7 +158,7 @@ class Survey(Result):
         """Draw the ends as a map of layers and heads, and the leading eigenvalues; return the two ``Axes``."""
         from ._survey_plot import ends_and_eigenvalues
 
-        return ends_and_eigenvalues(self, axes=axes)
+        return ends_and_eigenvalues(self, ENDS, axes=axes)
 
 
 def _complex(z: complex) -> str:
