@@ -126,6 +126,7 @@ sampled[betas[-1]].plot(by="sizes", most=8)
 split = np.array([1.0, 1.0, -1.0, -1.0])[:, None] * np.eye(d)[0]
 diagram = ctsa.bifurcation_diagram(attention(V, 0.5), [split], "beta", (0.1, 0.6), max_branches=2 if SHORT else 6)
 print(diagram)
-ax = diagram.plot(lambda x: np.linalg.norm(x.T @ x / len(x)), label=r"$|\frac{1}{n} \sum_i x_i x_i^\top|$")
+_, ax = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
+diagram.plot(lambda x: np.linalg.norm(x.T @ x / len(x)), ax=ax, label=r"alignment $|X^\top X| / n$")
 ax.axvline(ctsa.theory.balanced_threshold(V, V), color="0.8", linewidth=0.8, zorder=0)
 plt.show()
