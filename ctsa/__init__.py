@@ -6,39 +6,45 @@ Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa
 
 from . import pretrained as pretrained, theory as theory
 from ._results import Trajectory as Trajectory
-from .basins import Basins as Basins, BasinsError as BasinsError, basins as basins
-from .bifurcations import SpecialPoint as SpecialPoint
-from .bounds import (
-    JacobianNorms as JacobianNorms,
-    jacobian_norms as jacobian_norms,
-    lipschitz_bound as lipschitz_bound,
+from .comparison import (
+    Comparison as Comparison,
+    EffectiveStep as EffectiveStep,
+    EulerForm as EulerForm,
+    as_euler as as_euler,
+    compare as compare,
+    effective_step as effective_step,
 )
-from .branches import Branch as Branch
-from .classify import (
-    Classification as Classification,
-    classification as classification,
-    classify as classify,
+from .continuation import (
+    Branch as Branch,
+    Diagram as Diagram,
+    SpecialPoint as SpecialPoint,
+    bifurcation_diagram as bifurcation_diagram,
+    continue_equilibrium as continue_equilibrium,
+    switch_branch as switch_branch,
 )
-from .compare import compare as compare
-from .comparison import Comparison as Comparison
-from .continuation import continue_equilibrium as continue_equilibrium, switch_branch as switch_branch
 from .covariant import (
     CovariantVectors as CovariantVectors,
     covariant_vectors as covariant_vectors,
     finite_time_exponents as finite_time_exponents,
     gali as gali,
 )
-from .diagrams import Diagram as Diagram, bifurcation_diagram as bifurcation_diagram
-from .energies import EnergyReport as EnergyReport, energy_report as energy_report
 from .equilibria import (
+    Basins as Basins,
+    BasinsError as BasinsError,
+    Classification as Classification,
     Equilibria as Equilibria,
     Equilibrium as Equilibrium,
+    LimitCycle as LimitCycle,
+    LimitCycleError as LimitCycleError,
+    basins as basins,
+    classification as classification,
+    classify as classify,
     find_equilibria as find_equilibria,
+    find_limit_cycle as find_limit_cycle,
 )
 from .flow import IntegrationError as IntegrationError, integrate as integrate
 from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
 from .io import load as load
-from .iterate import iterate as iterate
 from .jacobian import (
     Leading as Leading,
     divergence as divergence,
@@ -49,11 +55,16 @@ from .jacobian import (
     numerical_abscissa as numerical_abscissa,
     spectral_norm as spectral_norm,
 )
-from .layers import EulerLayer as EulerLayer, PostNormLayer as PostNormLayer
-from .limit_cycles import (
-    LimitCycle as LimitCycle,
-    LimitCycleError as LimitCycleError,
-    find_limit_cycle as find_limit_cycle,
+from .layers import (
+    AKOrN as AKOrN,
+    EulerLayer as EulerLayer,
+    ItrSA as ItrSA,
+    PostNormLayer as PostNormLayer,
+    RungeKuttaLayer as RungeKuttaLayer,
+    WrappedLayer as WrappedLayer,
+    iterate as iterate,
+    read_projections as read_projections,
+    readout_norm as readout_norm,
 )
 from .lyapunov import (
     LyapunovError as LyapunovError,
@@ -61,11 +72,17 @@ from .lyapunov import (
     lyapunov_spectrum as lyapunov_spectrum,
 )
 from .monitors import (
+    EnergyReport as EnergyReport,
+    JacobianNorms as JacobianNorms,
     MonitorRecord as MonitorRecord,
     complex_share as complex_share,
     contribution_index as contribution_index,
+    energy_report as energy_report,
+    jacobian_norms as jacobian_norms,
+    lipschitz_bound as lipschitz_bound,
     monitor as monitor,
     pseudo_energy as pseudo_energy,
+    spectral_regulariser as spectral_regulariser,
 )
 from .observables import (
     cluster_count as cluster_count,
@@ -76,17 +93,6 @@ from .observables import (
     gram as gram,
     order_parameter as order_parameter,
 )
-from .projections import read_projections as read_projections
-from .recovery import (
-    EffectiveStep as EffectiveStep,
-    EulerForm as EulerForm,
-    as_euler as as_euler,
-    effective_step as effective_step,
-)
-from .recurrent import AKOrN as AKOrN, ItrSA as ItrSA, readout_norm as readout_norm
-from .regulariser import spectral_regulariser as spectral_regulariser
-from .runge_kutta import RungeKuttaLayer as RungeKuttaLayer
 from .variational import pushforward as pushforward
-from .wrap import WrappedLayer as WrappedLayer
 
 __version__ = "0.1.0"

@@ -16,8 +16,8 @@ from . import observables, plot, pretrained, theory
 from ._results import Trajectory, as_numpy
 from .flow import integrate
 from .geometry import random_tokens
-from .iterate import iterate
-from .layers import PostNormLayer
+from .layers.euler import PostNormLayer
+from .layers.iterate import iterate
 
 SENTENCE = "The bank raised its interest rates again yesterday, and the price of houses in the city began to fall."
 BACKENDS = ("torch", "jax")

@@ -13,10 +13,11 @@ try:
 except ImportError as error:
     raise ImportError(f"ctsa.jax needs {error.name}: pip install 'ctsa[jax]'") from error
 
-from . import _results, checks, fields as formulas, layers, recurrent, runge_kutta, wrap
+from . import _results, checks, fields as formulas
 from ._backend import load
 from .attention import Weights
 from .geometry import Geometry
+from .layers import euler as layers, recurrent, runge_kutta, wrap
 
 _be = load("jax")
 

@@ -15,7 +15,7 @@ from .errorbars import standard_error
 from .fields import Field
 from .geometry import Geometry
 from .io import load
-from .layers import Layer
+from .layers.euler import Layer
 from .march import March
 from .symmetry import rotation_modes
 

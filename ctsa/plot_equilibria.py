@@ -13,11 +13,11 @@ from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from ._limits import KINDS
 from ._results import as_numpy
+from .equilibria._limits import KINDS
+from .equilibria.starts import consensus_matrix, eigenspaces
 from .observables import clusters
 from .plot import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _real, sphere
-from .starts import consensus_matrix, eigenspaces
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
 _COLOURS = dict(zip(KINDS, (*_PALETTE[:4], *_PALETTE[:3], "#BBBBBB"), strict=True))

@@ -6,7 +6,7 @@ from . import checks
 from ._backend import backend
 from .field import Field
 from .geometry import Euclidean, Sphere
-from .layers import EulerLayer, PostNormLayer
+from .layers.euler import EulerLayer, PostNormLayer
 
 Array = Any
 _UNIT = Sphere()

@@ -14,8 +14,9 @@ try:
 except ImportError as error:
     raise ImportError(f"ctsa.torch needs {error.name}: pip install 'ctsa[torch]'") from error
 
-from . import checks, fields as formulas, layers, recurrent, runge_kutta, wrap
+from . import checks, fields as formulas
 from ._backend import load
+from .layers import euler as layers, recurrent, runge_kutta, wrap
 
 _be = load("torch")
 

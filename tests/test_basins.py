@@ -12,8 +12,8 @@ from scipy.optimize import linprog
 from scipy.stats import binom
 
 import ctsa
-from ctsa import _basin_run
-from ctsa.basins import KINDS, STABILITY
+from ctsa.equilibria import _basin_run
+from ctsa.equilibria.basins import KINDS, STABILITY
 
 V = np.diag([3.0, 2.0, 1.0])
 W = np.diag([2.0, 1.0, -3.0])

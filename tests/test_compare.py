@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 import ctsa
 from ctsa import plot_compare
-from ctsa.artefacts import find_artefacts, turning_frequencies
-from ctsa.schemes import SCHEMES, amplification, make_layer, oscillation_exponents, scheme_of, stable_step
+from ctsa.comparison.artefacts import find_artefacts, turning_frequencies
+from ctsa.layers.schemes import SCHEMES, amplification, make_layer, oscillation_exponents, scheme_of, stable_step
 
 N, D = 5, 4
 X = ctsa.random_tokens(N, D, seed=1)

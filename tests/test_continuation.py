@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 import ctsa
 from ctsa._backend import backend
-from ctsa.bifurcations import NODES, interpolated_root
+from ctsa.continuation.bifurcations import NODES, interpolated_root
 
 FLAT = ctsa.Euclidean()
 VALUES = np.array([3.0, 2.0, 1.0])

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import ctsa
-from ctsa import newton, theory
-from ctsa.newton import solve
-from ctsa.orbits import symmetry_of
-from ctsa.starts import consensus_matrix, eigenspaces, recombined_starts, structured_starts, symmetric_starts
+from ctsa import theory
+from ctsa.equilibria import newton
+from ctsa.equilibria.newton import solve
+from ctsa.equilibria.orbits import symmetry_of
+from ctsa.equilibria.starts import consensus_matrix, eigenspaces, recombined_starts, structured_starts, symmetric_starts
 from ctsa.symmetry import rotation_modes
 from ctsa.torch import SelfAttention
 

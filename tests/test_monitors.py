@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, strategies as st
 
 import ctsa
-from ctsa.energies import energy_promise
+from ctsa.monitors.energies import energy_promise
 
 N, D = 5, 4
 X = ctsa.random_tokens(N, D, seed=1)

@@ -1,0 +1,10 @@
+"""Flow and layers side by side: which flow a layer is a step of, and how far the two part."""
+
+from .compare import compare as compare
+from .recovery import (
+    EffectiveStep as EffectiveStep,
+    EulerForm as EulerForm,
+    as_euler as as_euler,
+    effective_step as effective_step,
+)
+from .result import Comparison as Comparison

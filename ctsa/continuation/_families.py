@@ -1,0 +1,170 @@
+"""One-parameter families of fields, evaluated for continuation; and the rotations that leave them alone."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.linalg import null_space
+
+from ctsa import checks
+from ctsa._backend import backend
+from ctsa.geometry import Geometry, Sphere
+from ctsa.variational import pushforward
+
+Array = Any
+
+# Beyond so many generators nobody asks which rotations commute with the field; a neutral direction is then found by rank.
+MOST_GENERATORS = 600
+
+
+def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """Yield the place and the value of every array among the constructor arguments of a field and of its terms."""
+    if not hasattr(field, "arguments"):
+        return
+    for name, value in field.arguments().items():
+        if name == "fields":
+            for i, term in enumerate(value):
+                yield from parameters_of(term, (*path, "fields", i))
+        elif name == "field":
+            yield from parameters_of(value, (*path, "field"))
+        elif hasattr(value, "shape"):
+            yield (*path, name), value
+
+
+def with_value(field: Any, path: tuple, value: Any) -> Any:
+    """Rebuild a field with another value of the constructor argument at ``path``."""
+    name, *rest = path
+    arguments = field.arguments()
+    if name == "fields":
+        terms = list(arguments["fields"])
+        terms[rest[0]] = with_value(terms[rest[0]], tuple(rest[1:]), value)
+        return type(field)(**{**arguments, "fields": terms})
+    inner = with_value(arguments[name], tuple(rest), value) if rest else value
+    return type(field)(**{**arguments, name: inner})
+
+
+def find_parameter(field: Any, name: str) -> tuple[tuple, float]:
+    """Return where the number called ``name`` is in a field, and its value.
+
+    Raises:
+        ValueError: the field has no such parameter, has several, or it is not a number.
+    """
+    every = list(parameters_of(field))
+    found = [(path, value) for path, value in every if path[-1] == name]
+    numbers = sorted({path[-1] for path, value in every if value.ndim == 0})
+    advice = "pass a function of one number that returns the field"
+    if not found:
+        has = f"its numbers are {', '.join(map(repr, numbers))}" if numbers else "it has no numbers"
+        raise ValueError(f"parameter={name!r} is not a parameter of {type(field).__name__} ({has}): or {advice}")
+    if len(found) > 1:
+        raise ValueError(f"parameter={name!r} is in {len(found)} terms of the field: {advice}")
+    path, value = found[0]
+    if value.ndim:
+        raise ValueError(f"parameter={name!r} must be a number, but has shape {tuple(value.shape)}: {advice}")
+    return path, float(checks.concrete(value))  # type: ignore[arg-type]
+
+
+def _velocity(field, x):
+    return field(backend(x).like(0.0, x), x)
+
+
+def _linearised(field, x, u):
+    return pushforward(field, backend(x).like(0.0, x), x, u)
+
+
+def _velocity_at(field_of, p, x):
+    return _velocity(field_of(p), x)
+
+
+def _linearised_at(field_of, p, x, u):
+    return _linearised(field_of(p), x, u)
+
+
+class Family:
+    """Velocities and derivatives of ``field_of(p)``, NumPy in and out.
+
+    Under JAX ``p`` is traced, so that one program serves all its values; where ``field_of`` needs a plain number, fields
+    are built outside of the program.
+    """
+
+    def __init__(self, field_of: Callable[[Any], Any], geometry: Geometry, reference: Array, width: float):
+        self.field_of, self.geometry, self.reference, self.width = field_of, geometry, reference, width
+        self.be = backend(reference)
+        self.traced = True
+
+    def settle(self, p: float, x: np.ndarray) -> None:
+        """Find out whether ``field_of`` can be traced."""
+        try:
+            self.velocity(p, x)
+        except TypeError:
+            self.traced = False
+            self.velocity(p, x)
+
+    def _call(self, inside: Callable, outside: Callable, p: float, *arrays: np.ndarray) -> Any:
+        be, given = self.be, [self.be.like(a, self.reference) for a in arrays]
+        if self.traced:
+            return be.call(inside, self.field_of, be.like(p, self.reference), *given)
+        return be.call(outside, self.field_of(float(p)), *given)
+
+    def velocity(self, p: float, x: np.ndarray) -> np.ndarray:
+        """Return the velocity ``(n, d)``."""
+        return self.be.to_numpy(self._call(_velocity_at, _velocity, p, x))
+
+    def linearised(self, p: float, x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the velocity ``(n, d)`` and its derivative along ``u``: ``(k, n, d)``."""
+        v, dv = self._call(_linearised_at, _linearised, p, x, u)
+        return self.be.to_numpy(v), self.be.to_numpy(dv)
+
+    def sensitivity(self, p: float, x: np.ndarray) -> np.ndarray:
+        """Return the derivative of the velocity by the parameter, by differences of fourth order."""
+        h = 1e-3 * min(1 + abs(p), self.width)
+        far, near = (self.velocity(p + k * h, x) - self.velocity(p - k * h, x) for k in (2, 1))
+        return (8 * near - far) / (12 * h)
+
+    def directions(self, x: np.ndarray) -> np.ndarray:
+        """Return an orthonormal basis of the tangent space as directions ``(m, n, d)``."""
+        e = np.asarray(self.geometry.basis(x))  # (n, d, r)
+        n, d, r = e.shape
+        return (np.eye(n)[:, None, :, None] * np.swapaxes(e, 1, 2)[:, :, None, :]).reshape(n * r, n, d)
+
+    def symmetries(self, p: float, other: float, n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Find the infinitesimal motions ``x_i -> W x_i + c`` of all tokens that commute with the field.
+
+        ``DF(x)[W x + c] = W F(x)`` is linear in ``(W, c)``; it is asked for at random states and two parameters.
+
+        Returns:
+            antisymmetric matrices ``(g, d, d)`` and translations ``(g, d)`` (zero on spheres).
+        """
+        w, c = _generators(self.geometry, d)
+        if not 0 < len(w) <= MOST_GENERATORS:
+            return np.zeros((0, d, d)), np.zeros((0, d))
+        rng = np.random.default_rng(seed)
+        states = 1 + len(w) // (n * d)
+        rows = []
+        for value in (p, other):
+            for y in rng.normal(size=(states, n, d)):
+                x = np.asarray(self.geometry.retract(y))
+                u = self.directions(x)
+                v, dv = self.linearised(value, x, u)
+                moved = np.einsum("gab,nb->gna", w, x) + c[:, None]
+                pushed = np.einsum("gna,mna->gm", moved, u) @ dv.reshape(len(u), -1)
+                turned = np.einsum("gab,nb->gna", w, v).reshape(len(w), -1)
+                rows.append((pushed - turned).T / max(1e-300, float(np.abs(dv).max())))
+        kept = null_space(np.concatenate(rows), rcond=1e-9) if np.abs(rows).max() > 1e-9 else np.eye(len(w))
+        return np.einsum("gk,gab->kab", kept, w), kept.T @ c
+
+
+def _generators(geometry: Geometry, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rotations (in flat space also the translations) that keep the geometry: ``(g, d, d)``, ``(g, d)``."""
+    group = np.zeros(d, dtype=int)
+    flat = not isinstance(geometry, Sphere)
+    if isinstance(geometry, Sphere) and geometry.channels is not None:
+        group = np.arange(d) // geometry.channels
+    pairs = [(a, b) for a in range(d) for b in range(a) if group[a] == group[b]]
+    w = np.zeros((len(pairs) + d * flat, d, d))
+    for i, (a, b) in enumerate(pairs):
+        w[i, a, b], w[i, b, a] = 1.0, -1.0
+    c = np.zeros((len(w), d))
+    if flat:
+        c[len(pairs) :] = np.eye(d)
+    return w, c

@@ -1,0 +1,332 @@
+"""Special points of a curve of equilibria: where stability changes, where the curve turns, where others cross it.
+
+Between two points of the curve the eigenvalues are matched. Each whose real part changes sign has its zero bracketed
+along the curve, as has a change of sign of the parameter's slope. Near a branch point the equations become singular and the
+corrector inaccurate; so the zero is read from a polynomial through six corrected points around it, and not approached.
+An eigenvalue that crosses and returns within one step is missed.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from ctsa._results import Result
+from ctsa.observables import clusters
+
+from ._curve import Curve, Point
+
+NODES = np.array([-5.0, -3.0, -1.0, 1.0, 3.0, 5.0]) / 5
+REACH = 2e-3  # arclength from the middle to the outermost node
+REAL = 1e-6  # relative size of an imaginary part that counts as zero
+SAME = 1e-6  # special points nearer than this in arclength are one
+
+
+@dataclass(frozen=True)
+class SpecialPoint(Result):
+    """A fold, a branch point or a Hopf point of a curve of equilibria.
+
+    Attributes:
+        kind: "fold" (the parameter turns), "branch point" (curves cross; ``k`` real eigenvalues are zero) or "Hopf"
+            (complex pairs are imaginary).
+        parameter: value of the parameter.
+        x: state ``(n, d)``.
+        vectors: null directions ``(k, n, d)``: at a fold the tangent of the curve; at a branch point an orthonormal basis
+            of the null directions across the curve; at a Hopf point real and imaginary parts of the eigenvectors.
+        slopes: the parameter's part of each null direction, in widths of the span ``(k,)``.
+        frequency: imaginary part of the eigenvalue at a Hopf point, else 0.
+        tangent: unit tangent of the curve ``(n, d)``.
+        slope: the parameter's part of the tangent.
+        arclength: position on the branch.
+    """
+
+    kind: str
+    parameter: float
+    x: Any
+    vectors: Any
+    slopes: Any
+    frequency: float
+    tangent: Any
+    slope: float
+    arclength: float
+    _static: ClassVar[tuple[str, ...]] = ("kind",)
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "x": ("token", "component"),
+        "vectors": ("vector", "token", "component"),
+        "slopes": ("vector",),
+        "tangent": ("token", "component"),
+    }
+
+    @property
+    def multiplicity(self) -> int:
+        """How many null directions there are (at a Hopf point: eigenvalues on the imaginary axis)."""
+        return len(self.vectors)
+
+    def __repr__(self) -> str:
+        extra = f", frequency={self.frequency:.6g}" if self.kind == "Hopf" else ""
+        count = f", multiplicity={self.multiplicity}" if self.multiplicity > 1 else ""
+        return f"SpecialPoint({self.kind} at {self.parameter:.10g}{count}{extra})"
+
+
+def special_points(curve: Curve, points: list[Point], start: float = 0.0) -> list[SpecialPoint]:
+    """Find the special points between consecutive points of a curve.
+
+    Args:
+        curve: the equations.
+        points: points in order.
+        start: arclength of the first.
+
+    Returns:
+        the special points in order; those that coincide (several eigenvalues, or a fold with its eigenvalue) are one.
+    """
+    found: list[SpecialPoint] = []
+    for a, b in zip(points, points[1:], strict=False):
+        here: list[SpecialPoint] = []
+        for test in _tests(a, b):
+            point = _locate(curve, a, b, test, start)
+            if point is None and not here:
+                text = f"stability or direction changes between {a.p:.6g} and {b.p:.6g}, but the place was not found"
+                warnings.warn(f"{text}: try a smaller step", RuntimeWarning, stacklevel=4)
+            if point is not None and not any(
+                point.kind == q.kind and abs(point.arclength - q.arclength) < SAME for q in here
+            ):
+                here.append(point)
+        found += sorted(here, key=lambda q: q.arclength)
+        start += curve.distance(a.x, a.p, b.x, b.p)
+    return found
+
+
+Test = Callable[[Point, float], float]
+
+
+def _tests(a: Point, b: Point) -> list[Test]:
+    """Return functions of the points between ``a`` and ``b`` that change sign."""
+    tests: list[Test] = []
+    if (a.slope >= 0) != (b.slope >= 0) and max(abs(a.slope), abs(b.slope)) > 1e-6:
+        tests.append(lambda point, s: point.slope)
+    if len(a.spectrum) != len(b.spectrum):
+        return tests
+    noise = 1e-8 * max(1.0, float(np.abs(a.spectrum).max(initial=0.0)))
+    rows, columns = linear_sum_assignment(np.abs(a.spectrum[:, None] - b.spectrum[None]))
+    seen: list[tuple[complex, complex]] = []
+    for pair in zip(_upper(a.spectrum[rows]), _upper(b.spectrum[columns]), strict=True):
+        left, right = (z.real for z in pair)
+        known = any(abs(pair[0] - i) + abs(pair[1] - j) < noise for i, j in seen)  # its conjugate, or one equal to it
+        if (left >= 0) != (right >= 0) and max(abs(left), abs(right)) > noise and not known:
+            seen.append(pair)
+            tests.append(_Track(*pair, b.step))
+    return tests
+
+
+def _upper(z: np.ndarray) -> np.ndarray:
+    return z.real + 1j * np.abs(z.imag)
+
+
+class _Track:
+    """Follows one eigenvalue between two points: the nearest to what its known neighbours let expect."""
+
+    def __init__(self, first: complex, last: complex, ds: float):
+        self.s, self.values = [0.0, ds], [first, last]
+
+    def value(self, point: Point, s: float) -> complex:
+        order = np.argsort(self.s)
+        at, known = np.array(self.s)[order], np.array(self.values)[order]
+        i = int(np.clip(np.searchsorted(at, s), 1, len(at) - 1))
+        share = (s - at[i - 1]) / (at[i] - at[i - 1])
+        expected = known[i - 1] + share * (known[i] - known[i - 1])
+        upper = _upper(point.spectrum)
+        return complex(upper[np.argmin(np.abs(upper - expected))])
+
+    def __call__(self, point: Point, s: float) -> float:
+        value = self.value(point, s)
+        if min(abs(s - t) for t in self.s) > 1e-12:
+            self.s.append(s)
+            self.values.append(value)
+        return value.real
+
+
+def _locate(curve: Curve, a: Point, b: Point, test: Test, start: float) -> SpecialPoint | None:
+    """Find the zero of ``test`` on the way from ``a`` to ``b``; None if too few points can be corrected around it."""
+    found = _nodes(curve, a, b, test)
+    if found is None:
+        return None
+    s, nodes, middle = found
+    zero = interpolated_root(s, np.array([test(q, t) for q, t in zip(nodes, s, strict=True)]), middle)
+
+    def read(values: Any) -> Any:
+        return interpolate(s, np.array(values), zero)
+
+    x = np.asarray(curve.geometry.retract(read([q.x for q in nodes])))
+    middle_point = replace(
+        nodes[2],
+        x=x, p=float(read([q.p for q in nodes])), tangent=read([q.tangent for q in nodes]),
+        slope=float(read([q.slope for q in nodes])),
+    )  # fmt: skip
+    position = start + curve.distance(a.x, a.p, x, middle_point.p)
+    imaginary = 0.0
+    if isinstance(test, _Track):
+        imaginary = float(read([test.value(q, t).imag for q, t in zip(nodes, s, strict=True)]))
+    size = max(1.0, float(np.abs(a.spectrum).max(initial=0.0)))
+    if imaginary > REAL * size:
+        return _hopf(curve, middle_point, imaginary, position)
+    return _real(curve, middle_point, nodes[-1], position)
+
+
+def _nodes(curve: Curve, a: Point, b: Point, test: Test) -> tuple[np.ndarray, list[Point], float] | None:
+    """Return six points of the curve around the zero of ``test``: arclength beyond ``a``, points, and about the zero.
+
+    An eigenvalue is no smooth function where two real ones become a complex pair; a smaller neighbourhood is taken if
+    there is such a place inside, or if four points give another zero than six.
+    """
+    low, high = 0.0, b.step
+    falling = test(a, low) >= 0
+    reach = min(REACH / curve.distance(a.x, a.p, b.x, b.p), 0.25) * b.step
+    size = max(1.0, float(np.abs(a.spectrum).max(initial=0.0)))
+    best = None
+    for _ in range(5):
+        while high - low > reach / 4:
+            for share in (0.5, 0.4, 0.6):  # a point may be lost if it is the branch point itself
+                inside = low + share * (high - low)
+                point = curve.between(a, b, inside)
+                if point is not None:
+                    break
+            else:
+                break
+            if (test(point, inside) >= 0) == falling:
+                low = inside
+            else:
+                high = inside
+        middle = 0.5 * (low + high)
+        for wide in (1, 2, 4):
+            s = middle + wide * reach * NODES
+            nodes = [point for t in s if (point := curve.between(a, b, t)) is not None]
+            if len(nodes) == len(NODES):
+                break
+        else:
+            return best
+        reach /= 8
+        values = np.array([test(q, t) for q, t in zip(nodes, s, strict=True)])
+        if isinstance(test, _Track):
+            paired = sum(test.value(q, t).imag > REAL * size for q, t in zip(nodes, s, strict=True))
+            if paired not in (0, len(nodes)):
+                continue
+        best = s, nodes, middle
+        inner = interpolated_root(s[1:-1], values[1:-1], middle)
+        if abs(inner - interpolated_root(s, values, middle)) < 1e-9:
+            return best
+    return best
+
+
+def interpolate(s: np.ndarray, values: np.ndarray, at: float) -> Any:
+    """Evaluate at ``at`` the polynomial through ``values`` (first axis) at the nodes ``s``."""
+    weights = [np.prod([(at - t) / (s[i] - t) for j, t in enumerate(s) if j != i]) for i in range(len(s))]
+    return np.tensordot(weights, values, 1)
+
+
+def interpolated_root(s: np.ndarray, values: np.ndarray, guess: float) -> float:
+    """Return the zero nearest to ``guess`` of the polynomial through ``values`` at the nodes ``s``.
+
+    With six nodes within ``h`` of the zero its error is of order ``h^6``.
+
+    Example:
+        >>> import numpy as np
+        >>> s = np.linspace(0.9, 1.1, 6)
+        >>> bool(abs(interpolated_root(s, np.log(s), 1.02) - 1) < 1e-8)
+        True
+    """
+    middle, scale = s.mean(), np.abs(s - s.mean()).max()
+    roots = np.polynomial.Polynomial.fit(s, values, len(s) - 1, domain=[middle - scale, middle + scale]).roots()
+    real = roots[np.abs(roots.imag) < 1e-6 * scale].real
+    return float(real[np.argmin(np.abs(real - guess))]) if len(real) else guess
+
+
+def _real(curve: Curve, at: Point, near: Point, position: float) -> SpecialPoint:
+    """Tell a fold from a branch point by the rank of the equations, and find the null directions."""
+    s = curve.system(at.x, at.p)
+    null = curve.kernel(s, 1e-6)
+    if len(null) == 1 + curve.excess and abs(at.slope) > 1e-3:  # an eigenvalue is zero, but the parameter does not turn
+        null = np.linalg.svd(s.matrix)[2][-2 - curve.excess :]
+    common = np.array([curve.unknowns(s, *d) for d in _directions(curve, near)])  # null all along the curve
+    inside = np.linalg.svd(common @ null.T)[2]  # coordinates in the null space: first what is common
+    across = inside[len(common) :] @ null
+    if len(across):
+        vectors = [curve.direction(s, z) for z in across]
+        kind = "branch point"
+    else:
+        vectors, kind = [(at.tangent, at.slope)], "fold"
+    return SpecialPoint(
+        kind, at.p, at.x, np.array([v for v, _ in vectors]), np.array([q for _, q in vectors]), 0.0, at.tangent,
+        at.slope, position,
+    )  # fmt: skip
+
+
+def _directions(curve: Curve, point: Point) -> list[tuple[np.ndarray, float]]:
+    s = curve.system(point.x, point.p)
+    return [curve.direction(s, z) for z in curve.along(s)]
+
+
+def _hopf(curve: Curve, at: Point, frequency: float, position: float) -> SpecialPoint | None:
+    """Describe a Hopf point by the eigenvectors of the pairs that are imaginary there."""
+    s = curve.system(at.x, at.p)
+    values, right = np.linalg.eig(s.reduced)
+    frequency = float(values.imag[np.argmin(np.abs(values - 1j * frequency))])
+    chosen = right[:, np.abs(values - 1j * frequency) < 1e-5 * max(1.0, float(np.abs(values).max()))]
+    if not chosen.size:
+        return None
+    parts = np.concatenate([chosen.real.T, chosen.imag.T])
+    vectors = np.array([curve.direction(s, np.append(z, 0.0))[0] for z in parts])
+    zeros = np.zeros(len(vectors))
+    return SpecialPoint("Hopf", at.p, at.x, vectors, zeros, frequency, at.tangent, at.slope, position)
+
+
+def symmetric_directions(curve: Curve, point: SpecialPoint) -> list[tuple[np.ndarray, float]]:
+    """Return null directions that a permutation of tokens distinguishes, one of each pair ``+-``.
+
+    Where tokens form clusters, null spaces are large: the tokens of a cluster part in any proportion. Equivariant branching
+    puts branches where ``k`` tokens of a cluster move one way and the others the other way, along an axis of symmetry;
+    eigenvectors of the mean linear response of the tokens serve as axes. A single null direction is returned as it is.
+
+    Args:
+        curve: the equations.
+        point: a branch point.
+
+    Returns:
+        pairs ``(tangent (n, d), slope)``, unit in the metric of the curve.
+
+    References:
+        Golubitsky, Stewart and Schaeffer, *Singularities and Groups in Bifurcation Theory II* (Springer, 1988).
+    """
+    basis = np.concatenate([point.vectors.reshape(len(point.vectors), -1), point.slopes[:, None]], 1)
+    n, d = point.x.shape
+    if len(basis) == 1:
+        return [(point.vectors[0], float(point.slopes[0]))]
+    scaled = np.concatenate([basis[:, :-1] / n**0.5, basis[:, -1:]], 1)
+    s = curve.system(point.x, point.parameter)
+    flat = s.u.reshape(len(s.u), -1)
+    blocks = (flat.T @ s.jacobian @ flat).reshape(n, d, n, d)
+    labels = clusters(point.x, tol=1e-6)
+    found: list[np.ndarray] = []
+    for label in range(labels.max() + 1):
+        members = np.flatnonzero(labels == label)
+        response = blocks[np.ix_(members, np.arange(d), members, np.arange(d))].sum((0, 2))
+        axes = np.linalg.eigh(response + response.T)[1].T
+        for count in [*range(1, len(members) // 2 + 1), len(members)]:
+            for axis in axes:
+                pushed = np.zeros((n, d))
+                pushed[members[:count]] = axis / n**0.5
+                z = scaled @ np.append(pushed.ravel(), 0.0)
+                length = np.linalg.norm(z)
+                if length > 1e-6 and all(abs(z @ other) < (1 - 1e-6) * length for other in found):
+                    found.append(z / length)
+    moved = [z @ basis for z in found]
+    return [(m[:-1].reshape(n, d), float(m[-1])) for m in moved]
+
+
+def random_directions(point: SpecialPoint, count: int, seed: int) -> list[tuple[np.ndarray, float]]:
+    """Return ``count`` directions drawn uniformly from the null space of a branch point."""
+    z = np.random.default_rng(seed).normal(size=(count, len(point.vectors)))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    return [(np.tensordot(c, point.vectors, 1), float(c @ point.slopes)) for c in z]

@@ -1,0 +1,10 @@
+"""Equilibria of a field: finding them all, their classes and stability, limit cycles, basins."""
+
+from .basins import Basins as Basins, BasinsError as BasinsError, basins as basins
+from .classify import Classification as Classification, classification as classification, classify as classify
+from .find import Equilibria as Equilibria, Equilibrium as Equilibrium, find_equilibria as find_equilibria
+from .limit_cycles import (
+    LimitCycle as LimitCycle,
+    LimitCycleError as LimitCycleError,
+    find_limit_cycle as find_limit_cycle,
+)

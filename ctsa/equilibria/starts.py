@@ -1,0 +1,348 @@
+"""Where equilibria are likely: structured starting points for a search, and the matrices they are made of.
+
+All of it is host-side bookkeeping in NumPy. A symmetric start stays in its symmetric subspace while it is solved, so
+starts with few distinct tokens search a space of few dimensions, in which even rare saddles are easy to hit.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations, combinations_with_replacement, product
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._results import as_numpy
+from ctsa.geometry import Euclidean, Geometry, Sphere, direction_generator
+
+_NAMES = ("query", "key", "value", "key_field", "omega", "frequencies", "input", "weight_in", "weight_out")
+_EQUAL = 1e-9  # eigenvalues closer than this, relative to the largest, are one
+
+
+def terms_of(field: Any, factor: float = 1.0) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Yield the parameters of every term of a field of ours as NumPy, with the number that multiplies the term."""
+    if not hasattr(field, "arguments"):
+        return
+    inner = field.arguments()
+    if "fields" in inner:
+        for part in inner["fields"]:
+            yield from terms_of(part, factor)
+    elif "field" in inner:
+        yield from terms_of(inner["field"], factor * float(as_numpy(inner.get("factor", 1.0))))
+    else:
+        yield factor, {k: np.asarray(as_numpy(v), float) if hasattr(v, "shape") else v for k, v in inner.items()}
+
+
+def consensus_matrix(field: Any, d: int) -> np.ndarray | None:
+    """Return the matrix ``M`` whose real eigenvectors carry consensus: the sum of all values, over heads and terms.
+
+    At consensus the weights of every row add up to one, so a token moves by ``P_x M x``. A rotation that all tokens
+    share adds its matrix. None if the field has no such term.
+
+    Args:
+        field: a field of ours.
+        d: dimension of a token.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctsa.equilibria.starts import consensus_matrix
+        >>> from ctsa.torch import Oja, SelfAttention
+        >>> consensus_matrix(SelfAttention(value=np.eye(2)) + 2.0 * Oja(np.diag([1.0, 0.0])), 2)
+        array([[3., 0.],
+               [0., 1.]])
+    """
+    total, found = np.zeros((d, d)), False
+    for factor, given in terms_of(field):
+        if "value" in given:
+            value, heads = given["value"], 1
+            for name, rank in (("query", 3), ("key", 3), ("beta", 1), ("key_field", 2), ("mask", 3)):
+                other = given.get(name)
+                if isinstance(other, np.ndarray) and other.ndim == rank:
+                    heads = len(other)
+            value = heads * np.eye(d) if value is None else value
+            if value.ndim == 3:
+                value = value.sum(0)
+            elif given["value"] is not None:
+                value = heads * value
+        elif getattr(given.get("omega"), "ndim", 0) == 2:
+            value = (given["omega"] - given["omega"].T) / 2
+        elif getattr(given.get("frequencies"), "ndim", 0) == 1:
+            value = np.kron(np.diag(given["frequencies"]), [[0.0, -1.0], [1.0, 0.0]])
+        else:
+            continue
+        if value.shape == (d, d):
+            total, found = total + factor * value, True
+    return total if found else None
+
+
+def symmetric_parts(field: Any, d: int) -> list[np.ndarray]:
+    """Return symmetric ``(d, d)`` matrices that any rotation or reflection which commutes with the field leaves alone."""
+    parts: list[np.ndarray] = []
+    for _, given in terms_of(field):
+        q, k = (given.get(name) for name in ("query", "key"))
+        if "query" in given and (q is not None or k is not None):
+            q, k = (np.eye(d) if m is None else m for m in (q, k))
+            parts.extend((q.swapaxes(-1, -2) @ k).reshape(-1, d, d))
+        for name in ("value", "omega"):
+            if given.get(name) is not None:
+                w = given[name].reshape(-1, d, d)
+                parts.extend(w @ w if name == "omega" else w)
+        for name in ("key_field", "input"):
+            if given.get(name) is not None:
+                rows = given[name].reshape(-1, d)
+                parts.append(rows.T @ rows)
+        for name in ("weight_in", "weight_out"):
+            if given.get(name) is not None:
+                w = given[name] if name == "weight_in" else given[name].T
+                parts.append(w.T @ w)
+    return [(m + m.T) / 2 for m in parts if m.shape == (d, d)]
+
+
+def eigenspaces(matrix: np.ndarray) -> list[tuple[int, float, np.ndarray]]:
+    """Return ``(k, eigenvalue, orthonormal columns)`` of every real eigenspace of a matrix.
+
+    ``k`` counts all eigenvalues, complex ones too, by real part, descending, and is that of the first of equal ones.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctsa.equilibria.starts import eigenspaces
+        >>> [(k, value, space.shape) for k, value, space in eigenspaces(np.diag([1.0, 3.0, 1.0]))]
+        [(0, 3.0, (3, 1)), (1, 1.0, (3, 2))]
+    """
+    if np.allclose(matrix, matrix.T, rtol=0, atol=1e-14 * max(1.0, np.abs(matrix).max())):
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    else:
+        values, vectors = np.linalg.eig(matrix)
+    order = np.lexsort((-values.imag, -values.real))
+    values, vectors = values[order], vectors[:, order]
+    slack = _EQUAL * max(1.0, float(np.abs(values).max()))
+    spaces: list[tuple[int, float, np.ndarray]] = []
+    for k, value in enumerate(values):
+        if abs(value.imag) > slack:
+            continue
+        vector = vectors[:, k].real[:, None]
+        if spaces and abs(spaces[-1][1] - value.real) <= slack:
+            first, mean, space = spaces[-1]
+            u, s, _ = np.linalg.svd(np.concatenate([space, vector], 1), full_matrices=False)
+            spaces[-1] = (first, mean, u[:, s > 1e-7])
+        else:
+            spaces.append((k, float(value.real), vector / np.linalg.norm(vector)))
+    return spaces
+
+
+def structured_starts(
+    field: Any, n: int, d: int, count: int = 200, seed: int = 0, *, exchangeable: bool = True,
+    geometry: Geometry | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Return states near which equilibria are likely, made of eigenvectors.
+
+    On the sphere: consensus at both ends of every real eigenvector of the matrix that acts at consensus, and along
+    inputs; all splits of the tokens between both ends; tokens distributed over several eigenvectors; regular polygons in
+    the planes of pairs of them. In flat space: the origin. For oscillators: none.
+
+    Args:
+        field: any field; matrices are read from fields of ours.
+        n: number of tokens.
+        d: dimension of a token.
+        count: about how many at most; families that are too large are sampled.
+        seed: seed of the sampling.
+        exchangeable: whether permutations of tokens are symmetries, so that one of each orbit is enough.
+        geometry: where tokens live.
+
+    Returns:
+        NumPy ``(S, n, d)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctsa.equilibria.starts import structured_starts
+        >>> from ctsa.torch import Oja
+        >>> structured_starts(Oja(np.diag([2.0, 1.0])), 3, 2)[0]
+        array([[1., 0.],
+               [1., 0.],
+               [1., 0.]])
+    """
+    n, d = checks.integer("n", n, low=1), checks.integer("d", d, low=1)
+    g = Sphere() if geometry is None else geometry
+    if isinstance(g, Euclidean):
+        return np.zeros((1, n, d))
+    if g.channels is not None:
+        return np.zeros((0, n, d))
+    rng, frame = direction_generator(seed), _frame(field, d)
+    states = list(_poles(field, n, frame))
+    for family in (_splits, _mixtures, _polygons):
+        states.extend(_sample(list(family(n, frame, exchangeable)), max(count // 3, 2 * d), rng))
+    return np.stack(states)
+
+
+def symmetric_starts(
+    n: int, d: int, count: int, rng: np.random.Generator, signs: np.ndarray, basis: np.ndarray, geometry: Geometry
+) -> np.ndarray:
+    """Draw states each of which is mapped to itself by a random group ``H`` of reflections, up to the order of tokens.
+
+    Tokens are orbits ``H p`` of random points, each with a multiplicity; a point may lie on some of the mirrors, which
+    makes its orbit smaller. With ``H`` trivial these are clusters at random places.
+
+    Args:
+        n: number of tokens.
+        d: dimension of a token.
+        count: how many states.
+        rng: NumPy generator.
+        signs: reflections ``(g, d)`` of the columns of ``basis``, the symmetries of the field.
+        basis: orthonormal columns ``(d, d)``.
+        geometry: where tokens live.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.equilibria.starts import symmetric_starts
+        >>> signs = np.array([[1.0, 1.0], [-1.0, -1.0]])
+        >>> symmetric_starts(4, 2, 10, np.random.default_rng(0), signs, np.eye(2), ctsa.Sphere()).shape
+        (10, 4, 2)
+    """
+    if not isinstance(geometry, Euclidean) and geometry.channels is not None:
+        signs = signs[[0]]  # a mirror may leave nothing of an oscillator
+    states = np.stack([_symmetric(rng, n, d, signs, basis) for _ in range(count)])
+    if isinstance(geometry, Euclidean):
+        return states
+    return geometry.retract(states)
+
+
+def recombined_starts(
+    parents: np.ndarray, count: int, rng: np.random.Generator, signs: np.ndarray, basis: np.ndarray, geometry: Geometry
+) -> np.ndarray:
+    """Make new starts of known equilibria: some tokens are reflected, copied, taken from another one, or drawn anew.
+
+    Tokens of different equilibria of a field resemble each other, so this finds the last missing ones much sooner than
+    random starts do.
+
+    Args:
+        parents: states ``(P, n, d)``.
+        count: how many states.
+        rng: NumPy generator.
+        signs: reflections ``(g, d)`` of the columns of ``basis``, the symmetries of the field.
+        basis: orthonormal columns ``(d, d)``.
+        geometry: where tokens live.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.equilibria.starts import recombined_starts
+        >>> known = ctsa.random_tokens(3, 2, batch=(4,))
+        >>> recombined_starts(known, 5, np.random.default_rng(0), np.ones((1, 2)), np.eye(2), ctsa.Sphere()).shape
+        (5, 3, 2)
+    """
+    _, n, d = parents.shape
+    flat, states = isinstance(geometry, Euclidean), []
+    for _ in range(count):
+        x, other = parents[rng.integers(len(parents), size=2)].copy()
+        for i in rng.permutation(n)[: rng.integers(1, max(n, 2))]:
+            mirror = signs[rng.integers(len(signs))]
+            how = rng.integers(4)
+            if how == 0:
+                x[i] = (x[i] @ basis * mirror) @ basis.T
+            elif how == 1:
+                x[i] = x[rng.integers(n)]
+            elif how == 2:
+                x[i] = (other[rng.integers(n)] @ basis * mirror) @ basis.T
+            else:
+                x[i] = rng.normal(size=d)
+        states.append(x)
+    made = np.stack(states)
+    return made if flat else geometry.retract(made)
+
+
+def _frame(field: Any, d: int) -> np.ndarray:
+    """Return unit columns ``(d, d)``: real eigenvectors of the matrix at consensus, and the planes of complex ones."""
+    matrix = consensus_matrix(field, d)
+    if matrix is None:
+        return np.eye(d)
+    real = np.concatenate([np.zeros((d, 0)), *(space for _, _, space in eigenspaces(matrix))], 1)
+    values, vectors = np.linalg.eig(matrix)
+    turning = vectors[:, values.imag > 1e-9]
+    rest = np.concatenate([turning.real, turning.imag, np.linalg.eigh((matrix + matrix.T) / 2)[1]], 1)
+    frame = real
+    for column in rest.T:  # what the eigenvectors leave open
+        q = np.linalg.qr(frame)[0] if frame.shape[1] else np.zeros((d, 0))
+        left = column - q @ (q.T @ column)
+        if np.linalg.norm(left) > 1e-6 and frame.shape[1] < d:
+            frame = np.concatenate([frame, left[:, None] / np.linalg.norm(left)], 1)
+    frame = frame * np.where(frame[np.abs(frame).argmax(0), np.arange(frame.shape[1])] < 0, -1, 1)
+    return frame
+
+
+def _poles(field: Any, n: int, frame: np.ndarray) -> Iterator[np.ndarray]:
+    """Consensus at both ends of every axis, and along the inputs."""
+    axes = list(frame.T)
+    for _, given in terms_of(field):
+        rows = given.get("input")
+        if rows is not None:
+            axes.extend(row for row in rows.reshape(-1, len(frame))[:8] if np.linalg.norm(row) > 0)
+    for axis in axes:
+        for sign in (1, -1):
+            yield np.tile(sign * axis / np.linalg.norm(axis) + 0.0, (n, 1))
+
+
+def _splits(n: int, frame: np.ndarray, exchangeable: bool) -> Iterator[np.ndarray]:
+    """Both signs on one axis: by the number of positive tokens, or all sign vectors if tokens are not alike."""
+    if exchangeable:
+        signs = [np.where(np.arange(n) < plus, 1.0, -1.0) for plus in range(n - 1, 0, -1)]
+    elif n <= 8:
+        signs = [np.array(s) for s in product((1.0, -1.0), repeat=n) if len(set(s)) == 2]
+    else:
+        rng = np.random.default_rng(0)
+        signs = [rng.choice([1.0, -1.0], size=n) for _ in range(128)]
+    for axis in frame.T:
+        for s in signs:
+            yield s[:, None] * axis
+
+
+def _mixtures(n: int, frame: np.ndarray, exchangeable: bool) -> Iterator[np.ndarray]:
+    """Tokens on several axes, both ends of each."""
+    ends = np.concatenate([frame.T, -frame.T])
+    rng = np.random.default_rng(0)
+    if comb(n + len(ends) - 1, n) <= 2000:
+        rows = [np.array(r) for r in combinations_with_replacement(range(len(ends)), n)]
+        rows = [r if exchangeable else rng.permutation(r) for r in rows]
+    else:
+        rows = [rng.choice(len(ends), size=n) for _ in range(2000)]
+    for r in rows:
+        if len(set(r % frame.shape[1])) > 1:  # those on one axis are splits
+            yield ends[r]
+
+
+def _polygons(n: int, frame: np.ndarray, exchangeable: bool) -> Iterator[np.ndarray]:
+    """Regular polygons in the planes of two axes, at two phases; what is left over sits at a pole."""
+    for a, b in combinations(range(frame.shape[1]), 2):
+        plane = np.linalg.qr(frame[:, [a, b]])[0].T
+        for m in range(3, n + 1):
+            for phase in (0.0, np.pi / m / 2):
+                angle = phase + 2 * np.pi * (np.arange(n) % m) / m
+                x = np.stack([np.cos(angle), np.sin(angle)], 1) @ plane
+                if n % m:
+                    x[n - n % m :] = frame[:, a]
+                yield x
+
+
+def _symmetric(rng, n: int, d: int, signs: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    group = signs[rng.integers(len(signs), size=rng.integers(0, 4))]
+    members = np.ones((1, d))
+    for s in group:
+        members = np.unique(np.concatenate([members, members * s]), axis=0)
+    places: list[np.ndarray] = []
+    room = n
+    while room:
+        on = members[rng.integers(len(members), size=rng.integers(0, 3))]
+        p = rng.normal(size=d) * (on > 0).all(0)  # in the fixed space of the mirrors chosen
+        orbit = np.unique(members * p, axis=0)
+        if np.linalg.norm(p) < 1e-3 or len(orbit) > room:
+            members = members if rng.random() < 0.9 else np.ones((1, d))
+            continue
+        copies = int(rng.integers(1, room // len(orbit) + 1)) if rng.random() < 0.5 else 1
+        places.extend(np.repeat(orbit, copies, axis=0))
+        room -= copies * len(orbit)
+    return rng.permutation(np.array(places)) @ basis.T
+
+
+def _sample(states: list, most: int, rng: np.random.Generator) -> list:
+    """Keep at most ``most`` of them, in their order."""
+    if len(states) <= most:
+        return states
+    return [states[i] for i in np.sort(rng.permutation(len(states))[:most])]

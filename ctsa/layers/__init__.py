@@ -1,0 +1,8 @@
+"""Recurrent layers: maps ``layer(x) -> x`` that know the flow they are a step of, and their iteration."""
+
+from .euler import EulerLayer as EulerLayer, Layer as Layer, PostNormLayer as PostNormLayer
+from .iterate import iterate as iterate
+from .projections import read_projections as read_projections
+from .recurrent import AKOrN as AKOrN, ItrSA as ItrSA, readout_norm as readout_norm
+from .runge_kutta import RungeKuttaLayer as RungeKuttaLayer
+from .wrap import WrappedLayer as WrappedLayer

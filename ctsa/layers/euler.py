@@ -1,0 +1,235 @@
+"""Discrete maps ``layer(x) -> x`` that are one step of a flow: Euler steps, and the post-norm layer."""
+
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import backend, framework
+from ctsa.field import drift_of, drift_tangent_of
+from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of
+from ctsa.variational import jvp_batched, pushforward
+
+Array = Any
+
+
+class Layer:
+    """What all layers share: a move in the ambient space, then normalisation, and the derivative of both.
+
+    A layer tells which flow it is a step of: ``field``, with step size ``step``. Where there is none, ``field`` is None
+    and ``no_flow`` says why.
+
+    Plain layers of ``ctsa`` hold numbers; those of ``ctsa.torch`` and ``ctsa.jax`` hold parameters that can be learnt.
+    """
+
+    field: Any
+    geometry: Geometry
+    no_flow: str | None = None
+    _leaves: tuple[str, ...] = ("field", "step", "time")  # what JAX sees of a plain layer; the rest is static
+    _static: tuple[str, ...] = ("geometry",)
+
+    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
+        for name, value in (*parameters.items(), *constants.items()):
+            if value is not None:
+                value = np.asarray(backend(value).to_numpy(value), dtype=float)
+                value = float(value) if value.ndim == 0 else value
+            setattr(self, name, value)
+        for name, value in static.items():
+            setattr(self, name, value)
+
+    @property
+    def home(self) -> Any:
+        """What tells framework and dtype: the layer itself, or its field."""
+        return self if framework(self) else self.field
+
+    @property
+    def flow_step(self) -> Any:
+        """The size of the step of the flow of ``field``; None where there is no flow."""
+        return None if self.field is None else self.step  # type: ignore[attr-defined]
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the layer is made of, by name."""
+        return {name: getattr(self, name) for name in (*self._leaves, *self._static)}
+
+    def move(self, x: Array) -> Array:
+        """Return the next state before normalisation, of the shape of ``x``."""
+        raise NotImplementedError
+
+    def move_tangent(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return ``move(x)`` and its derivative along ``u`` of shape ``(k, ..., n, d)``."""
+        return jvp_batched(self.move, x, u)
+
+    def euler_step(self, x: Array) -> Array:
+        """Return ``s`` such that ``layer(x) = N(x + s field(x))``: one number a token (or oscillator)."""
+        raise ValueError(f"{type(self).__name__} is no Euler step of a flow")
+
+    def update(self, x: Array) -> Array:
+        """Return the next state, of the shape of ``x``."""
+        return self.geometry.retract(self.move(x))
+
+    def tangent(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return the next state and its derivative along ``u`` of shape ``(k, ..., n, d)``.
+
+        ``N(y) = y / |y|`` has the derivative ``P_y / |y|``.
+        """
+        y, dy = self.move_tangent(x, u)
+        return self.geometry.retract(y), self.geometry.retract_tangent(y, dy)
+
+    def __call__(self, x: Array) -> Array:
+        return self.update(x)
+
+
+def check_field(layer: Any, field: Any) -> None:
+    """Raise unless ``field`` is callable and of the framework of ``layer``."""
+    if not callable(field):
+        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    home, own = framework(layer), framework(field)
+    if None not in (home, own) and home != own:
+        kind = type(layer).__name__
+        raise TypeError(f"field is one of {own}, but the layer is one of {home}: use the {kind} of ctsa.{own}")
+
+
+def check_step(step: Any, name: str = "step") -> Any:
+    """Return a positive number, or a scalar array."""
+    step = checks.parameter(name, step, 0)
+    if step is None:
+        raise TypeError(f"{name} must be a positive number, got None")
+    size = checks.concrete(step)
+    if size is not None and not size > 0:
+        raise ValueError(f"{name} must be positive, got {float(size):g}")
+    return step
+
+
+class FieldStep(Layer):
+    """A step of a given field: what ``EulerLayer``, ``PostNormLayer`` and ``RungeKuttaLayer`` share."""
+
+    step: Any
+    time: Any
+
+    def _step_of(self, field, step, geometry, time, **static):
+        check_field(self, field)
+        time = checks.parameter("time", time, 0)
+        if time is None:
+            raise TypeError("time must be a number, got None")
+        own = geometry_of(field, geometry)
+        self._assign(dict(step=check_step(step)), dict(time=time), field=field, geometry=own, **static)
+
+    def _now(self, x: Array) -> Array:
+        return backend(x).like(self.time, x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(step={float(self.step):g}, field={type(self.field).__name__})"
+
+
+class EulerLayer(FieldStep):
+    """One explicit Euler step of a field, retracted: ``layer(x) = N(x + step * field(time, x))``.
+
+    ``ctsa.EulerLayer`` takes any field; ``ctsa.torch.EulerLayer`` is an ``nn.Module`` and ``ctsa.jax.EulerLayer`` an
+    ``eqx.Module`` whose ``step`` can be learnt.
+
+    Args:
+        field: any field; the layer lives on its geometry.
+        step: size of the step, positive.
+        geometry: where a bare callable lives.
+        retraction: "normalize" divides by the length; "exp" follows the geodesic, ``exp_x(step * field(time, x))``, so
+            that a token moves by exactly ``step * |field|`` radians.
+        time: when the step is taken, for fields that depend on time.
+
+    Raises:
+        TypeError: ``field`` is not callable.
+        ValueError: ``step`` is not a positive number, or ``retraction`` is unknown.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> path = ctsa.iterate(ctsa.EulerLayer(SelfAttention(beta=4.0), step=0.1), ctsa.random_tokens(8, 3), depth=50)
+        >>> tuple(path.xs.shape)
+        (51, 8, 3)
+    """
+
+    retraction: str
+    _static = ("geometry", "retraction")
+
+    def __init__(self, field, step, geometry=None, retraction="normalize", time=0.0):
+        checks.choice("retraction", retraction, ("normalize", "exp"))
+        self._step_of(field, step, geometry, time, retraction=retraction)
+
+    def move(self, x):
+        v = self.step * self.field(self._now(x), x)
+        return x + v if self.retraction == "normalize" else self.geometry.exp(x, v)
+
+    def move_tangent(self, x, u):
+        f, df = pushforward(self.field, self._now(x), x, u)
+        v, dv = self.step * f, self.step * df
+        if self.retraction == "normalize":
+            return x + v, u + dv
+        xp, at = backend(x).xp, self.geometry
+        return jvp_batched(lambda z: at.exp(z[0], z[1]), xp.stack([x, v]), xp.stack([u, dv], 1))
+
+    def euler_step(self, x):
+        s = self.step + 0 * self.geometry.inner(x, x)
+        if self.retraction == "normalize" or isinstance(self.geometry, Euclidean):
+            return s
+        xp, v = backend(x).xp, self.field(self._now(x), x)
+        speed = self.geometry.inner(v, v) ** 0.5
+        turn = s * speed  # N(x + s v) turns by arctan(s |v|)
+        if bool((turn >= np.pi / 2).any()):
+            raise ValueError("step is so long that a token turns by a right angle or more: no Euler step goes there")
+        return xp.where(speed > 0, xp.tan(turn) / xp.where(speed > 0, speed, xp.ones_like(speed)), s)
+
+
+class PostNormLayer(FieldStep):
+    """The post-norm residual layer, ``layer(x) = N(x + step * v(x))`` with ``v`` the drift of a field, not projected.
+
+    Since ``x + h v = (1 + h <x, v>) x + h P_x v`` it is, exactly, an Euler step of the flow ``dx/dt = P_x v`` of size
+    ``h / (1 + h <x, v>)``, a size of its own for every token (``euler_step``): close to a cluster on the leading
+    eigenvector of V the layer runs about ``1 + h <x, v>`` times slower than the flow. Where ``1 + h <x, v> < 0`` the
+    token jumps to the far side, which no Euler step does.
+
+    Args:
+        field: a field of ours, whose drift is taken; of any other callable the values are taken as they are.
+        step: ``h``, positive; 1 in a transformer.
+        geometry: where a bare callable lives.
+        time: when the step is taken, for fields that depend on time.
+
+    Raises:
+        TypeError: ``field`` is not callable.
+        ValueError: ``step`` is not a positive number.
+
+    Example:
+        >>> import numpy as np, torch, ctsa
+        >>> from ctsa.torch import Oja
+        >>> layer = ctsa.PostNormLayer(Oja(np.diag([1.0, 0.0])), step=0.5)
+        >>> x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+        >>> layer.euler_step(x).detach().tolist()  # h / (1 + h <x, V x>)
+        [0.3333333333333333]
+    """
+
+    def __init__(self, field, step=1.0, geometry=None, time=0.0):
+        self._step_of(field, step, geometry, time)
+
+    def move(self, x):
+        return x + self.step * drift_of(self.field)(self._now(x), x)
+
+    def move_tangent(self, x, u):
+        v, dv = drift_tangent_of(self.field, self._now(x), x, u)
+        return x + self.step * v, u + self.step * dv
+
+    def euler_step(self, x):
+        return post_norm_step(self.geometry, self.step, x, drift_of(self.field)(self._now(x), x))
+
+
+def post_norm_step(geometry: Geometry, step: Any, x: Array, v: Array) -> Array:
+    """Return the Euler step sizes of ``N(x + h v)``: ``h / (1 + h <x, v>)``; negative where the token jumps over.
+
+    Args:
+        geometry: where ``x`` lives.
+        step: ``h``.
+        x: state ``(..., n, d)``.
+        v: drift ``(..., n, d)``.
+
+    Returns:
+        ``(..., n)``, or ``(..., n, d / N)`` for oscillators of N channels; ``h`` itself in flat space.
+    """
+    radial = geometry.inner(x, v) if isinstance(geometry, Sphere) else 0 * geometry.inner(x, v)
+    return step / (1 + step * radial)

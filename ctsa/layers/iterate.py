@@ -1,0 +1,103 @@
+"""Apply a layer, or one layer after the other, and keep the states on the way."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ctsa import checks
+from ctsa._backend import backend, framework
+from ctsa._results import Trajectory
+from ctsa.geometry import Geometry, geometry_of
+
+Array = Any
+
+
+def home_of(layer: Any) -> Any:
+    """Return what tells framework and dtype of a layer: the layer itself, or what it is made of."""
+    if framework(layer):
+        return layer
+    return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
+
+
+def _next(layer, x):
+    y = layer(x)
+    if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
+        got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
+        raise ValueError(f"layer must return a state like x, {tuple(x.shape)} of {x.dtype}, got {got}")
+    return y
+
+
+def _apply(layer, every, x):
+    be = backend(x)
+    x = be.repeat(be.partial(_next, layer), x, every)
+    return x, x
+
+
+def _stack(be, layers, every, x):
+    """Pass through layers that differ; on JAX those of one structure are compiled once."""
+    kept = []
+    for i, layer in enumerate(layers, 1):
+        x = be.call(_next, layer, x)
+        if i % every == 0:
+            kept.append(x)
+    return be.xp.stack(kept)
+
+
+def iterate(
+    layer: Callable[[Array], Array] | Sequence[Callable[[Array], Array]],
+    x0: Array,
+    depth: int | None = None,
+    *,
+    every: int = 1,
+    normalize: bool = False,
+    geometry: Geometry | None = None,
+) -> Trajectory:
+    """Apply a layer ``depth`` times, or pass through a sequence of layers, and return the states on the way.
+
+    Args:
+        layer: any callable ``layer(x) -> x``, or a sequence of them, each used once.
+        x0: unit tokens ``(..., n, d)``; NumPy is converted to the layer's framework and dtype.
+        depth: how many times; for a sequence its length, or fewer to use the first ones only.
+        every: keep every so many layers; divides ``depth``.
+        normalize: normalise ``x0`` instead of refusing tokens that are not unit.
+        geometry: where a bare callable lives.
+
+    Returns:
+        ``Trajectory`` with ``ts = 0, every, ..., depth`` (layers passed) and ``xs`` of shape
+        ``(depth / every + 1, ..., n, d)``.
+
+    Raises:
+        ValueError: ``depth`` or ``every`` is not a positive integer, ``every`` does not divide ``depth``, or the layer
+            changes shape or dtype.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> layer = ctsa.EulerLayer(Oja([[2.0, 0.0], [0.0, 1.0]]), step=0.5)
+        >>> ctsa.iterate(layer, ctsa.random_tokens(3, 2), depth=10, every=5).ts.tolist()
+        [0.0, 5.0, 10.0]
+    """
+    stack = isinstance(layer, Sequence)
+    layers: Sequence[Any] = layer if isinstance(layer, Sequence) else [layer]
+    if not layers or not all(callable(each) for each in layers):
+        wrong = next((type(each).__name__ for each in layers if not callable(each)), "an empty sequence")
+        raise TypeError(f"layer must be callable as layer(x), or a sequence of such, got {wrong}")
+    if depth is None:
+        if not stack:
+            raise TypeError("depth must be an integer, how many times to apply the layer, got None")
+        depth = len(layers)
+    depth, every = checks.integer("depth", depth, low=1), checks.integer("every", every, low=1)
+    if depth % every:
+        raise ValueError(f"every={every} does not divide depth={depth}")
+    if stack and depth > len(layers):
+        raise ValueError(f"depth={depth}, but there are {len(layers)} layers")
+    first = layers[0]
+    home = home_of(first)
+    x = checks.tokens(x0, home, geometry_of(first, geometry), normalize=normalize)
+    checks.fit_field(getattr(first, "home", getattr(first, "field", None)), *x.shape[-2:])
+    be = backend(x)
+    if stack:
+        xs = _stack(be, layers[:depth], every, x)
+    else:
+        _, xs = be.scan(be.partial(_apply, first, every), x, depth // every)
+    ts = be.like([every * i for i in range(depth // every + 1)], x)
+    return Trajectory(ts, be.xp.concatenate([x[None], xs]), {"layers": depth})

@@ -1,0 +1,267 @@
+"""Recurrent attention layers of the literature, ItrSA and AKOrN, as the steps of a flow that they are."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import backend
+from ctsa.field import Field, drift_of, drift_tangent_of
+from ctsa.geometry import Sphere
+
+from .euler import Layer, check_field, check_step, post_norm_step
+
+Array = Any
+
+
+class ItrSA(Layer):
+    """Iterated self-attention: ``X <- RMSNorm(X + step * (C + MSA(X)))``, with ``RMSNorm(y) = gamma * y / |y|``.
+
+    The layer acts on unit tokens ``u``, with ``X = gamma * u`` (``tokens``): ``u <- N(gamma * u + step * F(gamma * u))``
+    where ``F = C + MSA`` is the drift of ``field``.
+
+    For a scalar gamma = c this is a post-norm step of size ``h = step / c`` of the flow ``du/dt = P_u F(c u)``: the
+    Euler step of size ``h / (1 + h <u, F(c u)>)``. ``layer.field`` is that flow's field (``field.rescaled(c)``) and
+    ``layer.flow_step`` is h; trained layers have h = 1.2 ... 30, far from the flow. A **vector gamma has no flow**: as
+    the step shrinks, ``N(gamma * u)`` does not tend to u. The layer warns, and runs.
+
+    Args:
+        attention: a field of ours; its drift is ``C + MSA(X)``: ``SelfAttention(...)``, or with input injection
+            ``SelfAttention(...) + Injection(C)``.
+        step: eta, positive.
+        gamma: a number or ``(d,)``, without zeros; 1 by default.
+        convention: "unit" for ``gamma * y / |y|`` as above; "rms" for ``nn.RMSNorm``,
+            ``gamma * y / sqrt(mean(y^2))``, whose gamma is smaller by sqrt(d).
+        d: token dimension, needed with convention="rms" and a scalar gamma.
+
+    Raises:
+        ValueError: ``gamma`` has zeros, or ``d`` is missing.
+        TypeError: ``attention`` has no drift.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import Injection, SelfAttention
+        >>> layer = ctsa.ItrSA(SelfAttention(beta=1.0) + Injection(0.1 * np.ones(3)), step=1.0, gamma=0.5)
+        >>> layer.flow_step
+        2.0
+        >>> tuple(ctsa.iterate(layer, ctsa.random_tokens(6, 3), depth=4).xs.shape)
+        (5, 6, 3)
+
+    References:
+        Tomihari and Karakida, arXiv 2505.19458.
+    """
+
+    attention: Any
+    step: Any
+    gamma: Any
+    _leaves = ("attention", "step", "gamma")
+    _static = ("geometry", "no_flow")
+
+    def __init__(self, attention, step=1.0, gamma=1.0, convention="unit", d=None):
+        checks.choice("convention", convention, ("unit", "rms"))
+        check_field(self, attention)
+        if not isinstance(attention, Field) or attention.geometry != Sphere():
+            raise TypeError(
+                f"attention must be a field of ctsa on ctsa.Sphere(), which has a drift, got {type(attention).__name__}"
+            )
+        gamma = checks.parameter("gamma", gamma, 0, 1)
+        if gamma is None:
+            raise TypeError("gamma must be a number or an array (d,), got None")
+        values = checks.concrete(gamma)
+        if values is not None and (values == 0).any():
+            raise ValueError("gamma must not have zeros: that channel of the tokens would be lost")
+        if convention == "rms":
+            size = gamma.shape[0] if gamma.ndim else d
+            if size is None:
+                raise ValueError("convention='rms' with a scalar gamma needs d, the token dimension")
+            gamma = checks.plain("gamma", gamma * float(np.sqrt(checks.integer("d", size, low=1))))
+        no_flow = None
+        if gamma.ndim:
+            if values is not None and np.ptp(np.asarray(values, dtype=float)) == 0 and values.flat[0] > 0:
+                gamma = gamma[0]
+            else:
+                no_flow = (
+                    "gamma is a vector: as step -> 0 the layer tends to u -> N(gamma * u), which is not the identity, "
+                    "so it is no Euler step of any flow. Its discrete analyses (spectra, Jacobians) work as usual"
+                )
+                warnings.warn(f"ItrSA has no flow: {no_flow}", UserWarning, stacklevel=2)
+        elif values is not None and not values > 0:
+            no_flow = "gamma is negative: every token changes sides at every layer, which no flow does"
+            warnings.warn(f"ItrSA has no flow: {no_flow}", UserWarning, stacklevel=2)
+        parameters = dict(step=check_step(step), gamma=gamma)
+        self._assign(parameters, {}, attention=attention, geometry=Sphere(), no_flow=no_flow)
+
+    @property
+    def home(self):
+        """What tells framework and dtype: the layer itself, or its attention."""
+        return self.attention
+
+    @property
+    def field(self):
+        """The field in the coordinates u, ``P_u F(gamma u)``, or None where there is no flow."""
+        return None if self.no_flow else self.attention.rescaled(self.gamma)
+
+    @property
+    def flow_step(self):
+        """The size ``h = step / gamma`` of the post-norm step in the coordinates u, or None where there is no flow."""
+        return None if self.no_flow else self.step / self.gamma
+
+    def tokens(self, u: Array) -> Array:
+        """Return the tokens of the paper, ``X = gamma * u``."""
+        return backend(u).like(self.gamma, u) * u
+
+    def move(self, x):
+        y = self.tokens(x)
+        return y + self.step * self.attention.drift(backend(x).like(0.0, x), y)
+
+    def move_tangent(self, x, u):
+        y, w = self.tokens(x), self.tokens(u)
+        v, dv = self.attention.drift_tangent(backend(x).like(0.0, x), y, w)
+        return y + self.step * v, w + self.step * dv
+
+    def euler_step(self, x):
+        if self.no_flow:
+            raise ValueError(f"ItrSA has no flow: {self.no_flow}")
+        v = self.attention.drift(backend(x).like(0.0, x), self.tokens(x))
+        return post_norm_step(self.geometry, self.flow_step, x, v)
+
+    def __repr__(self):
+        kind = "vector" if getattr(self.gamma, "ndim", 0) else f"{float(self.gamma):g}"
+        return f"ItrSA(step={float(self.step):g}, gamma={kind}, attention={type(self.attention).__name__})"
+
+
+class AKOrN(Layer):
+    """Artificial Kuramoto oscillatory neurons: ``x <- N(x + step * (Omega x + P_x (C + MSA(x))))``, an oscillator a time.
+
+    A token of D channels is D / N oscillators, unit vectors of N consecutive channels. The layer is exactly
+    ``EulerLayer(coupling + rotation, step)``.
+
+    Args:
+        coupling: the field whose drift is ``C + MSA(x)``, on ``ctsa.Sphere(channels=N)``: a ``SelfAttention``, with
+            ``+ Injection(C)`` for the stimulus. ``read_projections(..., layout="interleaved")`` reads the weights of
+            the authors' code.
+        rotation: a ``Rotation`` on the same geometry, the natural frequencies Omega, or None. The authors' frequencies
+            turn the other way: pass ``Rotation(frequencies=-omega)``.
+        step: gamma of the paper, positive.
+        identity: take ``x`` itself for Omega x where there is no rotation, as the authors' code does with
+            ``use_omega=False``. The step becomes ``step / (1 + step)``.
+        project: False leaves out the projection P (``apply_proj=False``): a post-norm step.
+
+    Raises:
+        TypeError: ``coupling`` or ``rotation`` is no field of ours.
+        ValueError: ``coupling`` and ``rotation`` live on different geometries, or ``identity`` comes with a rotation.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import Injection, Rotation, SelfAttention
+        >>> pairs = ctsa.Sphere(channels=2)
+        >>> coupling = SelfAttention(beta=1.0, geometry=pairs) + Injection(np.ones(4), geometry=pairs)
+        >>> layer = ctsa.AKOrN(coupling, Rotation(frequencies=[1.0, 2.0], geometry=pairs), step=0.5)
+        >>> tuple(ctsa.iterate(layer, ctsa.random_tokens(6, 4, channels=2), depth=8).xs.shape)
+        (9, 6, 4)
+
+    References:
+        Miyato, Löwe, Geiger, Welling, *Artificial Kuramoto Oscillatory Neurons*, arXiv 2410.13821.
+    """
+
+    coupling: Any
+    rotation: Any
+    step: Any
+    identity: bool
+    project: bool
+    _leaves = ("coupling", "rotation", "step")
+    _static = ("geometry", "identity", "project")
+
+    def __init__(self, coupling, rotation=None, step=1.0, identity=False, project=True):
+        for name, part in (("coupling", coupling), ("rotation", rotation)):
+            if part is not None or name == "coupling":
+                check_field(self, part)
+                if not isinstance(part, Field):
+                    raise TypeError(f"{name} must be a field of ctsa, got {type(part).__name__}")
+        if not isinstance(coupling.geometry, Sphere):
+            raise ValueError(f"coupling must live on ctsa.Sphere(channels=N), got {coupling.geometry!r}")
+        if rotation is not None and rotation.geometry != coupling.geometry:
+            raise ValueError(f"rotation lives on {rotation.geometry!r}, but coupling on {coupling.geometry!r}")
+        if identity and rotation is not None:
+            raise ValueError("identity=True stands for a missing rotation; leave rotation out")
+        static = dict(coupling=coupling, rotation=rotation, geometry=coupling.geometry)
+        self._assign(dict(step=check_step(step)), {}, **static, identity=bool(identity), project=bool(project))
+
+    @property
+    def home(self):
+        """What tells framework and dtype: the layer itself, or its coupling."""
+        return self.coupling
+
+    @property
+    def field(self):
+        """The field whose Euler step the layer is: ``coupling + rotation``."""
+        return self.coupling if self.rotation is None else self.coupling + self.rotation
+
+    @property
+    def flow_step(self):
+        """The size of the step: ``step``, or ``step / (1 + step)`` with ``identity``."""
+        return self.step / (1 + self.step) if self.identity else self.step
+
+    def move(self, x):
+        t, h = backend(x).like(0.0, x), self.step
+        v = drift_of(self.coupling)(t, x)
+        v = self.geometry.project(x, v) if self.project else v
+        v = v if self.rotation is None else v + self.rotation.drift(t, x)
+        return (1 + h) * x + h * v if self.identity else x + h * v
+
+    def move_tangent(self, x, u):
+        t, h = backend(x).like(0.0, x), self.step
+        v, dv = drift_tangent_of(self.coupling, t, x, u)
+        if self.project:
+            v, dv = self.geometry.project(x, v), self.geometry.project_tangent(x, u, v, dv)
+        if self.rotation is not None:
+            w, dw = self.rotation.drift_tangent(t, x, u)
+            v, dv = v + w, dv + dw
+        keep = 1 + h if self.identity else 1
+        return keep * x + h * v, keep * u + h * dv
+
+    def euler_step(self, x):
+        if self.project:
+            return self.flow_step + 0 * self.geometry.inner(x, x)
+        return post_norm_step(self.geometry, self.flow_step, x, drift_of(self.coupling)(backend(x).like(0.0, x), x))
+
+    def energy(self, x: Array) -> Array:
+        """Return the Kuramoto energy that the authors log, ``-sum_i <x_i, C_i + MSA(x)_i>``: shape ``(...)``."""
+        v = drift_of(self.coupling)(backend(x).like(0.0, x), x)
+        return -(x * v).sum((-2, -1))
+
+    def __repr__(self):
+        turn = "" if self.rotation is None else ", rotation"
+        return f"AKOrN(step={float(self.step):g}, {self.geometry}{turn})"
+
+
+def readout_norm(x: Array, weight: Any, bias: Any = None) -> Array:
+    """Read oscillators out by lengths, as AKOrN does: ``y_m = |(W x)_m| + b_m``, which phases do not change.
+
+    Args:
+        x: state ``(..., n, d)``.
+        weight: ``(outputs, size, d)``: every output is the length of a vector of ``size`` components.
+        bias: ``(outputs,)`` or None.
+
+    Returns:
+        ``(..., n, outputs)``.
+
+    Raises:
+        ValueError: ``weight`` does not fit ``x``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> ctsa.readout_norm(np.array([[0.6, 0.8]]), np.array([[[1.0, 0.0], [0.0, 1.0]]])).round(12)
+        array([[1.]])
+
+    References:
+        Miyato et al., arXiv 2410.13821, equation of the readout module.
+    """
+    be = backend(x)
+    w = be.like(weight, x)
+    if w.ndim != 3 or w.shape[-1] != x.shape[-1]:
+        raise ValueError(f"weight must have shape (outputs, size, d={x.shape[-1]}), got {tuple(w.shape)}")
+    z = be.xp.einsum("msd,...d->...ms", w, x)
+    y = (z * z).sum(-1) ** 0.5
+    return y if bias is None else y + be.like(bias, x)

@@ -1,0 +1,104 @@
+"""Make a layer of any module or callable, so that every analysis takes it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ctsa import checks
+from ctsa._backend import backend, framework
+from ctsa.geometry import Geometry, Sphere, geometry_of
+
+from .euler import Layer
+
+Array = Any
+
+
+class WrappedLayer(Layer):
+    """Any module or callable as a layer ``layer(x) -> x`` on a geometry, with Jacobians by forward-mode derivatives.
+
+    ``layer(x) = N(pick(module(scale * x)))`` on the sphere: where every output of the module has the length ``scale``, as
+    that of RMSNorm and of LayerNorm without bias, this is the module itself in the coordinates ``x = X / scale``.
+    In flat space, ``geometry=ctsa.Euclidean()``, nothing is normalised.
+
+    ``ctsa.WrappedLayer`` takes any callable; ``ctsa.torch.WrappedLayer`` holds an ``nn.Module``, whose fused attention
+    kernels, which have no forward-mode derivative, it replaces by plain ones; ``ctsa.jax.WrappedLayer`` holds a pytree.
+
+    Args:
+        module: ``module(x)`` returns the next state; of a tuple the first entry is taken, of an output object of
+            ``transformers`` the ``last_hidden_state``.
+        geometry: where the states live: ``ctsa.Sphere()`` (default) or ``ctsa.Euclidean()``.
+        scale: length that the module expects of its tokens, a number; sqrt(d) after a LayerNorm.
+        batched: the module wants ``(batch, n, d)``; a state ``(n, d)`` is then handed over as a batch of one.
+        pick: maps what the module returns to the next state, where the rule above does not.
+
+    Raises:
+        TypeError: ``module`` is not callable, or does not return an array.
+        ValueError: the module changes the shape or the dtype of the state.
+
+    Example:
+        >>> import torch, ctsa
+        >>> from ctsa.torch import WrappedLayer
+        >>> block = torch.nn.TransformerEncoderLayer(8, 2, dtype=torch.float64, batch_first=True).eval()
+        >>> layer = WrappedLayer(block, geometry=ctsa.Euclidean(), batched=True)
+        >>> tuple(ctsa.jacobian(layer, ctsa.random_tokens(3, 8)).shape)
+        (24, 24)
+    """
+
+    field = None
+    no_flow = "a wrapped module does not say which flow it is a step of; ctsa.effective_step compares it with one"
+    module: Any
+    scale: float
+    batched: bool
+    pick: Any
+    _leaves = ("module",)
+    _static = ("geometry", "scale", "batched", "pick")
+
+    def __init__(
+        self,
+        module: Callable[[Array], Any],
+        geometry: Geometry | None = None,
+        scale: float = 1.0,
+        batched: bool = False,
+        pick: Callable[[Any], Array] | None = None,
+    ):
+        if not callable(module):
+            raise TypeError(f"module must be callable as module(x), got {type(module).__name__}")
+        if pick is not None and not callable(pick):
+            raise TypeError(f"pick must be callable, got {type(pick).__name__}")
+        own, scale = geometry_of(module, geometry), checks.number("scale", scale, low=0.0, strict=True)
+        if scale != 1 and not isinstance(own, Sphere):
+            raise ValueError("scale is the length of tokens on the sphere; in flat space leave it at 1")
+        self._assign({}, {}, module=module, geometry=own, scale=scale, batched=bool(batched), pick=pick)
+
+    @property
+    def home(self):
+        """What tells framework and dtype: the layer itself, or its module."""
+        return self if framework(self) else self.module
+
+    def run(self, x: Array) -> Any:
+        """Call the module."""
+        return self.module(x)
+
+    def move(self, x):
+        alone = self.batched and x.ndim == 2
+        y = self.run(self.scale * (x[None] if alone else x))
+        if self.pick is not None:
+            y = self.pick(y)
+        else:
+            y = getattr(y, "last_hidden_state", y)
+            y = y[0] if isinstance(y, (tuple, list)) else y
+        if framework(y) != backend(x).name:
+            raise TypeError(f"module must return an array of {backend(x).name}, got {type(y).__name__}: use pick=")
+        wanted = (1, *x.shape) if alone else tuple(x.shape)
+        if tuple(y.shape) != wanted or y.dtype != x.dtype:
+            hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""
+            raise ValueError(
+                f"module must keep shape and dtype of the state, {wanted} of {x.dtype}, got {tuple(y.shape)} of "
+                f"{y.dtype}{hint}"
+            )
+        return y[0] if alone else y
+
+    def euler_step(self, x):
+        raise ValueError(f"WrappedLayer has no flow: {self.no_flow}")
+
+    def __repr__(self):
+        return f"WrappedLayer({type(self.module).__name__}, {self.geometry})"

@@ -1,0 +1,314 @@
+"""What to watch while a flow or a recurrent layer runs: pseudo-energy, contribution index, complex eigenvalues, norms."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import backend, framework
+from ctsa._results import Result, as_numpy
+from ctsa.field import Field, drift_of, drift_tangent_of
+from ctsa.flow import integrate
+from ctsa.geometry import Geometry, direction_generator
+from ctsa.jacobian import eigenvalues, leading, spectral_norm
+from ctsa.layers.iterate import home_of, iterate
+from ctsa.layers.recurrent import AKOrN, ItrSA
+from ctsa.observables import order_parameter
+from ctsa.systems import System, system_of
+
+Array = Any
+_DENSE = 600  # largest n d for which Jacobians are formed
+_SERIES = ("pseudo_energy", "contribution", "complex_share", "norm", "order_parameter")
+
+
+def _update_of(system: Any) -> Any:
+    """Return the field whose drift is the update ``C + MSA`` of a field or layer of ours; None where it is not known."""
+    if isinstance(system, (ItrSA, AKOrN)):
+        return system.attention if isinstance(system, ItrSA) else system.coupling
+    field = system if isinstance(system, Field) else getattr(system, "field", None)
+    return field if isinstance(field, Field) else None
+
+
+def pseudo_energy(system: Any, x: Array) -> Array:
+    """Return the pseudo-energy ``E = -tr(X^T (C + MSA(X)))``, minus the alignment of tokens with their update.
+
+    It is defined for every attention, falls while tokens align with what they receive, and in general no theorem bounds
+    it. A rotation does not change it. For an ``AKOrN`` layer it is the Kuramoto energy that its authors log.
+
+    Args:
+        system: a field of ours, whose drift is ``C + MSA(X)``, or a layer of ours. ``ItrSA`` reads ``X = gamma * x``.
+        x: states ``(..., n, d)``.
+
+    Returns:
+        ``(...)``, in the framework of ``x``.
+
+    Raises:
+        TypeError: a bare callable or a wrapped module, whose update before projection is not known.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> ctsa.pseudo_energy(SelfAttention(), np.ones((4, 1)) * [[1.0, 0.0, 0.0]]).item()  # consensus
+        -4.0
+
+    References:
+        Tomihari and Karakida, arXiv 2505.19458; Miyato et al., arXiv 2410.13821.
+    """
+    field = _update_of(system)
+    if field is None:
+        raise TypeError(f"system must be a field or layer of ctsa, whose drift is known, got {type(system).__name__}")
+    x = checks.tokens(x, home_of(field), system.geometry, name="x")
+    y = system.tokens(x) if isinstance(system, ItrSA) else x
+    be = backend(x)
+    return -(y * field.drift(be.like(getattr(system, "time", 0.0), x), y)).sum((-2, -1))
+
+
+# ------------------------------------------------------------------------------------------------- contribution index
+def _read(system: Any, x: Any, geometry: Geometry | None) -> tuple[System, Array]:
+    s = system_of(system, geometry)
+    if s.kind == "layers":
+        raise TypeError("a sequence of layers has no single Jacobian: pass one layer")
+    home = s.source if s.flow else home_of(s.source)
+    x = checks.tokens(x, home, s.geometry, name="x")
+    if x.ndim != 2:
+        raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
+    return s, x
+
+
+def contribution_index(
+    system: Any,
+    x: Any,
+    share: float = 0.02,
+    *,
+    dense: bool | None = None,
+    t: float = 0.0,
+    geometry: Geometry | None = None,
+    seed: int = 0,
+) -> float:
+    """Return which fraction of ``|x|^2`` lies in the leading eigenvectors of ``J + J^T``, ``share`` of them all.
+
+    J is the Jacobian, (n d, n d), of the update ``C + MSA`` of a field or layer of ours, before projection and
+    normalisation: after them nothing changes radially, and the tokens themselves would count for nothing. Of other
+    callables it is that of the whole map. A random state has an index of about ``share``; where tokens turn to
+    directions that the update amplifies, it rises.
+
+    Args:
+        system: a field or a layer. ``ItrSA`` reads ``X = gamma * x``.
+        x: one state ``(n, d)``.
+        share: of the ``n d`` eigenvectors, at least one.
+        dense: form J + J^T (True), or find the leading eigenvectors from products with J and J^T alone, by Lanczos'
+            method (False); None forms it up to n d = 600.
+        t: time.
+        geometry: where a bare callable lives.
+        seed: of Lanczos' start.
+
+    Raises:
+        ValueError: ``share`` is not in (0, 1].
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import Oja
+        >>> x = np.ones((2, 1)) * [[1.0, 0.0, 0.0]]
+        >>> round(ctsa.contribution_index(Oja(np.diag([3.0, 2.0, 1.0])), x), 12)  # consensus is the leading eigenvector
+        1.0
+
+    References:
+        Tomihari and Karakida, arXiv 2505.19458.
+    """
+    share = checks.number("share", share, low=0.0, strict=True)
+    if share > 1:
+        raise ValueError(f"share must be at most 1, got {share:g}")
+    s, x = _read(system, x, geometry)
+    x = system.tokens(x) if isinstance(system, ItrSA) else x
+    field = s.source if s.flow else _update_of(system)
+    if field is not None:
+        now = backend(x).like(t if s.flow else getattr(system, "time", 0.0), x)
+        image, derivative = _drift(field, now)
+    else:
+        image, derivative = s.image, s.derivative
+    size = x.shape[0] * x.shape[1]
+    count = int(np.ceil(share * size - 1e-9))
+    if dense is None:
+        dense = size <= _DENSE
+    if not dense and count < size - 1:
+        vectors = _lanczos(image, derivative, x, count, seed)
+    else:
+        unit = backend(x).like(np.eye(size).reshape(size, *x.shape), x)
+        j = as_numpy(derivative(x, unit)).astype(float).reshape(size, size)
+        vectors = np.linalg.eigh(j + j.T)[1][:, size - count :]
+    state = as_numpy(x).astype(float).ravel()
+    return float(((state @ vectors) ** 2).sum() / (state @ state))
+
+
+def _drift(field: Any, t: Array) -> tuple[Any, Any]:
+    """Return the drift as a function of x, and its derivative along directions."""
+    return lambda x: drift_of(field)(t, x), lambda x, u: drift_tangent_of(field, t, x, u)[1]
+
+
+def _lanczos(image: Any, derivative: Any, x: Array, count: int, seed: int) -> np.ndarray:
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    be = backend(x)
+    pull = be.vjp(image, x)[1]
+
+    def product(v):
+        u = be.like(np.asarray(v).reshape(x.shape), x)
+        return (as_numpy(derivative(x, u[None])[0]) + as_numpy(pull(u)[0])).ravel()
+
+    size = x.shape[0] * x.shape[1]
+    start = direction_generator(seed).normal(size=size)
+    return eigsh(LinearOperator((size, size), matvec=product, dtype=np.float64), k=count, which="LA", v0=start)[1]
+
+
+def complex_share(system: Any, x: Any, tol: float = 1e-9, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+    """Return the share of complex eigenvalues of the tangent Jacobian: how much of the linearised motion oscillates.
+
+    Args:
+        system: a field or a layer.
+        x: one state ``(n, d)``.
+        tol: imaginary parts below this share of the largest modulus count as zero.
+        t: time.
+        geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Rotation
+        >>> ctsa.complex_share(Rotation(frequencies=[1.0, 2.0]), [[1.0, 0.0, 0.0, 0.0]])  # 0 along the orbit, +-2i
+        0.6666666666666666
+
+    References:
+        Tomihari and Karakida, arXiv 2505.19458.
+    """
+    tol = checks.number("tol", tol, low=0.0)
+    s, x = _read(system, x, geometry)
+    values = eigenvalues(system, x, t=t, geometry=s.geometry)
+    return float((np.abs(values.imag) > tol * np.abs(values).max()).mean())
+
+
+# ------------------------------------------------------------------------------------------------------------ a record
+@dataclass(frozen=True)
+class MonitorRecord(Result):
+    """Monitors along a run, see ``monitor``. Arrays are NumPy ``(T,)``; nan where a monitor does not apply.
+
+    Attributes:
+        ts: times, or layers passed.
+        pseudo_energy: ``-tr(X^T (C + MSA(X)))``.
+        contribution: share of ``|x|^2`` in the leading eigenvectors of ``J + J^T``.
+        complex_share: share of complex eigenvalues of the tangent Jacobian.
+        norm: largest singular value of the tangent Jacobian: of the velocity, or of the layer.
+        order_parameter: length of the mean token (oscillator).
+        share: how many eigenvectors ``contribution`` takes.
+        continuous: whether time is continuous.
+    """
+
+    ts: Any
+    pseudo_energy: Any
+    contribution: Any
+    complex_share: Any
+    norm: Any
+    order_parameter: Any
+    share: float
+    continuous: bool
+    _static: ClassVar[tuple[str, ...]] = ("share", "continuous")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("ts", *_SERIES), ("time",))
+
+    def __repr__(self) -> str:
+        unit = "t" if self.continuous else "layer"
+        return (
+            f"MonitorRecord({unit} {self.ts[0]:g} ... {self.ts[-1]:g}: pseudo-energy {self.pseudo_energy[0]:.3g} -> "
+            f"{self.pseudo_energy[-1]:.3g}, contribution {self.contribution[0]:.1%} -> {self.contribution[-1]:.1%})"
+        )
+
+    def table(self) -> str:
+        """Return the record as text, a line a state."""
+        lines = [f"{'t' if self.continuous else 'layer':>9}" + "".join(f"{name:>17}" for name in _SERIES)]
+        for i, t in enumerate(self.ts):
+            lines.append(f"{t:>9.4g}" + "".join(f"{getattr(self, name)[i]:>17.6g}" for name in _SERIES))
+        return "\n".join(lines)
+
+    def plot(self, axes=None, **kwargs):
+        """Draw every monitor against time or depth; return the ``Axes``."""
+        from ctsa import plot_compare
+
+        return plot_compare.record(self, axes=axes, **kwargs)
+
+
+def monitor(
+    system: Any,
+    start: Any,
+    depth: int | None = None,
+    *,
+    time: float | None = None,
+    points: int = 33,
+    share: float = 0.02,
+    geometry: Geometry | None = None,
+) -> MonitorRecord:
+    """Run a layer or a flow, or take a run that there is, and monitor it.
+
+    Args:
+        system: a layer or a field.
+        start: unit tokens ``(n, d)`` to run from, or a ``Trajectory`` of one state.
+        depth: how many layers; for a layer and a start.
+        time: how long; for a field and a start.
+        points: most states to look at; every one costs a Jacobian.
+        share: see ``contribution_index``.
+        geometry: where a bare callable lives.
+
+    Returns:
+        ``MonitorRecord``.
+
+    Raises:
+        ValueError: ``depth`` or ``time`` is missing, or does not belong to what is run.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> layer = ctsa.ItrSA(SelfAttention(beta=2.0), step=1.0, gamma=0.5)
+        >>> record = ctsa.monitor(layer, ctsa.random_tokens(6, 3), depth=4)
+        >>> record.ts.tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0]
+
+    References:
+        Tomihari and Karakida, arXiv 2505.19458.
+    """
+    s = system_of(system, geometry)
+    points = checks.integer("points", points, low=2)
+    if hasattr(start, "xs"):
+        if depth is not None or time is not None:
+            raise ValueError("start is a trajectory: leave depth and time out")
+        ts, xs = as_numpy(start.ts).astype(float), start.xs
+    elif s.flow:
+        if time is None or depth is not None:
+            raise ValueError("a flow needs time=, how long to run, and no depth")
+        time = checks.number("time", time, low=0.0, strict=True)
+        run = integrate(system, start, np.linspace(0, time, points), geometry=geometry, adjoint=True)
+        ts, xs = as_numpy(run.ts).astype(float), run.xs
+    else:
+        if depth is None or time is not None:
+            raise ValueError("a layer needs depth=, how many layers to run, and no time")
+        run = iterate(system, start, depth, geometry=geometry)
+        ts, xs = as_numpy(run.ts).astype(float), run.xs
+    if xs.ndim != 3:
+        raise ValueError(f"start must be one state (n, d), got a run of shape {tuple(xs.shape)}: loop over a batch")
+    if len(ts) > points:
+        kept = np.unique(np.round(np.linspace(0, len(ts) - 1, points)).astype(int))
+        ts, xs = ts[kept], xs[kept]
+    xs = backend(xs).stop_gradient(xs) if framework(xs) != "numpy" else xs
+    rows = [_watch(system, s, x, float(t) if s.flow else 0.0, share) for t, x in zip(ts, xs, strict=True)]
+    aligned = order_parameter(as_numpy(xs), getattr(s.geometry, "channels", None))
+    energies, indices, oscillating, norms = np.array(rows).T
+    return MonitorRecord(ts, energies, indices, oscillating, norms, aligned, share, s.flow)
+
+
+def _watch(system: Any, s: System, x: Array, t: float, share: float) -> tuple[float, float, float, float]:
+    try:
+        energy = float(as_numpy(pseudo_energy(system, x)))
+    except TypeError:
+        energy = float("nan")
+    g = s.geometry
+    index = contribution_index(system, x, share, t=t, geometry=g)
+    if x.shape[0] * x.shape[1] > _DENSE:
+        largest = leading(system, x, 1, which="singular", t=t, geometry=g).values[0]
+        return energy, index, float("nan"), float(largest)
+    return energy, index, complex_share(system, x, t=t, geometry=g), spectral_norm(system, x, t=t, geometry=g)
