@@ -18,18 +18,18 @@ SCHEMES = (*ON_SPHERE, *WITH_RADIUS)
 class SpeedRegulated(Field):
     """Attention under a normalisation scheme: directions theta move by ``P A(theta) / s`` with a speed of their own.
 
-    A is the drift of a field (attention before projection), theta = y / |y|, r = |y|:
+    A is the drift of a field (attention before projection), ``theta = y / |y|``, ``r = |y|``:
 
-    ============ ==================== ========================== ==============================================
-    scheme       theta' = P A / s     state, and its velocity    layer
-    ============ ==================== ========================== ==============================================
-    "post"       s = 1                theta: P A                 N(x + h A(x))
-    "ngpt"       s = |A| / alpha      theta: P alpha N(A)        N(x + h alpha (N(A(x)) - x))
-    "ln-scaling" s = sqrt(t + 1)      theta: P A / sqrt(t + 1)   N(x + h A(x) / sqrt(t + 1))
-    "pre"        s = r                y = r theta: A(N(y))       y + h A(N(y))
-    "peri"       s = r |A|            y: N(A(N(y)))              y + h N(A(N(y)))
-    "mix"        1, from ``switch`` r y: r P A, then A(N(y))     N(y + h A), then y + h A(N(y))
-    ============ ==================== ========================== ==============================================
+    ============ ==================== ============================== ====================================
+    scheme       theta' = P A / s     state, and its velocity        layer
+    ============ ==================== ============================== ====================================
+    "post"       ``s = 1``            ``theta: P A``                 ``N(x + h A(x))``
+    "ngpt"       ``s = |A| / alpha``  ``theta: P alpha N(A)``        ``N(x + h alpha (N(A(x)) - x))``
+    "ln-scaling" ``s = sqrt(t + 1)``  ``theta: P A / sqrt(t + 1)``   ``N(x + h A(x) / sqrt(t + 1))``
+    "pre"        ``s = r``            ``y = r theta: A(N(y))``       ``y + h A(N(y))``
+    "peri"       ``s = r |A|``        ``y: N(A(N(y)))``              ``y + h N(A(N(y)))``
+    "mix"        ``1``, then ``r``    ``y: r P A``, then ``A(N(y))`` "post", then "pre", from ``switch`` on
+    ============ ==================== ============================== ====================================
 
     The first three live on the sphere, the others in flat space with r a part of the state: take directions by
     ``ctsa.Sphere().retract(xs)``. ``layers(step, depth)`` gives the layers that discretise the scheme.

@@ -235,7 +235,7 @@ def test_other_end(torch_face):
 
 def test_matching_of_clusters(torch_face):
     """Clusters are matched whatever their labels: rotate all and compare."""
-    from ctsa._runs import _matched
+    from ctsa.comparison._runs import _matched
 
     a = np.repeat(np.eye(3), 2, 0)
     turn = 0.01
