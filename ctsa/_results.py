@@ -31,6 +31,8 @@ class Result:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        if Result.kinds.setdefault(cls.__name__, cls).__module__ != cls.__module__:
+            raise TypeError(f"two results are called {cls.__name__}: files could not tell them apart")
         Result.kinds[cls.__name__] = cls
 
     @classmethod

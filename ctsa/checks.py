@@ -1,7 +1,7 @@
 """Checks of what users pass in: each error names the argument, what was wanted, what came, and what to try."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -145,26 +145,41 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
     return _unit(be, x, geometry, normalize, name)
 
 
-# The last axes of what fields are made of: n tokens, dimension d, h = d / 2 channel pairs.
+# The last axes of what fields and layers are made of: n tokens, dimension d, h = d / 2 channel pairs.
 _AXES = dict(
     query="d", key="d", value="dd", key_field="d", mask="nn", input="nd", omega="ndd", frequencies="nh", weight_in="d",
-    gain="d", bias="d", memory="d",
+    gain="d", bias="d", memory="d", gamma="d",
 )  # fmt: skip
 
 
+def _shaped(part: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of every parameter with known axes in a field or layer of ours, and in its parts."""
+    for key, a in part.arguments().items() if hasattr(part, "arguments") else ():
+        if key in _AXES and hasattr(a, "shape"):
+            if a.ndim:
+                yield key, a
+        else:
+            for each in a if isinstance(a, (list, tuple)) else [a]:
+                yield from _shaped(each)
+
+
 def fit_field(field: Any, n: int, d: int, name: str = "x0") -> None:
-    """Raise ValueError if a parameter of a field of ours does not fit ``n`` tokens of dimension ``d``."""
-    if not hasattr(field, "arguments"):
-        return
-    for key, a in field.arguments().items():
-        if key in ("field", "fields"):
-            for part in a if key == "fields" else [a]:
-                fit_field(part, n, d, name)
-        elif key in _AXES and hasattr(a, "shape") and a.ndim:
-            wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
-            if list(a.shape[-len(wanted) :]) != wanted:
-                shape = tuple(a.shape)
-                raise ValueError(f"{name} has n={n} tokens of dimension d={d}, but the field's {key} has shape {shape}")
+    """Raise ValueError if a parameter of a field or layer of ours does not fit ``n`` tokens of dimension ``d``."""
+    for key, a in _shaped(field):
+        wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
+        if list(a.shape[-len(wanted) :]) != wanted:
+            shape = tuple(a.shape)
+            raise ValueError(f"{name} has n={n} tokens of dimension d={d}, but the field's {key} has shape {shape}")
+
+
+def sizes(field: Any) -> dict[str, int]:
+    """Return what the parameters of a field or layer of ours fix: numbers "n" of tokens and "d" of components."""
+    found: dict[str, int] = {}
+    for key, a in _shaped(field):
+        axes = _AXES[key][-a.ndim :]
+        for axis, size in zip(axes, a.shape[-len(axes) :], strict=True):
+            found["d" if axis == "h" else axis] = 2 * size if axis == "h" else size
+    return found
 
 
 def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array:

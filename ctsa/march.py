@@ -151,9 +151,9 @@ class March:
             self.interval: float = checks.number("interval", interval, low=0.0, strict=True)
         else:
             self.interval = float(checks.integer("interval", _whole(interval), low=1))
-        rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
         steps = None
         if s.flow:
+            rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
             step = check_solver(solver, step, be.name)
             steps = None if step is None else max(1, int(np.ceil(self.interval / step - 1e-9)))
         elif step is not None:

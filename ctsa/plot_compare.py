@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
+from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
+from ._results import Trajectory
 from .observables import cluster_count, order_parameter
 from .plot import _PALETTE, _axes, _finish
 
 _INK = "0.35"
+_ENTRIES, _TICKS = 7, 5  # most entries of a legend, and ticks of an axis of steps
 
 
 def _colour(i: int) -> str:
@@ -17,8 +20,21 @@ def _colour(i: int) -> str:
 
 
 def _legend(ax: Any) -> None:
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="best", frameon=False, fontsize=6.5, handlelength=1.4)
+    lines, labels = ax.get_legend_handles_labels()
+    if lines:
+        shown = _spread(len(lines), _ENTRIES)
+        lines, labels = [lines[i] for i in shown], [labels[i] for i in shown]
+        ax.legend(lines, labels, loc="best", frameon=False, fontsize=6.5, handlelength=1.4)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Return all of ``count`` indices, or ``most`` of them from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def _reach(comp: Any) -> float:
+    """Return the length up to which states are drawn: in flat space layers may leave for infinity."""
+    return 10 * float(np.abs(comp.flow_xs).max()) if comp.flat else np.inf
 
 
 def errors(comp: Any, *, ax: Any = None) -> Axes:
@@ -32,14 +48,17 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    known = (comp.errors > comp.reference_error) & (comp.errors < max(_reach(comp), comp.tol))
     for i, step in enumerate(comp.step_sizes):
-        shown = np.where(comp.errors[i] > 0, comp.errors[i], np.nan)
-        ax.plot(comp.times[i], shown, color=_colour(i), linewidth=1.1, label=f"step {step:g}")
+        seen = np.where(known[i], comp.errors[i], np.nan)
+        marker = "." if np.isfinite(seen).sum() < 3 else ""  # a line of one point would not show
+        ax.plot(comp.times[i], seen, color=_colour(i), linewidth=1.1, marker=marker, label=f"step {step:.3g}")
     ax.axhline(comp.tol, color=_INK, linewidth=0.8, linestyle=":")
+    ax.set_xlim(0, np.nanmax(comp.times))
     ax.set_yscale("log")
-    seen = comp.errors[np.isfinite(comp.errors) & (comp.errors > 0)]
-    if seen.size:
-        ax.set_ylim(0.3 * max(seen.min(), comp.reference_error), 3 * max(seen.max(), comp.tol))
+    seen = comp.errors[known]
+    low, high = (seen.min(), seen.max()) if seen.size else (comp.reference_error, comp.tol)
+    ax.set_ylim(0.3 * low, 3 * max(high, comp.tol))
     _legend(ax)
     return _finish(ax, "time", "distance" if comp.flat else "angle between flow and layers")
 
@@ -47,7 +66,7 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
 def order(comp: Any, *, ax: Any = None) -> Axes:
     """Draw largest and end errors against the step, and the line of the measured order.
 
-    Steps that the order leaves out are hollow.
+    Steps that the order leaves out are hollow; errors of zero, and those beyond all bounds, are not shown.
 
     Args:
         comp: a ``Comparison``.
@@ -57,18 +76,29 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
-    h, worst = np.asarray(comp.step_sizes), comp.worst_errors
+    h = np.asarray(comp.step_sizes)
+    worst, ends = (
+        np.where((e > 0) & (e < max(_reach(comp), comp.tol)), e, np.nan) for e in (comp.worst_errors, comp.end_errors)
+    )
     used = np.array([f"{step:g}" not in comp.left_out for step in h])
     ax.plot(h[used], worst[used], "o", markersize=4, color=_PALETTE[0], label="largest error")
     ax.plot(h[~used], worst[~used], "o", markersize=4, color=_PALETTE[0], markerfacecolor="white")
-    ax.plot(h, comp.end_errors, "s", markersize=3, color=_PALETTE[1], label="at the end")
+    ax.plot(h, ends, "s", markersize=3, color=_PALETTE[1], label="at the end")
     if np.isfinite(comp.order):
         middle = np.exp(np.log(worst[used]).mean() + comp.order * (np.log(h) - np.log(h[used]).mean()))
         ax.plot(h, middle, color=_INK, linewidth=0.9, label=f"order {comp.order:.2f}")
     ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xticks(h, [f"{step:g}" for step in h])
-    ax.minorticks_off()
+    ax.set_xlim(h.min() / 1.3, 1.3 * h.max())
+    ticks = h[_spread(len(h), _TICKS)]
+    ax.set_xticks(ticks, [f"{step:.3g}" for step in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    if np.isfinite([*worst, *ends]).any():
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.5)))
+        ax.tick_params(axis="y", which="minor", labelsize=6)
+    else:
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "no errors to show", ha="center", transform=ax.transAxes, fontsize=7, color=_INK)
     _legend(ax)
     return _finish(ax, "step", "error")
 
@@ -76,7 +106,9 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
 def _paths(comp: Any):
     yield "flow", comp.flow, "0.1", 1.6
     for i, step in enumerate(comp.step_sizes):
-        yield f"step {step:g}", comp.layer(i), _colour(i), 1.0
+        path = comp.layer(i)
+        near = (np.abs(path.xs) < _reach(comp)).all((-2, -1))
+        yield f"step {step:.3g}", Trajectory(path.ts[near], path.xs[near], {}), _colour(i), 1.0
 
 
 def multipliers(comp: Any, *, ax: Any = None) -> Axes:
@@ -125,7 +157,7 @@ def exponents(comp: Any, *, ax: Any = None) -> Axes:
         bars = np.nan_to_num(comp.stderr[i])
         ax.errorbar(
             index + shift, comp.exponents[i], bars, fmt="o", markersize=2.5, linewidth=0.8, color=_colour(i),
-            label=f"step {step:g}",
+            label=f"step {step:.3g}",
         )  # fmt: skip
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.xaxis.get_major_locator().set_params(integer=True)

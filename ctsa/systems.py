@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._backend import backend, framework
-from .checks import tokens
+from .checks import fit_field, tokens
 from .geometry import Geometry, geometry_of
 from .variational import layer_pushforward, pushforward
 
 Array = Any
+
+
+def home_of(layer: Any) -> Any:
+    """Return what tells framework and dtype of a field or layer: itself, or what it is made of."""
+    if framework(layer):
+        return layer
+    return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,15 @@ class System:
 
     @property
     def home(self) -> Any:
-        """What tells framework and dtype: the field or layer itself, or a layer's field."""
-        first = self.source[0] if self.kind == "layers" else self.source
-        return first if framework(first) else getattr(first, "field", first)
+        """What tells framework and dtype: the field or layer itself, or what it is made of."""
+        return home_of(self.source[0] if self.kind == "layers" else self.source)
 
     def start(self, x0: Any, normalize: bool = False) -> Array:
         """Check and convert a state, see ``ctsa.checks.tokens``."""
-        return tokens(x0, self.home, self.geometry, normalize=normalize)
+        x = tokens(x0, self.home, self.geometry, normalize=normalize)
+        for part in self.source if self.kind == "layers" else [self.source]:
+            fit_field(part, *x.shape[-2:])
+        return x
 
     def image(self, x: Array, t: float = 0.0) -> Array:
         """Return the velocity of a flow at ``x``, or a layer's next state."""

@@ -5,6 +5,7 @@ their attributes are those of ``ctsa.jax``.
 """
 
 import contextlib
+import warnings
 from typing import Any
 
 try:
@@ -120,6 +121,9 @@ class _Layer(_Assign):
     def forward(self, x):
         return self.update(x)
 
+    def extra_repr(self):
+        return self.describe()
+
 
 class EulerLayer(_Layer, layers.EulerLayer):
     __doc__ = layers.EulerLayer.__doc__
@@ -158,9 +162,34 @@ def _differentiable_attention():
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+def _drops_out(module: Any) -> str | None:
+    """Name a part of a module that draws random numbers, because nobody called ``eval()``; None if there is none."""
+    for name, part in module.named_modules() if isinstance(module, torch.nn.Module) else ():
+        drops = isinstance(part, torch.nn.modules.dropout._DropoutNd)
+        rate = part.p if drops else part.dropout if isinstance(part, torch.nn.MultiheadAttention) else 0.0
+        if part.training and rate > 0:
+            return name or type(part).__name__
+    return None
+
+
 class WrappedLayer(_Layer, wrap.WrappedLayer):
     __doc__ = wrap.WrappedLayer.__doc__
     __init__ = wrap.WrappedLayer.__init__
+
+    def _assign(self, parameters, constants, **static):
+        super()._assign(parameters, constants, **static)
+        random = _drops_out(self.module)
+        if random is not None:
+            message = f"module is in training mode and draws random numbers ({random}): every call is another map; "
+            warnings.warn(message + "module.eval() makes it one", UserWarning, stacklevel=3)
+
+    def move_tangent(self, x, u):
+        random = _drops_out(self.module)
+        if random is not None:
+            raise ValueError(
+                f"module is in training mode and draws random numbers ({random}): call module.eval() first"
+            )
+        return super().move_tangent(x, u)
 
     def run(self, x):
         with _differentiable_attention():

@@ -103,6 +103,7 @@ def test_saves(torch_face, tmp_path):
 
 BAD = {
     "field": (dict(field=3), TypeError, ["field", "callable"]),
+    "layer": (dict(field=lambda x: x), TypeError, ["layer", "discretises"]),
     "rank": (dict(x=ctsa.random_tokens(3, 3, batch=(2,))), ValueError, ["one state", "(2, 3, 3)"]),
     "unit": (dict(x=2 * E), ValueError, ["x must have unit tokens"]),
     "shape": (dict(x=ctsa.random_tokens(3, 4)), ValueError, ["x has n=3", "d=4"]),

@@ -427,3 +427,54 @@ def test_layers_without_a_flow(torch_face):
         ctsa.compare(lambda z: z, torch_face.array(x), 1.0)
     with pytest.raises(TypeError, match="not a sequence"):
         ctsa.compare([ctsa.EulerLayer(torch_face.Oja(np.eye(2)), 0.1)], x, 1.0)
+
+
+# --------------------------------------------------------------------------------------------- steps that are far too long
+def cubic(t, x):
+    return -(x**3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_overflow_is_named_and_drawn(torch_face):
+    comp = ctsa.compare(cubic, torch_face.array([[1.0, 2.0]]), 20.0, [2.0, 0.1], geometry=FLAT, atol=1e-9)
+    assert comp.layer_kinds[0] == "overflow" and comp.layer_kinds[1] != "overflow"
+    (found,) = (a for a in comp.artefacts if a.kind == "overflow")
+    y, count = np.array([1.0, 2.0]), 0
+    while np.isfinite(y).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            y, count = y - 2.0 * y**3, count + 1
+    assert found.step == 2.0 and found.measured == 2.0 * count
+    assert "overflown" in comp.table() and f"layer {count}" in str(found)
+    axes = comp.plot()
+    assert axes[2].get_ylim()[1] < 100 and axes[0].get_ylim()[1] < 1e3  # the layer that left does not set the scale
+
+
+def test_orders_in_flat_space_do_not_depend_on_the_unit(torch_face):
+    # x' = -x at three scales: "order one" is by how far the flow moves.
+    found = []
+    for scale in (1e-3, 1.0, 1e3):
+        x = torch_face.array(scale * X)
+        comp = ctsa.compare(lambda t, x: -x, x, 2.0, [1.0, 0.1, 0.05], geometry=FLAT, atol=1e-10 * scale)
+        assert comp.left_out == {"1": "error of order one"}
+        found.append(comp.order)
+    assert np.ptp(found) < 1e-3 and abs(found[0] - 1) < 0.1
+
+
+def test_time_dependence_with_the_period_of_the_run_is_found(torch_face):
+    field = torch_face.SelfAttention() + (lambda t, x: (2 * np.pi * t).sin() * x.flip(-1))
+    for time in (1.0, 2.0, 3.0, 4.0):
+        with pytest.raises(ValueError, match="depends on time"):
+            ctsa.compare(field, X, time, [0.1])
+
+
+@pytest.mark.filterwarnings("error")
+def test_pictures_of_few_and_of_many(torch_face):
+    rest = ctsa.compare(consensus_field(torch_face), POLE, 1.0, [0.2, 0.1])  # no error at all
+    axes = rest.plot()
+    assert [t.get_text() for t in axes[1].texts] == ["no errors to show"]
+    many = ctsa.compare(generic(torch_face), X, 0.5, np.geomspace(0.1, 0.02, 9), layer="heun", atol=1e-9)
+    axes = many.plot()
+    assert len(axes[0].get_legend().get_texts()) == 7 and len(axes[1].get_xticks()) == 5
+    assert axes[0].get_ylim()[0] > 0.1 * many.reference_error
+    single = ctsa.compare(generic(torch_face), X, 0.1, [0.1]).plot()
+    assert single[0].lines[0].get_marker() == "."  # one point is no line

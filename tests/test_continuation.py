@@ -579,3 +579,23 @@ def test_picture_of_a_diagram(two_tokens, plt):
         two_tokens[0].plot(lambda x: x)
     with pytest.raises(ValueError, match="at least one branch"):
         plot_continuation.diagram([])
+
+
+def test_branch_points_where_the_parameter_stands_still(face):
+    """At beta = 0 all x, -x rest, a circle at one value. Curves cross it at eigenvectors, and where x A x or e V e = 0."""
+    v, a = np.diag([2.0, -1.0]), np.array([[1.0, 1.0], [1.0, -0.5]])
+    field = face.SelfAttention(key=a, value=v, beta=1.0)
+    axis = ctsa.continue_equilibrium(field, poles(1, 1, 2), "beta", (-1.0, 2.0), step=0.05)
+    (zero,) = (p for p in axis.branch_points if abs(p.parameter) < 1e-9)
+    (circle,) = ctsa.switch_branch(field, axis, zero, step=0.05)
+    assert circle.ends == "closed" and np.abs(circle.parameters).max() < 1e-9 and not circle.folds
+    angles = np.sort([np.arctan2(p.x[0, 1], p.x[0, 0]) % np.pi for p in circle.branch_points])
+    tangents = np.roots([-0.5, 2.0, 1.0])  # x A x = 0 for the slope x_2 / x_1
+    flat = np.arctan([*tangents, 1 / 2**0.5, -1 / 2**0.5]) % np.pi  # e V e = 0 for e = (-x_2, x_1): 2 x_2^2 = x_1^2
+    exact = np.sort(np.repeat([0.0, np.pi / 2, *flat], 2))
+    gaps = (angles[:, None] - exact + np.pi / 2) % np.pi - np.pi / 2
+    assert len(angles) == 12 and np.abs(gaps).min(0).max() < 1e-8 and np.abs(gaps).min(1).max() < 1e-8
+    fork = min(circle.branch_points, key=lambda p: abs(p.x[0, 1] / p.x[0, 0] - 1 / 2**0.5))
+    (other,) = ctsa.switch_branch(field, circle, fork, step=0.05)
+    assert np.ptp(other.parameters) > 0.5
+    assert max(residuals(lambda p: face.SelfAttention(key=a, value=v, beta=p), other, face)) < 1e-11

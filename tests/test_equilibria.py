@@ -461,6 +461,7 @@ def refused(error, words, *args, **options):
 def test_bad_input(torch_face):
     face, field = torch_face, torch_face.SelfAttention(value=V)
     refused(TypeError, ["field", "callable", "int"], 3, 2, 3)
+    refused(TypeError, ["field(t, x)", "layer", "discretises"], face.EulerLayer(field, step=0.1), 2, 3)
     refused(ValueError, ["n", "at least 1"], field, 0, 3)
     refused(ValueError, ["d=1", "at least 2"], lambda t, x: x, 2, 1)
     refused(ValueError, ["starts", "d=4", "value"], field, 2, 4)
@@ -469,6 +470,7 @@ def test_bad_input(torch_face):
     refused(ValueError, ["starts", "(S, 2, 3)"], field, 2, 3, starts=ctsa.random_tokens(3, 3, batch=(4,)))
     refused(ValueError, ["starts", "unit"], field, 2, 3, starts=np.ones((4, 2, 3)))
     refused(ValueError, ["known", "(2, 3)", "(3, 3)"], field, 2, 3, known=[ctsa.random_tokens(3, 3)])
+    refused(ValueError, ["known", "zero token"], field, 2, 3, known=[np.zeros((2, 3))])
     refused(ValueError, ["tol"], field, 2, 3, tol=0.0)
     refused(ValueError, ["rounds"], field, 2, 3, rounds=-1)
     refused(TypeError, ["plain callable", "starts="], lambda t, x: x, 2, 3)
@@ -477,7 +479,35 @@ def test_bad_input(torch_face):
     refused(ValueError, ["geometry", "contradicts"], field, 2, 3, geometry=ctsa.Euclidean())
     refused(ValueError, ["mask"], face.SelfAttention(mask=np.ones((4, 4))), 3, 3)
     single = face.SelfAttention(value=V.astype(np.float32))
-    refused(ValueError, ["atol=1e-10", "float32"], single, 2, 3)
+    refused(ValueError, ["tol=1e-10 is", "float32", "loosen tol"], single, 2, 3)
+
+
+def test_terms_read_at_other_tokens(torch_face):
+    """Consensus under F(gain * x) is an eigenvector of V diag(gain); with a bias it is none."""
+    v, gain = np.array([[1.0, 0.7], [0.2, 2.0]]), np.array([2.0, 0.5])
+    field = torch_face.SelfAttention(key=np.diag([1.0, 2.0]), value=v)
+    inner = field.rescaled(gain)
+    assert np.array_equal(consensus_matrix(inner, 2), v * gain)
+    assert np.allclose(consensus_matrix((2.0 * inner + field).rescaled(3.0), 2), 3 * (2 * v * gain + v), rtol=1e-14)
+    assert consensus_matrix(field.rescaled(2.0, np.array([0.1, 0.3])).rescaled(2.0), 2) is None
+    found = ctsa.find_equilibria(inner, 2, 2)
+    assert sorted(e.direction for e in found if "consensus" in e.kind) == [0, 0, 1, 1]
+    for e in found:
+        if e.kind == "consensus":
+            assert np.abs(e.eigenvalues - theory.consensus_spectrum(v * gain, e.direction, 2)).max() < 1e-9
+
+
+def test_poincare_and_hopf_ask_for_continuity(torch_face):
+    mask = ~np.eye(3, dtype=bool)  # without j = i: the most similar other token
+    found = ctsa.find_equilibria(torch_face.SelfAttention(value=V[:2, :2], weights="hardmax", mask=mask), 3, 2)
+    assert math.isnan(found.report["index_sum"]) and "Poincare" not in found.reason and len(found) == 4
+
+
+def test_one_known_equilibrium(torch_face):
+    field = standard(torch_face, 2)
+    first, *others = ctsa.find_equilibria(field, 2, 2)
+    again = ctsa.find_equilibria(field, 2, 2, known=first)
+    close_sets(again, others)
 
 
 def test_single_precision(torch_face):

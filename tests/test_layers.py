@@ -117,7 +117,9 @@ def test_a_layer_is_a_step_of_the_euler_solver(face):
 def test_the_step_is_a_parameter(torch_face, jax_face):
     layer = torch_face.EulerLayer(build(torch_face), 0.3)
     assert "step" in dict(layer.named_parameters()) and "field.fields.0.value" in dict(layer.named_parameters())
-    assert any(np.ndim(a) == 0 and a == 0.3 for a in jax.tree_util.tree_leaves(jax_face.EulerLayer(build(jax_face), 0.3)))
+    assert any(
+        np.ndim(a) == 0 and a == 0.3 for a in jax.tree_util.tree_leaves(jax_face.EulerLayer(build(jax_face), 0.3))
+    )
     assert isinstance(ctsa.EulerLayer(build(torch_face), 0.3).step, float)
 
 
@@ -234,7 +236,9 @@ def test_single_precision(face):
 
 def test_repr(torch_face):
     assert repr(ctsa.EulerLayer(torch_face.Oja(VALUE), 0.25)) == "EulerLayer(step=0.25, field=Oja)"
-    assert repr(ctsa.iterate(ctsa.EulerLayer(torch_face.Oja(VALUE), 0.25), X, 3)) == "Trajectory(xs: (4, 5, 4), layers=3)"
+    assert (
+        repr(ctsa.iterate(ctsa.EulerLayer(torch_face.Oja(VALUE), 0.25), X, 3)) == "Trajectory(xs: (4, 5, 4), layers=3)"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
@@ -312,3 +316,46 @@ def test_layers_that_return_something_else(face):
     refused(ValueError, ["layer", "(5, 4)", "NoneType"], ctsa.iterate, lambda x: None, x, 3)
     narrow = face.array(X, "float32")
     refused(ValueError, ["layer", "float64", "float32"], ctsa.iterate, lambda x: narrow, x, 3)
+
+
+# ---------------------------------------------------------------------------------------------------- traced, and float32
+def test_traced_parameters(jax_face, close):
+    field, x = jax_face.SelfAttention(beta=2.0), jax.numpy.asarray(X)
+    with pytest.raises(TypeError, match=r"step is traced, but ctsa.EulerLayer holds .* use the EulerLayer of ctsa.jax"):
+        jax.grad(lambda h: ctsa.EulerLayer(field, h)(x).sum())(0.1)
+    h = np.array([0.1, 0.3])
+    both = jax.vmap(lambda h: ctsa.iterate(jax_face.EulerLayer(field, h), x, 3).xs)(h)
+    for one, step in zip(both, h, strict=True):
+        close(one, ctsa.iterate(ctsa.EulerLayer(field, step), x, 3).xs)
+    seen = []
+    jax.jit(lambda layer: seen.append(repr(layer)))(ctsa.EulerLayer(field, 0.1))
+    assert seen == ["EulerLayer(step=traced, field=SelfAttention)"]
+
+
+def test_geodesic_steps_under_jit(jax_face, close):
+    x = jax.numpy.asarray(X)
+    layer = ctsa.EulerLayer(jax_face.SelfAttention(beta=2.0), 0.1, retraction="exp")
+    close(jax.jit(layer.euler_step)(x), layer.euler_step(x))
+    long = ctsa.EulerLayer(jax_face.SelfAttention(value=30 * np.eye(X.shape[-1])), 1.0, retraction="exp")
+    with pytest.raises(Exception, match="a right angle or more"):
+        jax.block_until_ready(jax.jit(long.euler_step)(x))
+    with pytest.raises(ValueError, match="a right angle or more"):
+        long.euler_step(x)
+
+
+def test_float32_layers_need_no_tolerance(face):
+    # atol belongs to solvers: a layer has none, so the default, too fine for float32, must not matter.
+    value = np.eye(X.shape[-1], dtype=np.float32)
+    layer = face.PostNormLayer(face.SelfAttention(value=value), 0.2)
+    spec = ctsa.lyapunov_spectrum(layer, X.astype(np.float32), intervals=2, interval=1, count=2)
+    assert np.isfinite(spec.exponents).all()
+
+
+def test_a_layer_is_no_field(face):
+    with pytest.raises(TypeError, match="field must be callable as field"):
+        face.EulerLayer(face.EulerLayer(face.SelfAttention(), 0.1), 0.1)
+
+
+def test_modules_of_torch_show_their_numbers():
+    assert "step=0.25" in repr(ctsa.torch.EulerLayer(ctsa.torch.SelfAttention(), 0.25))
+    assert "gamma=0.5" in repr(ctsa.torch.ItrSA(ctsa.torch.SelfAttention(), gamma=0.5))

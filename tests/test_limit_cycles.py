@@ -114,7 +114,7 @@ def test_newton_converges_quadratically():
     errors = []
     for iterations in (1, 2):
         cycle = ctsa.find_limit_cycle(normal_form, torch.tensor([[1.02, 0.0]]).double(), 2.08, tol=1.0,
-                                      iterations=iterations, geometry=ctsa.Euclidean())  # fmt: skip
+                                      iterations=iterations, atol=1e-9, geometry=ctsa.Euclidean())  # fmt: skip
         errors.append(abs(cycle.period - 2 * np.pi / 3) + abs(np.linalg.norm(cycle.x) - 1))
     assert 1e-7 < errors[0] < 1e-2 and errors[1] < 20 * errors[0] ** 2, errors
 
@@ -152,6 +152,7 @@ def test_bad_input(face):
     x = ctsa.random_tokens(3, 3)
     refused(TypeError, ["layer"], lambda x: x, x)
     refused(TypeError, ["field(t, x)", "int"], 3, x)
+    refused(TypeError, ["float64"], face.SelfAttention(value=TURN.astype(np.float32)), x.astype(np.float32))
     refused(ValueError, ["one state"], field, ctsa.random_tokens(3, 3, batch=(2,)))
     refused(ValueError, ["period", "-1"], field, x, -1.0)
     refused(ValueError, ["tol"], field, x, 3.0, tol=0.0)

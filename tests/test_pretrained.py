@@ -406,6 +406,14 @@ def test_reader_is_absent(folder, monkeypatch, name):
 def test_folder_is_absent(tmp_path):
     with pytest.raises(pretrained.WeightsNotFound, match="nowhere is not a folder"):
         pretrained.load(tmp_path / "nowhere")
+    with pytest.raises(pretrained.WeightsNotFound, match="nothing is downloaded.*all-MiniLM-L6-v2"):
+        pretrained.load("bert-base-uncased")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(pretrained.WeightsNotFound, match=r"is a file; pass the folder that holds it and config\.json"):
+        pretrained.load(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(TypeError, match="folder: a path was wanted, but ndarray came"):
+        pretrained.load(np.zeros(3))
     with pytest.raises(pretrained.WeightsNotFound, match=r"config\.json and weights \(model\.safetensors .*\) not found"):
         pretrained.load(str(tmp_path))
 
@@ -527,6 +535,31 @@ def test_older_names_and_half_precision(tmp_path, tiny):
     halved = pretrained.load(write_model(tmp_path / "half", tensors=half)).states(TEXT)
     assert halved.dtype == np.float64
     np.testing.assert_allclose(halved, tiny.states(TEXT), atol=0.1)
+
+
+def test_a_module_of_ones_own():
+    """As docs/pretrained.md says: biases and all, attention with its residual is a step of its flow."""
+    torch = pytest.importorskip("torch")
+    import ctsa.torch
+
+    torch.manual_seed(2)
+    d, length = 12, 12**0.5
+    msa = torch.nn.MultiheadAttention(d, 3, batch_first=True, dtype=torch.float64).eval()
+    with torch.no_grad():
+        for parameter in msa.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+        query, key, value = msa.in_proj_weight.chunk(3)
+        query_bias, _, value_bias = msa.in_proj_bias.chunk(3)
+        read = ctsa.read_projections(
+            query, key, value, msa.out_proj.weight, heads=3, query_bias=query_bias, value_bias=value_bias,
+            output_bias=msa.out_proj.bias,
+        )  # fmt: skip
+        scaled = dict(beta=length**2 * read.attention["beta"], key_field=read.attention["key_field"] / length)
+        field = ctsa.torch.SelfAttention(**read.attention | scaled) + ctsa.torch.Injection(read.drift / length)
+        layer = ctsa.torch.WrappedLayer(lambda y: y + msa(y, y, y)[0], scale=length, batched=True)
+        fit = ctsa.effective_step(layer, ctsa.random_tokens(5, d, seed=3), field)
+    assert not fit.turned.any()
+    assert fit.residuals.max() < 1e-14
 
 
 def test_import_is_light():

@@ -11,6 +11,7 @@ import pytest
 
 import ctsa
 from ctsa import pretrained
+from ctsa.pretrained._transformer import State, _step
 
 for _name in ("transformers", "safetensors"):
     if find_spec(_name) is None:
@@ -277,11 +278,27 @@ def test_bad_states_and_ids(made):
         model.states([1] * 17)
     with pytest.raises(TypeError, match="text: a string was wanted, but list came"):
         model.states([0.5, 1.0])
+    states = model.states(IDS)
+    with pytest.raises(TypeError, match=r"ndarray of shape \(3, 7, 12\) came; the input of a layer \(n, d\), one entry"):
+        model.on_sphere(states, 1)  # all of them
+    with pytest.raises(TypeError, match=r"of shape \(7, 12\) came; .* is taken by attention_weights"):
+        model.exact_on_sphere(states[1], 1)
+    traced = torch.tensor(states[1], requires_grad=True)
+    np.testing.assert_array_equal(model.attention_output(traced, 1), model.attention_output(IDS, 1))
+
+
+def test_what_is_printed_is_short(made):
+    model = pretrained.load(made("gpt2")[1])
+    assert repr(model).startswith("Pretrained(gpt2, 2 layers of 3 heads, d=12, '")
+    assert repr(model.heads(0)) == "Heads(heads=3, m=4, d=12, beta=0.5, mask='causal')"
+    assert repr(model.on_sphere(IDS, 1)).startswith("SphereHeads(layer 1: n=7, heads=3, m=4, d=12, beta=")
+    assert repr(model.exact_on_sphere(IDS, 1)).startswith("ExactSphereHeads(layer 1: n=7, heads=3, m=4, d=12, beta=6, ")
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
+        ("bert", {"model_type": "roberta"}, "'roberta' is not supported; .* gpt2. pretrained.states_through_transformers"),
         ("gpt2", {"n_head": 5}, "n_embd 12 is not a multiple of n_head 5"),
         ("gpt2", {"activation_function": "silu"}, "activation_function 'silu' is not supported; supported: gelu,"),
         ("gpt2", {"scale_attn_weights": "yes"}, "scale_attn_weights: true or false was wanted, but 'yes' came"),
@@ -310,6 +327,10 @@ def test_what_transformers_cannot_do(made, tmp_path):
         pretrained.states_through_transformers(folder, IDS, dtype="float16")
     with pytest.raises(ValueError, match="transformers failed"):
         pretrained.states_through_transformers(tmp_path, IDS)
+    # It makes up an empty tokenizer where there is none: [CLS] [UNK] [SEP] for any sentence, in GPT-2 nothing at all.
+    for name in ("bert", "gpt2"):
+        with pytest.raises(ValueError, match="the tokenizer knows no token of 'tokens move'"):
+            pretrained.states_through_transformers(made(name)[1], "tokens move")
 
 
 @pytest.mark.parametrize("name", ["transformers", "torch"])
@@ -318,6 +339,34 @@ def test_reader_is_absent(made, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=f"this needs {name}; run: pip install"):
         pretrained.states_through_transformers(folder, IDS)
+
+
+def test_layers_of_transformers_wrapped(made):
+    """As docs/pretrained.md says: a post-norm layer on the sphere, a pre-norm block in flat space with its causal mask."""
+    import ctsa.torch
+
+    def opened(name):
+        folder = made(name)[1]
+        options = dict(attn_implementation="eager", dtype=torch.float64)
+        return pretrained.load(folder), transformers.AutoModel.from_pretrained(folder, **options).eval()
+
+    n, wrap = len(IDS), ctsa.torch.WrappedLayer
+    ours, theirs = opened("bert")
+    plain = ours.on_sphere(IDS, 1)
+    layer = wrap(theirs.encoder.layer[1], scale=plain.norms.mean(), batched=True)
+    after = _step(ours._network, 1, State(layer.scale * plain.x, None)).z  # the same layer in NumPy
+    with torch.no_grad():
+        moved = layer(torch.tensor(plain.x)).numpy()
+    np.testing.assert_allclose(moved, after / np.linalg.norm(after, axis=-1, keepdims=True), rtol=0, atol=1e-12)
+
+    ours, theirs = opened("gpt2")
+    states = ours.states(IDS)
+    mask = torch.full((n, n), -torch.inf, dtype=torch.float64).triu(1)
+    block = wrap(lambda y: theirs.h[0](y, attention_mask=mask), geometry=ctsa.Euclidean(), batched=True)
+    with torch.no_grad():
+        np.testing.assert_allclose(block(torch.tensor(states[0])).numpy(), states[1], rtol=0, atol=1e-12)
+        later = np.asarray(ctsa.jacobian(block, states[0]))[: ours.d, ours.d :]
+    assert (later == 0).all()  # token 0 does not see the others
 
 
 def test_code_in_a_folder_is_not_run(made, tmp_path):

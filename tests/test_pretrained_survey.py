@@ -257,6 +257,15 @@ def test_layer_against_flow(designed, torch_face):
     assert found.step.tolist() == [1.0]
 
 
+def test_a_run_that_is_too_short_says_nothing(designed, torch_face):
+    """Tokens that have not met after three units of time, at a rate of one, may meet yet."""
+    short = pretrained.survey(
+        designed, TEXT, face=torch_face.module, heads=[0, 2], time=3.0, count=1, progress=False
+    )  # fmt: skip
+    assert short.clusters.tolist() == [[9, 9]]
+    assert short.end.tolist() == [["undecided", "apart"]]  # under negative eigenvalues nothing makes them meet
+
+
 def test_both_faces_agree(designed, found, jax_face):
     other = pretrained.survey(designed, TEXT, face=jax_face.module, heads=[1, 0], count=3, progress=False)
     assert other.heads.tolist() == [1, 0]

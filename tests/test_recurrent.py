@@ -26,6 +26,10 @@ C = np.random.default_rng(7).normal(size=(N, D))
 OMEGA = np.array([0.8, -1.7])
 
 
+def turn_of(face, frequencies):
+    return face.Rotation(frequencies=frequencies, geometry=PAIRS)
+
+
 def output(x, **p):
     """C + MSA(x), token by token."""
     return C + attention(x, **p)[1]
@@ -184,9 +188,7 @@ def test_projections_of_a_module(face, close, layout):
         s = q[:, mine] @ k[:, mine].T / np.sqrt(m)
         a = np.exp(s - s.max(-1, keepdims=True))
         mixed[:, mine] = a / a.sum(-1, keepdims=True) @ v[:, mine]
-    read = ctsa.read_projections(
-        wq, wk, wv, wo, HEADS, query_bias=bq, value_bias=bv, output_bias=bo, layout=layout
-    )
+    read = ctsa.read_projections(wq, wk, wv, wo, HEADS, query_bias=bq, value_bias=bv, output_bias=bo, layout=layout)
     field = face.SelfAttention(**read.attention) + face.Injection(read.drift)
     close(field.drift(0.0, face.array(X)), mixed @ wo.T + bo)
 
@@ -196,7 +198,9 @@ def every_layer(face):
     """One layer of each kind, with a state on its geometry."""
     field, oscillators = injected(face), injected(face, PAIRS)
     rotation = face.Rotation(frequencies=OMEGA, geometry=PAIRS)
-    flat = face.EnergyAttention(beta=1.1, memory=np.random.default_rng(0).normal(size=(3, D)), geometry=ctsa.Euclidean())
+    flat = face.EnergyAttention(
+        beta=1.1, memory=np.random.default_rng(0).normal(size=(3, D)), geometry=ctsa.Euclidean()
+    )
     with pytest.warns(UserWarning, match="no flow"):
         vector = face.ItrSA(field, gamma=np.array([0.3, 0.5, 0.8, 0.1]))
     return {
@@ -328,7 +332,10 @@ def test_bad_input(face):
         (TypeError, "which has a drift", lambda: face.ItrSA(flat)),
         (ValueError, "gamma must not have zeros", lambda: face.ItrSA(field, gamma=[1.0, 0.0, 1.0, 1.0])),
         (TypeError, "gamma must be a number", lambda: face.ItrSA(field, gamma=None)),
-        (ValueError, "needs d", lambda: face.ItrSA(field, gamma=0.5, convention="rms")),
+        (ValueError, "needs d", lambda: face.ItrSA(face.SelfAttention(), gamma=0.5, convention="rms")),
+        (ValueError, "dimensions differ", lambda: face.ItrSA(field, gamma=[0.1, 0.2, 0.3])),
+        (ValueError, "dimensions differ", lambda: face.ItrSA(field, gamma=0.1, convention="rms", d=D + 1)),
+        (ValueError, "4 components, but rotation for 6", lambda: face.AKOrN(pairs, turn_of(face, [1.0, 2.0, 3.0]))),
         (ValueError, "convention must be one of", lambda: face.ItrSA(field, convention="torch")),
         (ValueError, "must live on ctsa.Sphere", lambda: face.AKOrN(flat)),
         (TypeError, "coupling must be a field", lambda: face.AKOrN(lambda t, x: x)),
@@ -351,3 +358,38 @@ def test_bad_input(face):
 def test_layers_of_the_other_framework_are_refused(torch_face, jax_face):
     with pytest.raises(TypeError, match="use the PostNormLayer of ctsa.jax"):
         torch_face.PostNormLayer(jax_face.SelfAttention())
+
+
+def test_sizes_are_checked_before_anything_runs(face):
+    # Parts of a layer count as much as the field of an Euler layer does; without this the error is the framework's own.
+    free = face.SelfAttention(geometry=PAIRS)
+    wide = ctsa.random_tokens(N, 6, channels=2)
+    for kind in (face, ctsa):
+        oscillating = kind.AKOrN(free, turn_of(face, OMEGA))
+        with pytest.warns(UserWarning, match="no flow"):
+            gained = kind.ItrSA(face.SelfAttention(), gamma=[0.1, 0.2, 0.3, 0.4])
+        for layer, name in ((oscillating, "frequencies"), (gained, "gamma"), ([gained, gained], "gamma")):
+            for run in (
+                lambda layer=layer: ctsa.iterate(layer, wide, 2, normalize=True),
+                lambda layer=layer: ctsa.lyapunov_spectrum(layer, wide, intervals=2, interval=1, normalize=True),
+            ):
+                with pytest.raises(ValueError, match=rf"dimension d=6, but the field's {name}"):
+                    run()
+
+
+def test_a_layer_without_flow_takes_numpy(face, close):
+    # Framework and dtype are those of its attention, in a plain layer too.
+    gamma = np.linspace(0.2, 0.8, D)
+    with pytest.warns(UserWarning, match="no flow"):
+        plain, own = ctsa.ItrSA(injected(face), gamma=gamma), face.ItrSA(injected(face), gamma=gamma)
+    close(ctsa.jacobian(plain, X), ctsa.jacobian(own, X))
+
+
+def test_rms_finds_the_dimension(face, close):
+    x = face.array(X)
+    told = face.ItrSA(injected(face), gamma=0.5, convention="rms", d=D)
+    close(face.ItrSA(injected(face), gamma=0.5, convention="rms")(x), told(x))
+    listed = np.linspace(0.2, 0.8, D)
+    with pytest.warns(UserWarning, match="no flow"):
+        a, b = (face.ItrSA(injected(face), gamma=g, convention="rms") for g in (listed, listed.tolist()))
+    close(a(x), b(x))

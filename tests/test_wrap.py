@@ -103,3 +103,44 @@ def test_no_flow_and_bad_input(block):
         ctsa.WrappedLayer(block, geometry=FLAT, scale=2.0)
     with pytest.raises(ValueError, match="scale must be"):
         ctsa.WrappedLayer(block, scale=0.0)
+
+
+class Batched(torch.nn.Module):
+    """A module that insists on one batch axis, as many do."""
+
+    def forward(self, x):
+        b, n, d = x.shape
+        return (2 * x.flip(-2) + x**2).reshape(b, n, d), None
+
+
+def test_leading_axes_become_one_batch(close):
+    x = ctsa.random_tokens(N, D, batch=(2, 3))
+    for layer in (ctsa.WrappedLayer(Batched(), batched=True), ctsa.torch.WrappedLayer(Batched(), batched=True)):
+        y = layer(torch.tensor(x))
+        for i in np.ndindex(2, 3):
+            close(y[i], layer(torch.tensor(x[i])))
+        assert ctsa.iterate(layer, torch.tensor(x), 2).xs.shape == (3, 2, 3, N, D)
+
+
+def test_a_plain_wrapper_of_a_module_takes_numpy(block, close):
+    own = ctsa.torch.WrappedLayer(block, scale=D**0.5, batched=True)
+    module = torch.nn.Linear(D, D, dtype=torch.float64)
+    close(ctsa.jacobian(ctsa.WrappedLayer(module), X), ctsa.jacobian(ctsa.torch.WrappedLayer(module), X))
+    assert ctsa.iterate(own, X, 1).xs.dtype == torch.float64
+
+
+def test_dropout_is_noticed():
+    noisy = torch.nn.Sequential(torch.nn.Linear(D, D, dtype=torch.float64), torch.nn.Dropout(0.1))
+    attending = torch.nn.TransformerEncoderLayer(D, 2, 8, dropout=0.1, dtype=torch.float64, batch_first=True)
+    for module, name in ((noisy, "1"), (attending, "self_attn")):
+        with pytest.warns(UserWarning, match=rf"draws random numbers \({name}\)"):
+            layer = ctsa.torch.WrappedLayer(module, batched=True)
+        with pytest.raises(ValueError, match="call module.eval"):
+            ctsa.jacobian(layer, X)
+        module.eval()
+        ctsa.jacobian(layer, X)
+
+
+def test_an_empty_tuple_is_no_state():
+    with pytest.raises(TypeError, match="got tuple: use pick="):
+        ctsa.WrappedLayer(lambda x: ())(torch.tensor(X))

@@ -58,7 +58,8 @@ def padded(rows: list[np.ndarray]) -> np.ndarray:
 
 def apart(g: Geometry, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the largest distance of a token: ``(...)``; inf where a state has overflown."""
-    distances = np.asarray(g.distance(x, y))
+    with np.errstate(over="ignore", invalid="ignore"):
+        distances = np.asarray(g.distance(x, y))
     distances = distances.reshape(*x.shape[:-2], -1).max(-1)
     return np.where(np.isnan(distances), np.inf, distances)
 
@@ -99,7 +100,7 @@ def ends(g: Geometry, end: np.ndarray, last: list[np.ndarray], found: list) -> d
         same.append(f is not None and np.array_equal(f.labels, of_flow.labels))
     return dict(
         flow_kind=of_flow.kind, flow_clusters=len(of_flow.multiplicities), speed=float(of_flow.residual),
-        layer_kinds=np.array(["none" if f is None else f.kind for f in of_layers]),
+        layer_kinds=np.array(["overflow" if f is None else f.kind for f in of_layers]),
         layer_clusters=np.array([0 if f is None else len(f.multiplicities) for f in of_layers]),
         cluster_angles=np.array(angles), same_groups=np.array(same),
     )  # fmt: skip

@@ -20,7 +20,7 @@ class Artefact:
     Attributes:
         step: size of the layer's step.
         kind: "unstable", "period two", "spurious contraction", "spurious growth", "slow rotation", "fast rotation",
-            "slow clock", "fast clock", "jump" or "other end".
+            "slow clock", "fast clock", "jump", "overflow" or "other end".
         predicted: the number that theory gives, nan where there is none.
         measured: the number that the layer shows, nan where it was not measured.
         text: all of it in a sentence.
@@ -94,7 +94,7 @@ def find_artefacts(comp: Any) -> tuple[Artefact, ...]:
     """List the artefacts of every layer in a ``Comparison``, large steps first; see its attribute ``artefacts``."""
     found: list[Artefact] = []
     for i in range(len(comp.step_sizes)):
-        for rule in (_instability, _rotation, _clock, _jumps, _end):
+        for rule in (_instability, _rotation, _clock, _jumps, _overflow, _end):
             found.extend(rule(comp, i))
     return tuple(found)
 
@@ -163,9 +163,18 @@ def _jumps(comp: Any, i: int) -> Iterator[Artefact]:
         yield Artefact(float(comp.step_sizes[i]), "jump", np.nan, float(comp.jumps[i]), text)
 
 
+def _overflow(comp: Any, i: int) -> Iterator[Artefact]:
+    kept = np.isfinite(comp.times[i])
+    lost = ~np.isfinite(comp.layer_xs[i][kept]).all((-2, -1))
+    if lost.any():
+        time = float(comp.times[i][kept][lost][0])
+        text = f"the state is no longer finite from t = {time:.4g} on, layer {time / comp.step_sizes[i]:.0f}"
+        yield Artefact(float(comp.step_sizes[i]), "overflow", np.nan, time, text)
+
+
 def _end(comp: Any, i: int) -> Iterator[Artefact]:
     here, there = str(comp.layer_kinds[i]), comp.flow_kind
-    if "none" in (here, there):
+    if "none" in (here, there) or here == "overflow":
         return
     text = ""
     if here != there or comp.layer_clusters[i] != comp.flow_clusters:

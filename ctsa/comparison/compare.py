@@ -10,9 +10,8 @@ from ctsa._backend import backend
 from ctsa._results import as_numpy
 from ctsa.flow import integrate
 from ctsa.geometry import Euclidean, Geometry, geometry_of
-from ctsa.layers.iterate import home_of
 from ctsa.layers.schemes import SCHEMES, make_layer, scheme_of
-from ctsa.systems import system_of
+from ctsa.systems import home_of, system_of
 
 from ._runs import (
     apart,
@@ -32,6 +31,7 @@ from .result import Comparison
 
 Array = Any
 _REST = 1e-6  # a slower token counts as at rest
+_INSTANTS = np.array([0.0, 0.2451, 0.3820, 0.7549, 1.0])  # in no simple ratio, so that no period hides between them
 
 
 def compare(
@@ -68,7 +68,7 @@ def compare(
         layer: how a layer is made of the field and a step: "euler", "post-norm", "exp" (geodesic), "midpoint", "heun",
             "rk4", or a function ``layer(field, step)`` that returns a layer or a sequence of at least
             ``round(time / step)`` layers. None: "euler", or for a layer steps of its own kind.
-        tol: distance from which on flow and layers count as parted, radians.
+        tol: distance from which on flow and layers count as parted, radians; in flat space a length.
         solver: of the flow, see ``ctsa.integrate``.
         atol: its tolerance; None is 1e-12, or what the dtype can hold. Spectra take 100 times that.
         spectra: compute Lyapunov exponents of all of them, too.
@@ -192,7 +192,7 @@ def _check_autonomous(field: Any, x: Array, time: float, layers: list) -> None:
     if all(isinstance(each, Sequence) for each in layers):
         return
     be = backend(x)
-    first, *later = (as_numpy(be.call(field, be.like(t, x), x)) for t in (0.0, 0.5 * time, time))
+    first, *later = (as_numpy(be.call(field, be.like(t, x), x)) for t in time * _INSTANTS)
     slack = 64 * np.finfo(first.dtype).eps * max(1.0, float(np.abs(first).max()))
     if any(np.abs(v - first).max() > slack for v in later):
         raise ValueError(

@@ -11,8 +11,8 @@ from ctsa._backend import backend, framework
 from ctsa._results import Result, as_numpy
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
 from ctsa.layers.euler import EulerLayer, Layer
-from ctsa.layers.iterate import home_of
 from ctsa.layers.wrap import WrappedLayer
+from ctsa.systems import home_of
 
 Array = Any
 _STATES, _TOKENS, _DIMENSION = 16, 6, 4  # random states to try a layer on, where nothing else fixes their sizes
@@ -123,21 +123,7 @@ def _farthest(a: Array, b: Array) -> float:
 
 def _sizes(field: Any, geometry: Geometry) -> tuple[int, int]:
     """Return numbers of tokens and of components that fit the parameters of a field."""
-    found: dict[str, int] = {}
-
-    def look(part):
-        if not hasattr(part, "arguments"):
-            return
-        for name, a in part.arguments().items():
-            if name in ("field", "fields"):
-                for each in a if name == "fields" else [a]:
-                    look(each)
-            elif name in checks._AXES and hasattr(a, "ndim") and a.ndim:
-                axes = checks._AXES[name][-a.ndim :]
-                for axis, size in zip(axes, a.shape[-len(axes) :], strict=True):
-                    found["d" if axis == "h" else axis] = 2 * size if axis == "h" else size
-
-    look(field)
+    found = checks.sizes(field)
     group = getattr(geometry, "channels", None) or 1
     return found.get("n", _TOKENS), found.get("d", _DIMENSION * group)
 

@@ -11,7 +11,8 @@ from ctsa._results import Result, Trajectory
 from .artefacts import Artefact, find_artefacts
 
 _REST = 1e-6  # a slower token counts as at rest
-_SMALL = 0.3  # errors above this are no longer small: they say nothing about the order
+# Errors above this are no longer small and say nothing about the order: radians; in flat space, by how far the flow moves.
+_SMALL, _SMALL_FLAT = 0.3, 0.1
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Comparison(Result):
         flow_kind: kind of the flow's end state, see ``ctsa.classify``; "none" where it still moves.
         flow_clusters: its number of clusters.
         speed: speed of its fastest token.
-        layer_kinds: kinds of the layers' end states, as states of the field, ``(S,)``.
+        layer_kinds: kinds of the layers' end states, as states of the field, ``(S,)``; "overflow" where one is not finite.
         layer_clusters: their numbers of clusters, ``(S,)``.
         cluster_angles: largest distance between matched clusters, ``(S,)``; nan where their numbers differ.
         same_groups: whether the clusters are made of the same tokens, ``(S,)``.
@@ -127,9 +128,12 @@ class Comparison(Result):
         """Say of every step why it says nothing about the order, "" where it does."""
         lengths = self.step_sizes * self.depths
         off = np.abs(lengths - np.median(lengths)) > 1e-9 * lengths.max()
+        small = _SMALL
+        if self.flat:
+            small = _SMALL_FLAT * float(np.linalg.norm(self.flow_xs - self.flow_xs[0], axis=-1).max())
         return [
-            "error of order one" if not error < _SMALL
-            else "error no larger than the reference's" if error <= 3 * self.reference_error
+            "error no larger than the reference's" if error <= 3 * self.reference_error
+            else "error of order one" if not error < small
             else "ends at another time" if ends and elsewhere else ""
             for error, elsewhere in zip(errors, off, strict=True)
         ]  # fmt: skip
@@ -198,7 +202,7 @@ class Comparison(Result):
             z = np.abs(self.measured[i]).max() if self.measured.shape[1] else np.nan
             order = f"{local[i]:.2f}" if np.isfinite(local[i]) else "-"
             parts = f"{self.parting[i]:.4g}" if np.isfinite(self.parting[i]) else "never"
-            end = "moving" if self.layer_kinds[i] == "none" else self.layer_kinds[i]
+            end = {"none": "moving", "overflow": "overflown"}.get(str(self.layer_kinds[i]), self.layer_kinds[i])
             lines.append(
                 f"{step:>9.4g} {self.depths[i]:>7} {self.end_errors[i]:>10.2e} {self.worst_errors[i]:>10.2e} {order:>6} "
                 f"{parts:>9} {f'{z:.4f}' if np.isfinite(z) else '-':>11}"

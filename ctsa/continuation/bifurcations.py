@@ -21,6 +21,7 @@ from ._curve import Curve, Point
 
 NODES = np.array([-5.0, -3.0, -1.0, 1.0, 3.0, 5.0]) / 5
 REACH = 2e-3  # arclength from the middle to the outermost node
+UPRIGHT = 1e-6  # slope below which the parameter stands still: an eigenvalue is zero all along, others cross unseen
 REAL = 1e-6  # relative size of an imaginary part that counts as zero
 SAME = 1e-6  # special points nearer than this in arclength are one
 
@@ -85,7 +86,7 @@ def special_points(curve: Curve, points: list[Point], start: float = 0.0) -> lis
     found: list[SpecialPoint] = []
     for a, b in zip(points, points[1:], strict=False):
         here: list[SpecialPoint] = []
-        for test in _tests(a, b):
+        for test in _tests(curve, a, b):
             point = _locate(curve, a, b, test, start)
             if point is None and not here:
                 text = f"stability or direction changes between {a.p:.6g} and {b.p:.6g}, but the place was not found"
@@ -102,9 +103,20 @@ def special_points(curve: Curve, points: list[Point], start: float = 0.0) -> lis
 Test = Callable[[Point, float], float]
 
 
-def _tests(a: Point, b: Point) -> list[Test]:
+def _tests(curve: Curve, a: Point, b: Point) -> list[Test]:
     """Return functions of the points between ``a`` and ``b`` that change sign."""
     tests: list[Test] = []
+    upright = max(abs(a.slope), abs(b.slope)) < UPRIGHT and not curve.excess
+    if upright:
+
+        def bordered(point: Point, s: float) -> float:
+            """The smallest singular value of equations and tangent together, with the sign of their determinant."""
+            equations = curve.system(point.x, point.p)
+            square = np.vstack([equations.matrix, curve.unknowns(equations, point.tangent, point.slope)])
+            return float(np.linalg.slogdet(square)[0] * np.linalg.svd(square, compute_uv=False)[-1])
+
+        if bordered(a, 0.0) * bordered(b, b.step) < 0:
+            tests.append(bordered)
     if (a.slope >= 0) != (b.slope >= 0) and max(abs(a.slope), abs(b.slope)) > 1e-6:
         tests.append(lambda point, s: point.slope)
     if len(a.spectrum) != len(b.spectrum):
@@ -114,6 +126,8 @@ def _tests(a: Point, b: Point) -> list[Test]:
     seen: list[tuple[complex, complex]] = []
     for pair in zip(_upper(a.spectrum[rows]), _upper(b.spectrum[columns]), strict=True):
         left, right = (z.real for z in pair)
+        if upright and max(abs(pair[0].imag), abs(pair[1].imag)) < noise:
+            continue  # the other zero is in its way, and ``bordered`` sees it
         known = any(abs(pair[0] - i) + abs(pair[1] - j) < noise for i, j in seen)  # its conjugate, or one equal to it
         if (left >= 0) != (right >= 0) and max(abs(left), abs(right)) > noise and not known:
             seen.append(pair)

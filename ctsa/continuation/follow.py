@@ -41,7 +41,7 @@ def continue_equilibrium(
     ``ds^2 = |dx|^2 / n + dp^2 / (high - low)^2``.
 
     Args:
-        field: a field, ours or any callable ``field(t, x)``, at the present value of the parameter.
+        field: a field, ours or any callable ``field(t, x)`` (taken at t = 0), at the present value of the parameter.
         x: an equilibrium ``(n, d)``, or anything that has one as ``.x``; corrected if its velocity is below 1e-3.
         parameter: name of a number among the arguments of the field or of exactly one of its terms ("beta", "factor"); or
             a function of one number that returns the field (then ``field`` may be None, and ``at`` is needed). Under JAX

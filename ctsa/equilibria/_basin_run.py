@@ -15,12 +15,12 @@ from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
 from ctsa._results import Result, as_numpy
 from ctsa.flow import check_solver, check_velocity
-from ctsa.geometry import Geometry, Sphere, geometry_of, random_tokens
+from ctsa.geometry import Geometry, Sphere, random_tokens
 from ctsa.io import load
 from ctsa.lyapunov import _describe
 
 from ._limits import KINDS, TURNING, UNKNOWN, UNRESOLVED, UNSTABLE, directions, in_batches, judge, shapes, turning
-from .newton import solve
+from .newton import check_room, field_geometry, solve
 from .orbits import Symmetry, symmetry_of
 from .starts import consensus_matrix
 
@@ -40,7 +40,7 @@ class GaveUp(RuntimeError):
 
 
 @dataclass(frozen=True)
-class _Checkpoint(Result):
+class _BasinCheckpoint(Result):
     """A run under way: the columns of ``Basins``, how many rounds each start has gone through, and which run it is."""
 
     ends: Any
@@ -79,9 +79,7 @@ class Run:
         self, field, starts, n, d, seed, *, geometry, normalize, time, tol, gap, verify, batch, solver, rtol, atol,
         step, max_steps, t,
     ):  # fmt: skip
-        if not callable(field):
-            raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
-        self.field, self.g = field, geometry_of(field, geometry)
+        self.field, self.g = field, field_geometry(field, geometry)
         x = _starts(field, self.g, starts, n, d, seed, normalize)
         self.be, self.one = backend(x), x[:1]
         self.time = checks.number("time", time, low=0.0, strict=True)
@@ -94,6 +92,7 @@ class Run:
         self.t = checks.number("t", t)
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
         count, n, d = x.shape
+        check_room(self.g, n, d)
         whole = max(16, min(2048, _LARGEST // (n * max(n, d))))
         self.batch = min(count, whole if batch is None else checks.integer("batch", batch, low=1))
         self.matrix = None
@@ -225,7 +224,7 @@ class Run:
         if not self.path.exists():
             return
         kept = load(self.path)
-        if not isinstance(kept, _Checkpoint) or kept.fingerprint != self.fingerprint:
+        if not isinstance(kept, _BasinCheckpoint) or kept.fingerprint != self.fingerprint:
             raise ValueError(
                 f"checkpoint {self.path} belongs to another run (other parameters, starts or settings): "
                 "remove it, or choose another path"
@@ -237,7 +236,7 @@ class Run:
         if self.path is None or not (last or now - self.written > _PERIOD):
             return
         self.written = now
-        _Checkpoint(**self.rows, fingerprint=self.fingerprint).save(self.path)
+        _BasinCheckpoint(**self.rows, fingerprint=self.fingerprint).save(self.path)
 
 
 def _starts(field: Any, g: Geometry, starts: Any, n: Any, d: Any, seed: int, normalize: bool) -> Array:

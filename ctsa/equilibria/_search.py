@@ -9,12 +9,12 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa._results import as_numpy
 from ctsa.flow import check_velocity
-from ctsa.geometry import Euclidean, Geometry, geometry_of
+from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
 
-from .newton import Solved, chunk_size, solve
+from .newton import Solved, check_room, chunk_size, field_geometry, solve
 from .orbits import Symmetry, symmetry_of
-from .starts import recombined_starts, structured_starts, symmetric_starts
+from .starts import recombined_starts, structured_starts, symmetric_starts, terms_of
 
 NEUTRAL = 1e-6  # eigenvalues and singular values below this share of the Jacobian's norm count as zero
 _SAME = 1e-5  # states that a symmetry brings this close are one
@@ -104,16 +104,13 @@ class Search:
     """One search: what ``find_equilibria`` was asked, its rounds, and what they brought."""
 
     def __init__(self, field, n, d, starts, seed, tol, known, iterations, t, geometry: Geometry | None):
-        if not callable(field):
-            raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
-        self.field, self.g, self.t = field, geometry_of(field, geometry), checks.number("t", t)
+        self.field, self.g, self.t = field, field_geometry(field, geometry), checks.number("t", t)
         self.n, self.d = checks.integer("n", n, low=1), checks.integer("d", d, low=1)
         self.g.check_dimension(self.d)
-        self.dimension = self.g.dimension(self.n, self.d)
-        if not self.dimension:
-            raise ValueError(f"d={d}: tokens of the sphere of dimension 0 cannot move; d must be at least 2")
+        self.dimension = check_room(self.g, self.n, self.d)
         self.tol = checks.number("tol", tol, low=0.0, strict=True)
         self.iterations = checks.integer("iterations", iterations, low=1)
+        known = [known] if hasattr(known, "x") else known
         states = [np.asarray(as_numpy(getattr(e, "x", e)), dtype=np.float64) for e in known]
         for x in states:
             if x.shape != (self.n, self.d):
@@ -122,7 +119,11 @@ class Search:
         x = self._starts(starts)
         be, self.one = backend(x), x[:1]
         self.eps = float(be.xp.finfo(x.dtype).eps)
-        checks.tolerances(0.0, self.tol, x.dtype, self.eps)
+        if self.tol < 8 * self.eps:
+            raise ValueError(
+                f"tol={self.tol:g} is below what {str(x.dtype).rpartition('.')[2]} can hold ({8 * self.eps:.1g}): loosen "
+                "tol, or pass float64 tokens and parameters"
+            )
         check_velocity(be, field, self.g, be.like(self.t, x), self.one)
         self.starts = as_numpy(x).astype(np.float64)
         self.symmetry = symmetry_of(field, self.n, self.d, t=self.t, geometry=geometry, like=self.one)
@@ -131,7 +132,8 @@ class Search:
         self.slowest = math.inf
         self._orbits: list[float] = []
         if states:
-            for row, singular in self._good(self.solve(np.stack(states))):
+            given = checks.tokens(be.like(np.stack(states), self.one), field, self.g, name="known")
+            for row, singular in self._good(self.solve(as_numpy(given))):
                 self.old.add(row, singular)
             self.tried = self.converged = 0
 
@@ -236,13 +238,14 @@ class Search:
         """Return the sum of the indices ``sign det J`` of all equilibria, and what Poincare and Hopf say it is.
 
         On a closed manifold with isolated equilibria that is the Euler characteristic: 2 for each even sphere, 0 for each
-        odd one. nan where equilibria are not isolated, or space is flat.
+        odd one. nan where equilibria are not isolated, the field jumps (hardmax), or space is flat.
         """
         if isinstance(self.g, Euclidean):
             return math.nan, 0
         size = self.d if self.g.channels is None else self.g.channels
         expected = (1 + (-1) ** (size - 1)) ** (self.n * self.d // size)
-        if self.old.rows or len(self.symmetry.generators) or any(self.pool.loose):
+        jumps = any(getattr(given.get("weights"), "name", "") == "hardmax" for _, given in terms_of(self.field))
+        if jumps or self.old.rows or len(self.symmetry.generators) or any(self.pool.loose):
             return math.nan, expected
         signs = (np.linalg.slogdet(row[2])[0] for row in self.pool.rows)
         return sum(int(s) * self.orbit(k) for k, s in enumerate(signs)), expected

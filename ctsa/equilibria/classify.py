@@ -8,9 +8,10 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa._results import Result, as_numpy
-from ctsa.geometry import Euclidean, Geometry, geometry_of
+from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
 
+from .newton import field_geometry
 from .starts import consensus_matrix, eigenspaces
 
 KINDS = ("consensus", "bipartite consensus", "clustering", "polygonal", "none")
@@ -97,10 +98,8 @@ def classification(
         >>> ctsa.classification(field, [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
         Classification(bipartite consensus, multiplicities=(2, 1), direction=1, residual=0.0e+00)
     """
-    if not callable(field):
-        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    g = field_geometry(field, geometry)
     tol, gap = checks.number("tol", tol, low=0.0, strict=True), checks.number("gap", gap, low=0.0, strict=True)
-    g = geometry_of(field, geometry)
     x = checks.tokens(x, field, g, name="x")
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")

@@ -104,7 +104,7 @@ class Equilibria(list):
         return dict(Counter((e.kind, e.stable) for e in self))
 
     def __repr__(self) -> str:
-        lines = [f"{len(self)} equilibria, {len(self.stable)} stable: {self.reason}"]
+        lines = [f"{len(self)} equilibri{'um' if len(self) == 1 else 'a'}, {len(self.stable)} stable: {self.reason}"]
         lines += [f"  {e!r}" for e in self[:12]]
         return "\n".join(lines + ([f"  ... {len(self) - 12} more"] if len(self) > 12 else []))
 

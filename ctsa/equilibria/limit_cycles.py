@@ -106,6 +106,7 @@ def find_limit_cycle(
     Raises:
         LimitCycleError: the flow comes to rest, does not come back, or Newton's method does not converge.
         ValueError: the field depends on time, or an argument is wrong.
+        TypeError: not a field, or not float64.
 
     Example:
         >>> import numpy as np, ctsa
@@ -125,6 +126,8 @@ def find_limit_cycle(
     x = s.start(x0, normalize)
     if x.ndim != 2:
         raise ValueError(f"x0 must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
+    if "float64" not in str(x.dtype):
+        raise TypeError(f"find_limit_cycle needs float64, for shooting amplifies rounding, got {x.dtype}")
     tol = checks.number("tol", tol, low=0.0, strict=True)
     iterations = checks.integer("iterations", iterations, low=1)
     velocity = as_numpy(s.image(x))

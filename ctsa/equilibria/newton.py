@@ -20,6 +20,7 @@ from ctsa._backend import backend
 from ctsa._results import as_numpy
 from ctsa.field import Field
 from ctsa.geometry import Geometry, geometry_of
+from ctsa.systems import system_of
 from ctsa.variational import pushforward
 
 Array = Any
@@ -126,6 +127,27 @@ def _newton(g, rows, evaluated) -> list[np.ndarray]:
     new = evaluated(y)
     slower = (new[1] ** 2).sum((1, 2)) < (f**2).sum((1, 2))
     return [np.where(slower.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(rows, new, strict=True)]
+
+
+def field_geometry(field: Any, geometry: Geometry | None) -> Geometry:
+    """Return where a field lives.
+
+    Raises:
+        TypeError: it is no ``field(t, x)``.
+    """
+    if not callable(field):
+        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    system = system_of(field, geometry)
+    if not system.flow:
+        raise TypeError("field must be callable as field(t, x), got a layer: pass the field that it discretises")
+    return system.geometry
+
+
+def check_room(g: Geometry, n: int, d: int) -> int:
+    """Return the dimension of the manifold of states ``(n, d)``, at least 1."""
+    if not g.dimension(n, d):
+        raise ValueError(f"d={d}: tokens of the sphere of dimension 0 cannot move; d must be at least 2")
+    return g.dimension(n, d)
 
 
 def chunk_size(n: int, d: int) -> int:

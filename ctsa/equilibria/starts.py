@@ -19,25 +19,34 @@ _NAMES = ("query", "key", "value", "key_field", "omega", "frequencies", "input",
 _EQUAL = 1e-9  # eigenvalues closer than this, relative to the largest, are one
 
 
-def terms_of(field: Any, factor: float = 1.0) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Yield the parameters of every term of a field of ours as NumPy, with the number that multiplies the term."""
+def terms_of(field: Any, factor: float = 1.0, read: Any = None) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Yield the parameters of every term of a field of ours as NumPy, with the number that multiplies the term.
+
+    Of a term that is read at ``gain * x + bias``, "gain" and "bias" are among them; ``read`` holds those from outside.
+    """
     if not hasattr(field, "arguments"):
         return
     inner = field.arguments()
     if "fields" in inner:
         for part in inner["fields"]:
-            yield from terms_of(part, factor)
+            yield from terms_of(part, factor, read)
     elif "field" in inner:
-        yield from terms_of(inner["field"], factor * float(as_numpy(inner.get("factor", 1.0))))
+        if "gain" in inner:
+            gain, bias = (np.asarray(as_numpy(0.0 if inner[k] is None else inner[k]), float) for k in ("gain", "bias"))
+            outer, shift = read or (1.0, 0.0)
+            read = gain * outer, gain * shift + bias
+        yield from terms_of(inner["field"], factor * float(as_numpy(inner.get("factor", 1.0))), read)
     else:
-        yield factor, {k: np.asarray(as_numpy(v), float) if hasattr(v, "shape") else v for k, v in inner.items()}
+        given = {k: np.asarray(as_numpy(v), float) if hasattr(v, "shape") else v for k, v in inner.items()}
+        yield factor, given if read is None else {**given, "gain": read[0], "bias": read[1]}
 
 
 def consensus_matrix(field: Any, d: int) -> np.ndarray | None:
     """Return the matrix ``M`` whose real eigenvectors carry consensus: the sum of all values, over heads and terms.
 
     At consensus the weights of every row add up to one, so a token moves by ``P_x M x``. A rotation that all tokens
-    share adds its matrix. None if the field has no such term.
+    share adds its matrix; a term that is read at ``gain * x`` acts by ``V diag(gain)``. None if the field has no such term,
+    or reads one at a biased state.
 
     Args:
         field: a field of ours.
@@ -70,7 +79,10 @@ def consensus_matrix(field: Any, d: int) -> np.ndarray | None:
             value = np.kron(np.diag(given["frequencies"]), [[0.0, -1.0], [1.0, 0.0]])
         else:
             continue
+        if np.any(given.get("bias", 0.0)):
+            return None
         if value.shape == (d, d):
+            value = value * given.get("gain", 1.0)
             total, found = total + factor * value, True
     return total if found else None
 
@@ -91,6 +103,7 @@ def symmetric_parts(field: Any, d: int) -> list[np.ndarray]:
             if given.get(name) is not None:
                 rows = given[name].reshape(-1, d)
                 parts.append(rows.T @ rows)
+        parts.extend(np.diag(np.broadcast_to(given[name], d)) for name in ("gain", "bias") if name in given)
         for name in ("weight_in", "weight_out"):
             if given.get(name) is not None:
                 w = given[name] if name == "weight_in" else given[name].T

@@ -31,7 +31,14 @@ class Layer:
     def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
         for name, value in (*parameters.items(), *constants.items()):
             if value is not None:
-                value = np.asarray(backend(value).to_numpy(value), dtype=float)
+                values = checks.concrete(value)
+                if values is None:
+                    kind = type(self).__name__
+                    raise TypeError(
+                        f"{name} is traced, but ctsa.{kind} holds plain numbers: use the {kind} of "
+                        f"ctsa.{framework(value)}, whose {name} can be learnt"
+                    )
+                value = np.asarray(values, dtype=float)
                 value = float(value) if value.ndim == 0 else value
             setattr(self, name, value)
         for name, value in static.items():
@@ -50,6 +57,10 @@ class Layer:
     def arguments(self) -> dict[str, Any]:
         """Return what the layer is made of, by name."""
         return {name: getattr(self, name) for name in (*self._leaves, *self._static)}
+
+    def describe(self) -> str:
+        """Return the numbers that matter, for ``repr``."""
+        return f"step={shown(self.step)}"  # type: ignore[attr-defined]
 
     def move(self, x: Array) -> Array:
         """Return the next state before normalisation, of the shape of ``x``."""
@@ -79,9 +90,15 @@ class Layer:
         return self.update(x)
 
 
+def shown(number: Any) -> str:
+    """Return a number of a layer as text, also where it is traced."""
+    values = number if isinstance(number, float) else checks.concrete(number)
+    return "traced" if values is None else f"{float(values):g}" if np.ndim(values) == 0 else "vector"
+
+
 def check_field(layer: Any, field: Any) -> None:
     """Raise unless ``field`` is callable and of the framework of ``layer``."""
-    if not callable(field):
+    if not callable(field) or isinstance(field, Layer):
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     home, own = framework(layer), framework(field)
     if None not in (home, own) and home != own:
@@ -118,7 +135,7 @@ class FieldStep(Layer):
         return backend(x).like(self.time, x)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(step={float(self.step):g}, field={type(self.field).__name__})"
+        return f"{type(self).__name__}({self.describe()}, field={type(self.field).__name__})"
 
 
 class EulerLayer(FieldStep):
@@ -170,11 +187,16 @@ class EulerLayer(FieldStep):
         s = self.step + 0 * self.geometry.inner(x, x)
         if self.retraction == "normalize" or isinstance(self.geometry, Euclidean):
             return s
-        xp, v = backend(x).xp, self.field(self._now(x), x)
-        speed = self.geometry.inner(v, v) ** 0.5
+        be, v = backend(x), self.field(self._now(x), x)
+        xp, speed = be.xp, self.geometry.inner(v, v) ** 0.5
         turn = s * speed  # N(x + s v) turns by arctan(s |v|)
-        if bool((turn >= np.pi / 2).any()):
-            raise ValueError("step is so long that a token turns by a right angle or more: no Euler step goes there")
+        short, long = (turn < np.pi / 2).all(), "step is so long that a token turns by a right angle or more: "
+        long += "no Euler step goes there"
+        known = checks.concrete(short)
+        if known is None:
+            turn = be.guard(turn, short, long)
+        elif not known:
+            raise ValueError(long)
         return xp.where(speed > 0, xp.tan(turn) / xp.where(speed > 0, speed, xp.ones_like(speed)), s)
 
 

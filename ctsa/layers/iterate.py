@@ -4,18 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ctsa import checks
-from ctsa._backend import backend, framework
+from ctsa._backend import backend
 from ctsa._results import Trajectory
 from ctsa.geometry import Geometry, geometry_of
+from ctsa.systems import home_of
 
 Array = Any
-
-
-def home_of(layer: Any) -> Any:
-    """Return what tells framework and dtype of a layer: the layer itself, or what it is made of."""
-    if framework(layer):
-        return layer
-    return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
 
 
 def _next(layer, x):
@@ -91,9 +85,9 @@ def iterate(
     if stack and depth > len(layers):
         raise ValueError(f"depth={depth}, but there are {len(layers)} layers")
     first = layers[0]
-    home = home_of(first)
-    x = checks.tokens(x0, home, geometry_of(first, geometry), normalize=normalize)
-    checks.fit_field(getattr(first, "home", getattr(first, "field", None)), *x.shape[-2:])
+    x = checks.tokens(x0, home_of(first), geometry_of(first, geometry), normalize=normalize)
+    for each in layers[:depth]:
+        checks.fit_field(each, *x.shape[-2:])
     be = backend(x)
     if stack:
         xs = _stack(be, layers[:depth], every, x)

@@ -10,7 +10,7 @@ from ctsa._backend import backend
 from ctsa.field import Field, drift_of, drift_tangent_of
 from ctsa.geometry import Sphere
 
-from .euler import Layer, check_field, check_step, post_norm_step
+from .euler import Layer, check_field, check_step, post_norm_step, shown
 
 Array = Any
 
@@ -30,13 +30,13 @@ class ItrSA(Layer):
         attention: a field of ours; its drift is ``C + MSA(X)``: ``SelfAttention(...)``, or with input injection
             ``SelfAttention(...) + Injection(C)``.
         step: eta, positive.
-        gamma: a number or ``(d,)``, without zeros; 1 by default.
+        gamma: a number or ``(d,)``, without zeros; 1 by default. Equal positive entries count as one number.
         convention: "unit" for ``gamma * y / |y|`` as above; "rms" for ``nn.RMSNorm``,
             ``gamma * y / sqrt(mean(y^2))``, whose gamma is smaller by sqrt(d).
-        d: token dimension, needed with convention="rms" and a scalar gamma.
+        d: token dimension, needed with convention="rms" and a scalar gamma where the attention does not tell it.
 
     Raises:
-        ValueError: ``gamma`` has zeros, or ``d`` is missing.
+        ValueError: ``gamma`` has zeros, ``d`` is missing, or ``gamma``, ``d`` and the attention do not fit each other.
         TypeError: ``attention`` has no drift.
 
     Example:
@@ -71,11 +71,17 @@ class ItrSA(Layer):
         values = checks.concrete(gamma)
         if values is not None and (values == 0).any():
             raise ValueError("gamma must not have zeros: that channel of the tokens would be lost")
+        d = None if d is None else checks.integer("d", d, low=1)
+        known = dict(gamma=gamma.shape[0] if gamma.ndim else None, d=d, attention=checks.sizes(attention).get("d"))
+        found = {name: size for name, size in known.items() if size is not None}
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{size} from {name}" for name, size in found.items())
+            raise ValueError(f"token dimensions differ: {told}")
         if convention == "rms":
-            size = gamma.shape[0] if gamma.ndim else d
-            if size is None:
+            if not found:
                 raise ValueError("convention='rms' with a scalar gamma needs d, the token dimension")
-            gamma = checks.plain("gamma", gamma * float(np.sqrt(checks.integer("d", size, low=1))))
+            root = float(np.sqrt(next(iter(found.values()))))
+            gamma = checks.plain("gamma", gamma.astype(float) * root if gamma.dtype == object else gamma * root)
         no_flow = None
         if gamma.ndim:
             if values is not None and np.ptp(np.asarray(values, dtype=float)) == 0 and values.flat[0] > 0:
@@ -127,8 +133,11 @@ class ItrSA(Layer):
         return post_norm_step(self.geometry, self.flow_step, x, v)
 
     def __repr__(self):
-        kind = "vector" if getattr(self.gamma, "ndim", 0) else f"{float(self.gamma):g}"
-        return f"ItrSA(step={float(self.step):g}, gamma={kind}, attention={type(self.attention).__name__})"
+        return f"ItrSA({self.describe()}, attention={type(self.attention).__name__})"
+
+    def describe(self):
+        """Return the numbers that matter, for ``repr``."""
+        return f"step={shown(self.step)}, gamma={shown(self.gamma)}"
 
 
 class AKOrN(Layer):
@@ -150,7 +159,8 @@ class AKOrN(Layer):
 
     Raises:
         TypeError: ``coupling`` or ``rotation`` is no field of ours.
-        ValueError: ``coupling`` and ``rotation`` live on different geometries, or ``identity`` comes with a rotation.
+        ValueError: ``coupling`` and ``rotation`` live on different geometries or are of different sizes, or ``identity``
+            comes with a rotation.
 
     Example:
         >>> import numpy as np, ctsa
@@ -183,6 +193,11 @@ class AKOrN(Layer):
             raise ValueError(f"coupling must live on ctsa.Sphere(channels=N), got {coupling.geometry!r}")
         if rotation is not None and rotation.geometry != coupling.geometry:
             raise ValueError(f"rotation lives on {rotation.geometry!r}, but coupling on {coupling.geometry!r}")
+        apart = [checks.sizes(part) for part in (coupling, rotation)]
+        for axis, what in (("n", "tokens"), ("d", "components")):
+            numbers = [found[axis] for found in apart if axis in found]
+            if len(set(numbers)) > 1:
+                raise ValueError(f"coupling is for {numbers[0]} {what}, but rotation for {numbers[1]}")
         if identity and rotation is not None:
             raise ValueError("identity=True stands for a missing rotation; leave rotation out")
         static = dict(coupling=coupling, rotation=rotation, geometry=coupling.geometry)
@@ -233,7 +248,7 @@ class AKOrN(Layer):
 
     def __repr__(self):
         turn = "" if self.rotation is None else ", rotation"
-        return f"AKOrN(step={float(self.step):g}, {self.geometry}{turn})"
+        return f"AKOrN({self.describe()}, {self.geometry}{turn})"
 
 
 def readout_norm(x: Array, weight: Any, bias: Any = None) -> Array:

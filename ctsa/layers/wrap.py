@@ -27,7 +27,7 @@ class WrappedLayer(Layer):
             ``transformers`` the ``last_hidden_state``.
         geometry: where the states live: ``ctsa.Sphere()`` (default) or ``ctsa.Euclidean()``.
         scale: length that the module expects of its tokens, a number; sqrt(d) after a LayerNorm.
-        batched: the module wants ``(batch, n, d)``; a state ``(n, d)`` is then handed over as a batch of one.
+        batched: the module wants ``(batch, n, d)``; all leading axes of a state are then handed over as one, also none.
         pick: maps what the module returns to the next state, where the rule above does not.
 
     Raises:
@@ -79,23 +79,26 @@ class WrappedLayer(Layer):
         return self.module(x)
 
     def move(self, x):
-        alone = self.batched and x.ndim == 2
-        y = self.run(self.scale * (x[None] if alone else x))
+        given = x.reshape(-1, *x.shape[-2:]) if self.batched else x
+        y = self.run(self.scale * given)
         if self.pick is not None:
             y = self.pick(y)
         else:
             y = getattr(y, "last_hidden_state", y)
-            y = y[0] if isinstance(y, (tuple, list)) else y
+            y = y[0] if isinstance(y, (tuple, list)) and y else y
         if framework(y) != backend(x).name:
             raise TypeError(f"module must return an array of {backend(x).name}, got {type(y).__name__}: use pick=")
-        wanted = (1, *x.shape) if alone else tuple(x.shape)
-        if tuple(y.shape) != wanted or y.dtype != x.dtype:
+        if y.shape != given.shape or y.dtype != x.dtype:
             hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""
             raise ValueError(
-                f"module must keep shape and dtype of the state, {wanted} of {x.dtype}, got {tuple(y.shape)} of "
-                f"{y.dtype}{hint}"
+                f"module must keep shape and dtype of the state, {tuple(given.shape)} of {x.dtype}, got "
+                f"{tuple(y.shape)} of {y.dtype}{hint}"
             )
-        return y[0] if alone else y
+        return y.reshape(x.shape)
+
+    def describe(self):
+        """Return the numbers that matter, for ``repr``."""
+        return f"scale={self.scale:g}, {self.geometry}"
 
     def euler_step(self, x):
         raise ValueError(f"WrappedLayer has no flow: {self.no_flow}")

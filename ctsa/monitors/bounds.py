@@ -12,9 +12,9 @@ from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, 
 from ctsa.geometry import Sphere
 from ctsa.jacobian import spectral_norm
 from ctsa.layers.euler import EulerLayer, Layer
-from ctsa.layers.iterate import home_of
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
+from ctsa.systems import home_of
 
 Array = Any
 _SLOPES = {"tanh": 1.0, "relu": 1.0, "gelu": 1.12905}  # largest slope of the activation

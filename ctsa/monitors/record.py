@@ -12,10 +12,10 @@ from ctsa.field import Field, drift_of, drift_tangent_of
 from ctsa.flow import integrate
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.jacobian import eigenvalues, leading, spectral_norm
-from ctsa.layers.iterate import home_of, iterate
+from ctsa.layers.iterate import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
-from ctsa.systems import System, system_of
+from ctsa.systems import System, home_of, system_of
 
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed

@@ -38,7 +38,13 @@ def read_model(folder: Path) -> Checkpoint:
             another shape than the configuration says.
     """
     config = Config(folder)
-    kind = config.choice("model_type", _READERS)
+    try:
+        kind = config.choice("model_type", _READERS)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. pretrained.states_through_transformers(folder, text) has the states of other architectures, and "
+            "ctsa.read_projections makes attention of their weights"
+        ) from None
     return _READERS[kind](folder, config)
 
 

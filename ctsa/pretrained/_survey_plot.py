@@ -42,5 +42,3 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
     _finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries)
     flat: np.ndarray[Any, Any] = axes
     return flat
-
-

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ctsa._results import as_numpy
+
 from ._files import TOKENIZER, WeightsNotFound
 from ._transformer import Array
 
@@ -40,8 +42,8 @@ def encode(text: Any, tokenizer: Any, positions: int, words: int, folder: Path) 
 def _split(text: str, tokenizer: Any, folder: Path) -> tuple[list[int], list[str]]:
     if tokenizer is None:
         raise WeightsNotFound(
-            f"{folder}: {TOKENIZER} not found, so a text cannot be split; pass token ids, or the states of "
-            "pretrained.states_through_transformers"
+            f"{folder}: {TOKENIZER} not found, so a text cannot be split; pass token ids (where transformers knows the "
+            "tokenizer, AutoTokenizer.from_pretrained(folder)(text).input_ids)"
         )
     try:
         text.encode()
@@ -55,13 +57,18 @@ def _split(text: str, tokenizer: Any, folder: Path) -> tuple[list[int], list[str
 
 def _ids(text: Any) -> list[int]:
     try:
-        array = np.asarray(text)
-    except ValueError:
+        array = np.asarray(as_numpy(text))
+    except ValueError:  # rows of different lengths
         array = np.asarray(None)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise TypeError(
-            f"text: a string was wanted, but {type(text).__name__} came; pass one sentence at a time, or its token ids (n,)"
-        )
+        came, hint = type(text).__name__, "pass one sentence at a time, or its token ids (n,)"
+        if array.dtype.kind == "f" and array.ndim > 1:
+            came += f" of shape {array.shape}"
+            hint = (
+                "the input of a layer (n, d), one entry of states(text), is taken by attention_weights, "
+                "attention_output, on_sphere and field"
+            )
+        raise TypeError(f"text: a string was wanted, but {came} came; {hint}")
     if not len(array):
         raise ValueError("text: at least one token was wanted, but no id came")
     return [int(i) for i in array]
@@ -69,7 +76,7 @@ def _ids(text: Any) -> list[int]:
 
 def check_states(z: Any, d: int) -> Array:
     """Return the input of a layer that a user gave, ``(n, d)``, in float64."""
-    z = np.asarray(z)
+    z = np.asarray(as_numpy(z))
     if z.dtype.kind != "f" or z.shape[1] != d or not len(z):
         raise ValueError(f"text: states (n, {d}) of floating numbers were wanted, but {z.shape} of {z.dtype} came")
     if not np.isfinite(z).all():

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from ._transformer import Array
 
 
-@dataclass(frozen=True, eq=False)
+def _sizes(held: Heads | SphereHeads | ExactSphereHeads) -> str:
+    heads, m, d = held.query.shape
+    causal = f", mask={held.mask!r}" if held.mask else ""
+    return f"heads={heads}, m={m}, d={d}, beta={held.beta:.4g}{causal}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Heads:
     r"""Hold the attention heads of one layer, in the convention of :class:`SelfAttention`.
 
@@ -41,13 +47,16 @@ class Heads:
     output_bias: Array
     mask: str | None
 
+    def __repr__(self) -> str:
+        return f"Heads({_sizes(self)})"
+
     @property
     def value(self) -> Array:
         r""":math:`V_h = W_O[:, s_h] W_V[s_h]`, ``(heads, d, d)``, of rank at most ``m``; made anew on every call."""
         return self.value_out @ self.value_in
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SphereHeads:
     r"""Hold one layer in the plain form: its tokens on the sphere and its matrices, no biases.
 
@@ -73,8 +82,11 @@ class SphereHeads:
     layer: int
     mask: str | None
 
+    def __repr__(self) -> str:
+        return f"SphereHeads(layer {self.layer}: n={len(self.x)}, {_sizes(self)})"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ExactSphereHeads:
     r"""Hold one layer in the exact form: attention of unit tokens that equals the model's own.
 
@@ -113,3 +125,6 @@ class ExactSphereHeads:
     layer: int
     mask: str | None
     head_drift: Array
+
+    def __repr__(self) -> str:
+        return f"ExactSphereHeads(layer {self.layer}: n={len(self.x)}, {_sizes(self)})"

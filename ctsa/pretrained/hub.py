@@ -58,7 +58,11 @@ def states_through_transformers(
             str(path), dtype=getattr(torch, dtype), attn_implementation="eager", **local
         ).eval()
         if isinstance(text, str):
-            inputs = dict(transformers.AutoTokenizer.from_pretrained(str(path), **local)(text, return_tensors="pt"))
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **local)
+            inputs = dict(tokenizer(text, return_tensors="pt"))
+            # Without its files transformers makes an empty tokenizer, to which every word is unknown.
+            if set(inputs["input_ids"].ravel().tolist()) <= set(tokenizer.all_special_ids):
+                raise ValueError(f"the tokenizer knows no token of {text!r}; are its files in the folder?")
         else:
             inputs = dict(input_ids=torch.as_tensor(np.array(text, dtype=np.int64))[None])
         with torch.no_grad():

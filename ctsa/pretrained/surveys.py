@@ -49,8 +49,9 @@ class Survey(Result):
             - "bipartite": two antipodal clusters;
             - "clusters": two clusters or more, otherwise;
             - "apart": no two tokens meet;
-            - "undecided": the number of clusters changed in the second half of the run, or all tokens met while no
-              eigenvalue of V has a positive real part, so that consensus does not attract.
+            - "undecided": the number of clusters changed in the second half of the run; or no two tokens met in a run
+              shorter than ten times ``1 / Re lambda``; or all tokens met while no eigenvalue of V has a
+              positive real part, so that consensus does not attract.
         clusters: their number, ``(L, H)``.
         speed: of the fastest token at the end of the run, ``(L, H)``.
         period: ``2 pi / |Im lambda|`` where the end is "rotating", else inf, ``(L, H)``.
@@ -322,7 +323,8 @@ class _Run:
         run = integrate(field, x0, [0.0, step, time / 2, time], atol=self.atol, until="equilibrium")
         xs = as_numpy(run.xs)
         early = xs[1]  # at rest before, if the run stopped before
-        end, clusters = _end(xs[2:] if len(xs) > 2 else xs[1:], values[0])
+        short = not run.stats["stopped"] and 0 < values[0].real * time < 10
+        end, clusters = _end(xs[2:] if len(xs) > 2 else xs[1:], values[0], short)
         if end in ("fixed", "rotating"):
             exponents, source = consensus_exponents(values, n, d, self.count, plain.mask is not None), "closed form"
             stderr = np.zeros(self.count)
@@ -362,8 +364,11 @@ def _like(field: Any, x: Array) -> Any:
     return backend(field.beta).like(x, field.beta)
 
 
-def _end(late: Array, lead: complex) -> tuple[str, int]:
-    """Tell where tokens go from the states in the middle (if the run did not stop) and at the end, ``(1 or 2, n, d)``."""
+def _end(late: Array, lead: complex, short: bool) -> tuple[str, int]:
+    """Tell where tokens go from the states in the middle (if the run did not stop) and at the end, ``(1 or 2, n, d)``.
+
+    short: the run ended before anything need have grown, so tokens that are apart may meet yet.
+    """
     counts = cluster_count(late)
     clusters = int(counts[-1])
     if clusters == 1:
@@ -375,7 +380,9 @@ def _end(late: Array, lead: complex) -> tuple[str, int]:
     gram = late[-1] @ late[-1].T
     if clusters == 2 and (np.abs(np.abs(gram) - 1) < 1e-5).all():
         return "bipartite", 2
-    return ("apart" if clusters == len(gram) else "clusters"), clusters
+    if clusters < len(gram):
+        return "clusters", clusters
+    return ("undecided" if short else "apart"), clusters
 
 
 def _unit(x: Array) -> Array:

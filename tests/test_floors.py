@@ -1,0 +1,49 @@
+"""The floors of CONTRIBUTING.md are those of the code: no module imports from its own floor or from above."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.search(r"ground floor.*?```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.S)
+FLOORS = [re.split(r"/?,\s*", line.rstrip("/")) for line in BLOCK[1].splitlines()] if BLOCK else []
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
+
+
+def home(path: Path) -> str:
+    """The module or package of ``ctsa`` that a file belongs to."""
+    return path.relative_to(ROOT / "ctsa").parts[0].removesuffix(".py")
+
+
+def imported(path: Path):
+    """What of ``ctsa`` a file imports, anywhere in it: (name, whether at the top of the file)."""
+    package = path.relative_to(ROOT).parts[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        found = []
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            found = [(*start, *(node.module or "").split("."), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found = [tuple(alias.name.split(".")) for alias in node.names]
+        for parts in ([p for p in name if p] for name in found):
+            if parts[0] == "ctsa" and len(parts) > 1 and parts[1] in FLOOR:  # not ``from ctsa import integrate``
+                yield parts[1], node in tree.body
+
+
+FILES = [p for p in sorted((ROOT / "ctsa").rglob("*.py")) if p.parent != ROOT / "ctsa" or not p.stem.startswith("__")]
+
+
+def test_every_module_has_a_floor():
+    assert {home(path) for path in FILES} == set(FLOOR)
+
+
+@pytest.mark.parametrize("name", sorted(FLOOR))
+def test_imports_go_down(name):
+    for path in FILES:
+        if home(path) == name:
+            for other, at_top in imported(path):
+                picture = other.startswith("plot") and not at_top  # imported by .plot() when it is called
+                assert other == name or picture or FLOOR[other] < FLOOR[name], f"{path.name} imports {other}"
