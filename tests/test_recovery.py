@@ -244,3 +244,9 @@ def test_bad_input(torch_face):
         ctsa.effective_step(LAYERS["akorn"][0](torch_face), X, field)
     with pytest.raises(ValueError, match="unit tokens"):
         ctsa.effective_step(lambda x: x, 2 * X, field)
+
+
+def test_effective_step_of_another_precision_says_what_to_do(torch_face):
+    module = torch_face.WrappedLayer(torch.nn.Linear(3, 3))
+    with pytest.raises(TypeError, match=r"module.double\(\)"):
+        ctsa.effective_step(module, ctsa.random_tokens(4, 3), torch_face.SelfAttention(value=np.eye(3)))

@@ -191,6 +191,10 @@ def test_projections_of_a_module(face, close, layout):
     read = ctsa.read_projections(wq, wk, wv, wo, HEADS, query_bias=bq, value_bias=bv, output_bias=bo, layout=layout)
     field = face.SelfAttention(**read.attention) + face.Injection(read.drift)
     close(field.drift(0.0, face.array(X)), mixed @ wo.T + bo)
+    biases = dict(query_bias=bq, value_bias=bv, output_bias=bo)
+    read = ctsa.read_projections(wq, wk, wv, wo, HEADS, **biases, layout=layout, scale=1.7)
+    unit = face.SelfAttention(**read.attention) + face.Injection(read.drift)
+    close(unit.drift(0.0, face.array(X / 1.7)), (mixed @ wo.T + bo) / 1.7)
 
 
 # -------------------------------------------------------------------------------- derivatives, parity, learning, analyses

@@ -83,6 +83,12 @@ def test_what_is_picked(close):
     close(named(x), X)
 
 
+def test_a_module_that_wants_a_batch_says_so(block):
+    with pytest.raises(Exception) as caught:
+        ctsa.torch.WrappedLayer(torch.nn.Conv2d(1, 1, 3, dtype=torch.float64))(torch.tensor(X))
+    assert any("batched=True" in note for note in caught.value.__notes__)
+
+
 def test_no_flow_and_bad_input(block):
     x = torch.tensor(X)
     layer = ctsa.WrappedLayer(lambda x: x[:-1])

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework
+from ctsa._backend import backend, framework, load
 from ctsa._results import Result, as_numpy
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
 from ctsa.layers.euler import EulerLayer, Layer
@@ -231,7 +231,13 @@ def effective_step(
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     g = geometry_of(field, geometry if geometry is not None else getattr(module, "geometry", None))
     layer = module if isinstance(module, Layer) else WrappedLayer(module, geometry=g)
-    home = next((a for a in (home_of(layer), field) if framework(a)), x)
+    homes = [a for a in (home_of(layer), field) if framework(a)]
+    home = homes[0] if homes else x
+    kinds = {str(r.dtype) for a in homes if (r := load(str(framework(a))).reference(a)) is not None}
+    if len(kinds) > 1:
+        raise TypeError(
+            f"module and field are of different precision ({', '.join(sorted(kinds))}): convert one, e.g. module.double()"
+        )
     state = checks.tokens(x, home, g, normalize=normalize, name="x")
     checks.fit_field(field, state.shape[-2], state.shape[-1], "x")
     be = backend(state)

@@ -209,8 +209,9 @@ class Comparison(Result):
                 f"  {end}, clusters: {self.layer_clusters[i]}"
             )
         if len(self.step_sizes) > 1:
-            orders = f"{self.order:.3f} of the largest errors, {self.end_order:.3f} of those at the end"
-            lines.append(f"measured order: {orders}")
+            rest = self.flow_kind != "none"
+            end = "" if rest else f", {self.end_order:.3f} of those at the end"
+            lines.append(f"measured order: {self.order:.3f} of the largest errors{end}")
             lines.extend(f"  step {s} is left out: {why}" for s, why in self.left_out.items())
         if self.flow_exponents.size:
             lines.append("exponents per unit time:")

@@ -25,6 +25,7 @@ def read_projections(
     value_bias: Any = None,
     output_bias: Any = None,
     layout: str = "contiguous",
+    scale: float = 1.0,
 ) -> Projections:
     """Turn the projection weights of an attention module into the arguments of ``SelfAttention``.
 
@@ -46,6 +47,8 @@ def read_projections(
         output_bias: b_O, ``(d,)`` or None.
         layout: how heads share the channels: "contiguous" gives head h the channels ``h m ... h m + m - 1`` (PyTorch,
             BERT, ItrSA); "interleaved" gives it ``h, h + heads, h + 2 heads, ...`` (the authors' code of AKOrN).
+        scale: length l of the tokens that the module reads, sqrt(d) after a LayerNorm. In the unit tokens x = y / l the
+            scores are l^2 times those of x, and biases are divided by l: the field is ``MSA(l x) / l``.
 
     Returns:
         ``attention``, the keyword arguments ``query``, ``key``, ``value``, ``beta`` and, with a bias, ``key_field`` of
@@ -65,7 +68,7 @@ def read_projections(
         Miyato et al., arXiv 2410.13821 (AKOrN); Tomihari and Karakida, arXiv 2505.19458 (ItrSA).
     """
     checks.choice("layout", layout, ("contiguous", "interleaved"))
-    heads = checks.integer("heads", heads, low=1)
+    heads, scale = checks.integer("heads", heads, low=1), checks.number("scale", scale, low=0.0, strict=True)
     named = dict(query=query, key=key, value=value, output=output)
     w = {name: _matrix(name, a, 2) for name, a in named.items()}
     width, d = w["query"].shape
@@ -79,18 +82,18 @@ def read_projections(
         query=w["query"][channels],
         key=w["key"][channels],
         value=np.moveaxis(w["output"][:, channels], 1, 0) @ w["value"][channels],
-        beta=1 / np.sqrt(width // heads),
+        beta=scale**2 / np.sqrt(width // heads),
     )
     if query_bias is not None:
         bias = _vector("query_bias", query_bias, width)[channels]
-        parts["key_field"] = np.einsum("hmd,hm->hd", parts["key"], bias)
+        parts["key_field"] = np.einsum("hmd,hm->hd", parts["key"], bias) / scale
     drift = None
     if value_bias is not None:
         drift = w["output"] @ _vector("value_bias", value_bias, width)
     if output_bias is not None:
         b = _vector("output_bias", output_bias, d)
         drift = b if drift is None else drift + b
-    return Projections(parts, drift)
+    return Projections(parts, None if drift is None else drift / scale)
 
 
 def _matrix(name: str, value: Any, rank: int) -> np.ndarray:

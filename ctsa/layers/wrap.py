@@ -80,7 +80,12 @@ class WrappedLayer(Layer):
 
     def move(self, x):
         given = x.reshape(-1, *x.shape[-2:]) if self.batched else x
-        y = self.run(self.scale * given)
+        try:
+            y = self.run(self.scale * given)
+        except Exception as error:
+            if not self.batched:
+                error.add_note(f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis")
+            raise
         if self.pick is not None:
             y = self.pick(y)
         else:

@@ -134,7 +134,8 @@ class JacobianNorms(Result):
             "Lipschitz bound of the update", "bound without looking at the state",
         )  # fmt: skip
         values = [getattr(self, f.name) for f in fields(self)]
-        return "\n".join(f"{name:<36}{value:>10.4g}" for name, value in zip(names, values[:-1], strict=True))
+        shown = [f"{value:>10.4g}" if np.isfinite(value) else f"{'not known':>10}" for value in values[:-1]]
+        return "\n".join(f"{name:<36}{value}" for name, value in zip(names, shown, strict=True))
 
 
 def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNorms:

@@ -214,10 +214,10 @@ class MonitorRecord(Result):
     _dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("ts", *_SERIES), ("time",))
 
     def __repr__(self) -> str:
-        unit = "t" if self.continuous else "layer"
+        unit, e, c = "t" if self.continuous else "layer", self.pseudo_energy, self.contribution
+        energy = f"pseudo-energy {e[0]:.3g} -> {e[-1]:.3g}, " if np.isfinite(e).all() else ""
         return (
-            f"MonitorRecord({unit} {self.ts[0]:g} ... {self.ts[-1]:g}: pseudo-energy {self.pseudo_energy[0]:.3g} -> "
-            f"{self.pseudo_energy[-1]:.3g}, contribution {self.contribution[0]:.1%} -> {self.contribution[-1]:.1%})"
+            f"MonitorRecord({unit} {self.ts[0]:g} ... {self.ts[-1]:g}: {energy}contribution {c[0]:.1%} -> {c[-1]:.1%})"
         )
 
     def table(self) -> str:
