@@ -1,7 +1,5 @@
 """Lyapunov spectra of flows and layers on manifolds, with error bars."""
 
-import hashlib
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,12 +8,11 @@ import numpy as np
 
 from . import checks
 from ._backend._solve import progress_bar, show_progress
+from ._fingerprint import fingerprint
 from ._results import Result, as_numpy
 from .errorbars import standard_error
-from .fields import Field
 from .geometry import Geometry
 from .io import load
-from .layers.euler import Layer
 from .march import March
 from .symmetry import rotation_modes
 
@@ -290,36 +287,16 @@ def lyapunov_spectrum(
         system, x0, interval=interval, count=count, frame=frame, solver=solver, rtol=rtol, atol=atol, step=step,
         max_steps=max_steps, seed=seed, t0=t0, geometry=geometry, normalize=normalize,
     )  # fmt: skip
-    print_of_run = _fingerprint(march, transient) if checkpoint is not None else ""
+    print_of_run = ""
+    if checkpoint is not None:
+        settings = march.segment, march.interval, march.t0, transient, march.system.geometry
+        source = march.system.source
+        print_of_run = fingerprint([*march.be.leaves(source), *march.carry], source, settings)
     run = _Run(march, intervals, transient, stop_stderr, checkpoint, print_of_run)
     if resume is not None:
         run.continue_from(resume)
     run.go(progress)
     return run.result()
-
-
-def _fingerprint(march: March, transient: int) -> str:
-    """Hash what a run depends on: parameters, start, frame and settings."""
-    digest = hashlib.sha256()
-    parts = [*march.be.leaves(march.system.source), *march.carry]
-    for a in parts:
-        a = as_numpy(a)
-        digest.update(f"{a.shape}{a.dtype}".encode() + np.ascontiguousarray(a).tobytes())
-    settings = (march.segment, march.interval, march.t0, transient, march.system.geometry, _describe(march.system.source))
-    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(settings)).encode())
-    return digest.hexdigest()
-
-
-def _describe(part: Any) -> Any:
-    """Name what of a system is not in its arrays: classes, kinds of weights and masks, plain numbers."""
-    if isinstance(part, (tuple, list)):
-        return [_describe(p) for p in part]
-    if isinstance(part, (Field, Layer)):
-        inner = part.arguments()
-        return type(part).__name__, {name: _describe(value) for name, value in inner.items()}
-    if hasattr(part, "shape"):
-        return "array"
-    return getattr(part, "__qualname__", type(part).__qualname__) if callable(part) else repr(part)
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,18 @@ class _Bare(torch.nn.Module):
         return repr(self.function)
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{value.item():g}" if value.ndim == 0 else str(tuple(value.shape))
+    return repr(getattr(value, "name", value))
+
+
 class Field(_Assign, formulas.Field):
     """Base of the fields of this face: ``field(t, x)`` is the velocity; parameters train as in any module."""
+
+    def extra_repr(self):
+        inner = {name: v for name, v in self.arguments().items() if v is not None and name not in ("field", "fields")}
+        return ", ".join(f"{name}={_shown(value)}" for name, value in inner.items())
 
     def forward(self, t, x):
         return self.velocity(t, x)

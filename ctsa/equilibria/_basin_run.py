@@ -1,7 +1,5 @@
 """Many starts followed to their limits, batch by batch: what ``ctsa.basins`` stands on."""
 
-import hashlib
-import re
 import time as clock
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,11 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
+from ctsa._fingerprint import fingerprint
 from ctsa._results import Result, as_numpy
 from ctsa.flow import check_solver, check_velocity
 from ctsa.geometry import Geometry, Sphere, random_tokens
 from ctsa.io import load
-from ctsa.lyapunov import _describe
 
 from ._limits import KINDS, TURNING, UNKNOWN, UNRESOLVED, UNSTABLE, directions, in_batches, judge, shapes, turning
 from .newton import check_room, field_geometry, solve
@@ -212,15 +210,10 @@ class Run:
     def keep_in(self, path: Path) -> None:
         """Keep the run in a file, and continue from what is there."""
         self.path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-        digest = hashlib.sha256()
-        for a in (*map(as_numpy, self.be.leaves(self.field)), self.rows["ends"]):
-            digest.update(f"{a.shape}{a.dtype}".encode() + np.ascontiguousarray(a).tobytes())
         settings = (
-            _describe(self.field), self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch,
-            self.solver, self.step, self.t,
+            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver, self.step, self.t,
         )  # fmt: skip
-        digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(settings)).encode())
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = fingerprint([*self.be.leaves(self.field), self.rows["ends"]], self.field, settings)
         if not self.path.exists():
             return
         kept = load(self.path)
