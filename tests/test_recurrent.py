@@ -122,7 +122,7 @@ def test_itrsa_with_vector_gamma_has_no_flow(face, close):
 
 
 def test_itrsa_with_a_constant_vector_is_scalar(face):
-    assert float(face.ItrSA(injected(face), gamma=np.full(D, 0.5)).flow_step) == 2.0
+    assert face.ItrSA(injected(face), gamma=np.full(D, 0.5)).flow_step.item() == 2.0
 
 
 # ------------------------------------------------------------------------------------------------------------------ AKOrN
