@@ -73,6 +73,7 @@ bench: $(DEV)  ## Measure speed against peers (tests/benchmarks; one thread, min
 	$(BIN)/python tests/benchmarks/bench_tangent.py jax
 	$(BIN)/python tests/benchmarks/bench_tangent.py torch
 	$(BIN)/python tests/benchmarks/bench_lyapunov.py $(ARGS)
+	$(BIN)/python tests/benchmarks/bench_basins.py
 
 clean:  ## Remove what builds and tests left behind
 	rm -rf build dist docs/_build docs/gallery docs/sg_execution_times.rst
