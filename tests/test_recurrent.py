@@ -346,6 +346,8 @@ def test_bad_input(face):
         (ValueError, "rotation lives on", lambda: face.AKOrN(pairs, face.Rotation(frequencies=OMEGA))),
         (ValueError, "leave rotation out", lambda: face.AKOrN(pairs, turn, identity=True)),
         (ValueError, "depth=5, but there are 2", lambda: ctsa.iterate([face.PostNormLayer(field)] * 2, X, depth=5)),
+        (TypeError, "makes a layer of it", lambda: ctsa.iterate(field, X, depth=1)),
+        (TypeError, "makes a layer of it", lambda: ctsa.iterate([field], X)),
         (TypeError, "an empty sequence", lambda: ctsa.iterate([], X)),
         (TypeError, "depth must be an integer", lambda: ctsa.iterate(face.PostNormLayer(field), X)),
         (ValueError, "weight must have shape", lambda: ctsa.readout_norm(face.array(X), np.ones((2, 3)))),

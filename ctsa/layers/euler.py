@@ -106,14 +106,14 @@ def check_field(layer: Any, field: Any) -> None:
         raise TypeError(f"field is one of {own}, but the layer is one of {home}: use the {kind} of ctsa.{own}")
 
 
-def check_step(step: Any, name: str = "step") -> Any:
+def check_step(step: Any) -> Any:
     """Return a positive number, or a scalar array."""
-    step = checks.parameter(name, step, 0)
+    step = checks.parameter("step", step, 0)
     if step is None:
-        raise TypeError(f"{name} must be a positive number, got None")
+        raise TypeError("step must be a positive number, got None")
     size = checks.concrete(step)
     if size is not None and not size > 0:
-        raise ValueError(f"{name} must be positive, got {float(size):g}")
+        raise ValueError(f"step must be positive, got {float(size):g}")
     return step
 
 

@@ -75,6 +75,8 @@ def iterate(
     if not layers or not all(callable(each) for each in layers):
         wrong = next((type(each).__name__ for each in layers if not callable(each)), "an empty sequence")
         raise TypeError(f"layer must be callable as layer(x), or a sequence of such, got {wrong}")
+    if any(hasattr(each, "drift") for each in layers):
+        raise TypeError("layer is a field(t, x): ctsa.EulerLayer(field, step) makes a layer of it")
     if depth is None:
         if not stack:
             raise TypeError("depth must be an integer, how many times to apply the layer, got None")

@@ -47,7 +47,6 @@ class RungeKuttaLayer(FieldStep):
     """
 
     method: str
-    no_flow = None
     _static = ("geometry", "method")
 
     def __init__(self, field, step, method="rk4", geometry: Geometry | None = None, time=0.0):
