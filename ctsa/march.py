@@ -229,6 +229,12 @@ class March:
         return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
     @property
+    def settings(self) -> tuple:
+        """What the run's numbers depend on, beside system and start (``max_steps`` only ends it)."""
+        s = self.segment
+        return (s.solver, s.rtol, s.atol, s.steps, self.t0, self.interval) if self.system.flow else (self.interval,)
+
+    @property
     def _static(self) -> tuple:
         return self.system.kind, self.system.geometry, self.segment
 

@@ -27,9 +27,11 @@ def energy(field: Any, x: Array) -> Array:
 
     For one head with ``Q^T K = V`` symmetric (or V = cQ^T K, c > 0), no mask and softmax or unnormalised weights it
     never decreases along the flow: ``dE/dt = sum_i Z_i |x_i'|^2`` under softmax. Else it is a diagnostic, no theorem.
+    For ``EnergyAttention`` it is its own energy, which never increases. Of a sum or a multiple it is that of the one
+    attention term.
 
     Args:
-        field: a ``SelfAttention`` field.
+        field: a field with one ``SelfAttention`` or ``EnergyAttention`` term.
         x: tokens ``(..., n, d)``.
 
     Example:
@@ -43,7 +45,9 @@ def energy(field: Any, x: Array) -> Array:
     References:
         Geshkovski et al., arXiv 2312.10794, section 3.
     """
-    attention, x = _attention(field, x)
+    attention, x = _attention(field, x, "scores", "energy")
+    if not hasattr(attention, "scores"):
+        return attention.energy(x)
     s = attention.scores(x)
     each = backend(x).xp.exp(s).sum((-2, -1)) / (2 * attention.beta)
     return each.sum(-1) if s.ndim > x.ndim else each
@@ -73,11 +77,18 @@ def entropy(field: Any, x: Array) -> Array:
     return -(a * xp.log(xp.where(a > 0, a, xp.ones_like(a)))).sum(-1)
 
 
-def _attention(field: Any, x: Array) -> tuple[Any, Array]:
-    """Return the one self-attention term of a field, and the states in its framework (from a file they are NumPy)."""
-    found = [f for f in getattr(field, "terms", lambda: [field])() if hasattr(f, "scores")]
+def _summands(field: Any) -> list:
+    """Return the terms of a field, those of its multiples included."""
+    terms = getattr(field, "terms", lambda: [field])()
+    return [part for f in terms for part in (_summands(f.field) if hasattr(f, "factor") else [f])]
+
+
+def _attention(field: Any, x: Array, *known: str) -> tuple[Any, Array]:
+    """Return the one term of a field that has one of the methods, and the states in its framework (from a file: NumPy)."""
+    found = [f for f in _summands(field) if any(hasattr(f, name) for name in known or ("scores",))]
     if len(found) != 1:
-        raise TypeError(f"expected a field with one SelfAttention term, got {type(field).__name__} with {len(found)}")
+        kinds = "SelfAttention or EnergyAttention" if "energy" in known else "SelfAttention"
+        raise TypeError(f"expected a field with one {kinds} term, got {type(field).__name__} with {len(found)}")
     (attention,) = found
     if framework(x) == "numpy":
         be = backend(attention.beta)

@@ -53,6 +53,8 @@ class _Bare(torch.nn.Module):
     def __init__(self, function):
         super().__init__()
         self.function = function
+        if hasattr(function, "tangent"):
+            self.tangent = function.tangent
 
     def forward(self, t, x):
         return self.function(t, x)

@@ -193,6 +193,7 @@ def basins(
     geometry: Geometry | None = None,
     normalize: bool = False,
     checkpoint: Any = None,
+    allow_unverified: bool = False,
     progress: bool | None = None,
 ) -> Basins:
     """Follow many starts to their limits and count what these are.
@@ -228,7 +229,9 @@ def basins(
         geometry: where a bare callable lives.
         normalize: normalise given starts.
         checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the same
-            run, the run continues from it, with the same results as if it had not been interrupted.
+            run, the run continues from it, with the same results as if it had not been interrupted. A file of another
+            run is refused.
+        allow_unverified: continue also where the field does not show which run the file belongs to.
         progress: draw a bar of the starts that have arrived; None draws it in a terminal.
 
     Returns:
@@ -257,7 +260,7 @@ def basins(
         batch=batch, solver=solver, rtol=rtol, atol=atol, step=step, max_steps=max_steps, t=t,
     )  # fmt: skip
     if checkpoint is not None:
-        run.keep_in(Path(checkpoint))
+        run.keep_in(Path(checkpoint), bool(allow_unverified))
     try:
         run.go(show_progress(progress))
     except GaveUp as error:

@@ -179,8 +179,7 @@ def energy_report(field: Any, trajectory: Any, *, tol: float | None = None) -> E
     if xs.ndim < 3 or len(xs) < 2:
         raise ValueError(f"trajectory must hold at least two states (T, ..., n, d), got shape {tuple(xs.shape)}")
     ts = as_numpy(trajectory.ts).astype(float) if hasattr(trajectory, "ts") else np.arange(float(len(xs)))
-    one = isinstance(promise.field, EnergyAttention)
-    values = as_numpy(promise.field.energy(xs) if one else attention_energy(promise.field, xs)).astype(float)
+    values = as_numpy(attention_energy(promise.field, xs)).astype(float)
     against = -promise.sign * np.diff(values, axis=0)
     against = against.reshape(len(against), -1).max(1)
     if tol is None:
