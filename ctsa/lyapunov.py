@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import checks
+from ._backend import analysis
 from ._backend._solve import progress_bar, show_progress
 from ._fingerprint import Identity
 from ._results import Result, as_numpy
@@ -240,6 +241,7 @@ class LyapunovSpectrum(Result):
         return plot_spectra.spectrum(self, ax=ax, **kwargs)
 
 
+@analysis
 def lyapunov_spectrum(
     system: Any,
     x0: Any,

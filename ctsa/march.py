@@ -153,8 +153,7 @@ class March:
             self.interval = float(checks.integer("interval", _whole(interval), low=1))
         steps = None
         if s.flow:
-            rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
-            step = check_solver(solver, step, be.name)
+            rtol, atol, step = check_solver(solver, step, rtol, atol, x)
             steps = None if step is None else max(1, int(np.ceil(self.interval / step - 1e-9)))
         elif step is not None:
             raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import backend, framework
-from .geometry import Sphere
+from . import checks
+from ._backend import analysis, backend, framework
+from .geometry import Sphere, length
 
 Array = Any
 
@@ -48,6 +49,9 @@ def energy(field: Any, x: Array) -> Array:
     attention, x = _attention(field, x, "scores", "energy")
     if not hasattr(attention, "scores"):
         return attention.energy(x)
+    betas = checks.concrete(attention.beta)
+    if betas is not None and (betas == 0).any():
+        raise ValueError("field has beta = 0, by which the energy divides: there is none")
     s = attention.scores(x)
     each = backend(x).xp.exp(s).sum((-2, -1)) / (2 * attention.beta)
     return each.sum(-1) if s.ndim > x.ndim else each
@@ -109,8 +113,7 @@ def order_parameter(x: Array, channels: int | None = None) -> Array:
     if channels is not None:
         Sphere(channels).check_dimension(x.shape[-1])
         x = x.reshape(*x.shape[:-2], -1, channels)
-    m = x.mean(-2)
-    return (m * m).sum(-1) ** 0.5
+    return length(x.mean(-2))
 
 
 def effective_rank(x: Array) -> Array:
@@ -134,6 +137,7 @@ def effective_rank(x: Array) -> Array:
     return xp.exp(-(p * xp.log(xp.where(p > 0, p, xp.ones_like(p)))).sum(-1))
 
 
+@analysis
 def clusters(x: Array, tol: float = 1e-3) -> np.ndarray:
     """Label the clusters: tokens linked by chains of distances below ``tol`` share a label.
 
@@ -169,6 +173,7 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
+@analysis
 def cluster_count(x: Array, tol: float = 1e-3) -> np.ndarray:
     """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
 

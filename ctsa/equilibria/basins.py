@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
+from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
 from ctsa._results import Result
 from ctsa.geometry import Geometry
@@ -171,6 +172,7 @@ def _interval(count: int, total: int, confidence: float) -> tuple[float, float, 
     return count / total, float(about.low), float(about.high)
 
 
+@analysis
 def basins(
     field: Any,
     starts: Any,

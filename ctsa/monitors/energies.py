@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.energy_attention import EnergyAttention
 from ctsa.fields import Scaled, SelfAttention
@@ -148,6 +148,7 @@ def _multiple(term: Any) -> tuple[float, str]:
     return c, ""
 
 
+@analysis
 def energy_report(field: Any, trajectory: Any, *, tol: float | None = None) -> EnergyReport:
     """Follow the energy of a field along a trajectory, and hold it against the theorem, if there is one.
 
