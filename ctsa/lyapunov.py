@@ -154,7 +154,8 @@ class LyapunovSpectrum(Result):
         rows = (slice(None), *index)
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
-            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="", track=None if self.track is None else self.track[rows],
+            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="",
+            track=None if self.track is None else self.track[rows],
             size=None if self.size is None else np.asarray(self.size)[index],
             began=None if self.began is None else np.asarray(self.began)[index],
         )  # fmt: skip

@@ -145,7 +145,7 @@ def _full(source, static, interval, t0, carry):
 
 
 def _thin(source, static, interval, t0, carry):
-    """Advance ``(index, x, u)`` by one interval, keeping the logarithms of the growth factors and a glance at the motion."""
+    """Advance ``(index, x, u)`` by one interval, keeping logarithms of growth factors and a glance at the motion."""
     zero = backend(carry[2]).xp.zeros_like(flatten_frame(carry[2])[..., 0, :])
     carry, total, ok, seen = _advance(source, static, interval, t0, carry, zero, _add_logs)
     return carry, (total, ok, seen)

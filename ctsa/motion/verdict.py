@@ -18,8 +18,8 @@ class Verdict:
         evidence: the numbers that decided, in words.
         stability: "stable", "neutral", "unstable", or "" where that is not the question.
         period: of a periodic motion, in units of time or layers, where it is known.
-        rate: e-folds per unit of time or layer by which a settling motion slows down or an expanding one grows; the speed of
-            a drift.
+        rate: e-folds per unit of time or layer by which a settling motion slows down or an expanding one grows; the speed
+            of a drift.
         factor: how many times longer a run would have to be to decide (undecided), or to arrive (settling).
         detail: more about the kind, such as "alternating".
     """
