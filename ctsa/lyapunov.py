@@ -58,14 +58,25 @@ class LyapunovSpectrum(Result):
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
         "frame": ("exponent", "token", "component"),
+        "x": ("...", "token", "component"),
+        "speed": ("...",),
+        "rotations": ("...",),
     }
 
     def __repr__(self) -> str:
         if self.exponents.ndim > 1:
-            return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, k={self.exponents.shape[-1]})"
+            return self._ensemble()
         shown = ", ".join(f"{v:.4g}+-{s:.1g}" for v, s in zip(self.exponents[:6], self.stderr[:6], strict=True))
         more = ", ..." if len(self.exponents) > 6 else ""
         return f"LyapunovSpectrum([{shown}{more}], {self.verdict[0]})"
+
+    def _ensemble(self) -> str:
+        """Describe the members of an ensemble together: mean and spread of the leading exponents."""
+        every = self.exponents.reshape(-1, self.exponents.shape[-1])
+        lead = zip(every.mean(0)[:6], every.std(0, ddof=min(1, len(every) - 1))[:6], strict=True)
+        shown = ", ".join(f"{mean:.4g} (spread {spread:.1g})" for mean, spread in lead)
+        more = ", ..." if every.shape[1] > 6 else ""
+        return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, mean [{shown}{more}], see .member(i))"
 
     @property
     def _order(self) -> np.ndarray:
@@ -104,7 +115,11 @@ class LyapunovSpectrum(Result):
 
     def _one(self) -> None:
         if self.history.ndim != 2:
-            raise ValueError("this belongs to one member of an ensemble: take it from spectrum.member(i)")
+            batch = tuple(self.history.shape[1:-1])
+            raise ValueError(
+                f"the spectrum is that of an ensemble {batch}; a verdict, a dimension or a picture belongs to one member: "
+                f"take it from spectrum.member({', '.join('ijklmn'[: len(batch)])})"
+            )
 
     def _linear(self, weights: np.ndarray) -> float:
         """Return the standard error of a linear combination of the sorted exponents."""

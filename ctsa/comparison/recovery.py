@@ -141,6 +141,7 @@ class EffectiveStep(Result):
         turned: whether it turned by a right angle or more.
         common_step: the one step for all tokens that explains most.
         common_residual: share of all updates together that this step does not explain.
+        channels: components of an oscillator, 0 for whole tokens; with them the arrays are ``(..., n, oscillators)``.
     """
 
     steps: Any
@@ -149,7 +150,15 @@ class EffectiveStep(Result):
     turned: Any
     common_step: float
     common_residual: float
-    _static: ClassVar[tuple[str, ...]] = ("common_step", "common_residual")
+    channels: int = 0
+    _static: ClassVar[tuple[str, ...]] = ("common_step", "common_residual", "channels")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("steps", "residuals", "angles", "turned"), ("...", "token")
+    )
+
+    def _axes_of(self, name: str, ndim: int, outer: list[str]) -> list[str]:
+        names = super()._axes_of(name, ndim - bool(self.channels), outer)
+        return [*names, "oscillator"] if self.channels else names
 
     def __repr__(self) -> str:
         turned = f", {int(np.sum(self.turned))} turned too far" if np.any(self.turned) else ""
@@ -269,4 +278,5 @@ def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray) -> EffectiveS
     share = float(np.sqrt(np.asarray(g.inner(away, away))[kept].sum() / total)) if total > 0 else 0.0
     if not kept.any():
         share = float("nan")
-    return EffectiveStep(steps, residuals, np.asarray(g.distance(x, y)), turned, common, share)
+    channels = getattr(g, "channels", None) or 0
+    return EffectiveStep(steps, residuals, np.asarray(g.distance(x, y)), turned, common, share, channels)
