@@ -20,6 +20,20 @@ def as_numpy(value: Any) -> Any:
     return backend(value).to_numpy(value) if framework(value) is not None else value
 
 
+def archive(path: str | os.PathLike) -> Path:
+    """Return a path to write to, with the ending ``.npz``; its folder must exist."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be a string or a pathlib.Path, got {type(path).__name__}")
+    path = Path(path)
+    if not path.name:
+        raise IsADirectoryError(f"path must name a file, got {str(path)!r}")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise NotADirectoryError(f"{path.parent} is a file, not a folder: {path} cannot be written")
+    if not path.parent.exists():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it before writing {path.name}")
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+
+
 class Result:
     """Base of all results: frozen dataclasses whose fields are arrays, numbers, strings, or dicts of these.
 
@@ -52,10 +66,10 @@ class Result:
             The path written, with the ending ``.npz``.
 
         Raises:
-            OSError: the folder does not exist or cannot be written.
+            OSError: the folder does not exist or cannot be written (FileNotFoundError, NotADirectoryError, ...).
+            TypeError: ``path`` is not a path.
         """
-        path = Path(path)
-        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        path = archive(path)
         arrays: dict[str, Any] = {}
         values: dict[str, Any] = {}
         for f in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -92,6 +106,10 @@ class Result:
             return [f"{name}_{i}" for i in range(ndim)]
         at = names.index("...")
         return [*outer, *names[:at], *(f"batch_{i}" for i in range(spare)), *names[at + 1 :]]
+
+    def _restored(self) -> Any:
+        """Return what ``ctsa.load`` shall give back: this, unless it is how something else is kept."""
+        return self
 
     def to_xarray(self):
         """Return an ``xarray.Dataset`` with named dimensions, such that ``.to_netcdf(path)`` can write it.
@@ -157,8 +175,8 @@ def _attribute(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     value = as_numpy(value)
-    if isinstance(value, complex) or getattr(value, "dtype", np.dtype(float)).kind == "c":
-        return [_plain(value.real), _plain(value.imag)]
+    if np.iscomplexobj(value):
+        return [np.real(value).tolist(), np.imag(value).tolist()]
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
