@@ -176,7 +176,7 @@ def _attribute(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     value = as_numpy(value)
     if np.iscomplexobj(value):
-        return [np.real(value).tolist(), np.imag(value).tolist()]
+        return [np.asarray(value).real.tolist(), np.asarray(value).imag.tolist()]
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 

@@ -34,7 +34,9 @@ def load(path: str | os.PathLike) -> Any:
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as data:
                 if "__header__" not in data.files:
-                    raise ValueError(f"it has no header of ctsa, but the arrays {', '.join(data.files)}: try numpy.load")
+                    raise ValueError(
+                        f"it has no header of ctsa, but the arrays {', '.join(data.files)}: try numpy.load"
+                    )
                 arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("__header__").tobytes())
         kind, version, values = header["kind"], header["ctsa"], header["values"]
@@ -53,7 +55,9 @@ def _file(path: str | os.PathLike) -> Path:
     path = Path(path)
     if path.is_dir():
         inside = sorted(p.name for p in path.glob("*.npz"))[:3]
-        raise FileNotFoundError(f"{path} is a folder: name a file in it" + (f", as {', '.join(inside)}" if inside else ""))
+        raise FileNotFoundError(
+            f"{path} is a folder: name a file in it" + (f", as {', '.join(inside)}" if inside else "")
+        )
     if not path.is_file():
         named = path.with_name(path.name + ".npz")
         hint = f": the folder {path.parent} does not exist" if not path.parent.is_dir() else ""

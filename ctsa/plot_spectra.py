@@ -64,7 +64,7 @@ def convergence(spec: Any, *, ax: Any = None, count: int = 5, width: float = 2.0
     return _finish(ax, "time" if spec.continuous else "layers", "running mean")
 
 
-def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True) -> Axes:
+def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True, neutral: int = 0) -> Axes:
     """Draw eigenvalues in the complex plane with the boundary of stability: Re = 0 for flows, the unit circle for layers.
 
     Args:

@@ -3,6 +3,8 @@
 import doctest
 import importlib.util
 import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import matplotlib
@@ -451,3 +453,15 @@ def test_arrays_of_both_frameworks(framework):
     assert_array_equal(plot.gram_matrix(low).images[0].get_array(), np.eye(3))
     assert len(plot.panels(convert(traj.ts), {"energy": convert(traj.ts), "count": labels[np.zeros(20, int)]})) == 2
     assert len(plot.gram((convert(traj.ts), convert(traj.xs)), convert([0.0, 1.0]), order=labels.argsort())) == 2
+
+
+def test_pictures_come_when_used():
+    """``ctsa.plot`` needs no import of its own, and ``import ctsa`` no matplotlib."""
+    code = (
+        "import sys, ctsa; before = 'matplotlib' in sys.modules; names = dir(ctsa); "
+        "found = [getattr(ctsa, n).__name__ for n in names if n.startswith('plot')]; "
+        "print(before, found, hasattr(ctsa, 'plots'), 'torch' in sys.modules or 'jax' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = [f"ctsa.plot{name}" for name in ("", "_compare", "_continuation", "_equilibria", "_spectra")]
+    assert ran.stdout.split("\n")[0] == f"False {modules} False False"

@@ -128,7 +128,9 @@ def test_every_kind_is_here(made):
     assert kinds - {type(r).__name__ for r in made.values()} == {"EquilibriaTable"}  # how Equilibria are kept
 
 
-@pytest.mark.parametrize("kind", sorted(k for k, c in Result.kinds.items() if k[0] != "_" and c.__module__[:4] == "ctsa"))
+@pytest.mark.parametrize(
+    "kind", sorted(k for k, c in Result.kinds.items() if k[0] != "_" and c.__module__[:4] == "ctsa")
+)
 def test_every_array_has_named_axes(made, kind):
     """A new field of arrays belongs into ``_dims``, where ``"..."`` stands for batch axes."""
     cls = Result.kinds[kind]
