@@ -130,6 +130,8 @@ def _finish(ax: Any, xlabel: str | None = None, ylabel: str = "", legend: Any = 
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[:].set(linewidth=0.6, color=_INK)
         ax.tick_params(labelsize=7, width=0.6, length=2.5, color=_INK, labelcolor=_INK)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_offset_text().set(fontsize=7, color=_INK)
         ax.set_xlabel(xlabel, fontsize=8, color=_INK)
         ax.set_ylabel(ylabel, fontsize=8, color=_INK)
     if len(legend):

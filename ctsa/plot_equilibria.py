@@ -13,6 +13,7 @@ from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from ._drawing import given, labels as written
 from ._results import as_numpy
 from .equilibria._limits import KINDS
 from .equilibria.starts import consensus_matrix, eigenspaces
@@ -98,6 +99,7 @@ def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = 
     """
     x = _real("found", as_numpy(getattr(found, "x", found)))
     _need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
+    _need(np.isfinite(x).all(), "found", "a finite state", "nan or inf", "one of ctsa.find_equilibria")
     stable = getattr(found, "stable", None)
     ink = "0.35" if stable is None else _STABLE if stable else _UNSTABLE
     points, spaces = _in_space(x, _spaces(value, x.shape[1]))
@@ -139,8 +141,11 @@ def equilibria(
     Example:
         >>> axes = equilibria([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])
     """
+    if isinstance(found, (str, Mapping)) or not hasattr(found, "__iter__"):
+        raise TypeError(f"found must be Equilibria or a list of states, got {type(found).__name__}: wrap one as [found]")
+    columns, most = given.count("columns", columns), given.count("most", most)
     shown = list(found)[:most]
-    _need(len(shown) and columns > 0, "found", "at least one equilibrium", found, "ctsa.find_equilibria")
+    _need(len(shown), "found", "at least one equilibrium", found, "ctsa.find_equilibria")
     width = min(columns, len(shown))
     shape = (-(-len(shown) // width), width)
     if axes is None:
@@ -197,6 +202,7 @@ def trajectories(runs: Mapping[str, Any], value: Any = None, *, axes: Any = None
     """
     _need(isinstance(runs, Mapping) and len(runs), "runs", "trajectories by title", runs, '{"beta = 1": traj}')
     values = list(value) if isinstance(value, (list, tuple)) and np.ndim(value[0]) != 1 else [value] * len(runs)
+    columns = given.count("columns", columns)
     _need(len(values) == len(runs), "value", f"one for each of {len(runs)} trajectories", len(values), "one for all")
     if axes is None:
         width = min(columns, len(runs))
@@ -233,7 +239,7 @@ def _bars(ax: Axes, places: Any, heights: Any, label: str, **options: Any) -> No
 def _legend(ax: Axes, labels: Sequence[str]) -> None:
     handles = [Patch(facecolor=_ink(s)[0], hatch=_ink(s)[1], edgecolor="white", label=_short(s)) for s in labels]
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
-    columns = 2 if max(map(len, labels)) < 30 else 1
+    columns = 2 if written.fits_columns(ax, [_short(s) for s in labels], 2) else 1
     ax.legend(handles=handles[::-1], fontsize=6.5, frameon=False, handlelength=1.1, ncols=columns, **place)
 
 
@@ -250,7 +256,8 @@ def basin_bars(found: Any, *, ax: Any = None, by: str = "direction", most: int =
         by: level of the labels: "kind", "direction" or "sizes".
         most: show the most frequent ones only, and the others together.
     """
-    shares = found.shares(by)
+    given.result("found", found, "Basins", "ctsa.basins")
+    shares, most = found.shares(by), given.count("most", most)
     labels = list(shares)[:most]
     ax = _axes(ax, "ax", (_COLUMN, 0.55 + 0.24 * min(len(shares), most + 1)))[0]
     for i, label in enumerate(labels):
@@ -291,9 +298,11 @@ def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "directi
         >>> ax = basin_shares(runs, name="a")
     """
     _need(isinstance(found, Mapping) and len(found), "found", "Basins by value", found, "{beta: ctsa.basins(...)}")
+    for b in found.values():
+        given.result("found", b, "Basins", "ctsa.basins")
     rows = [b.shares(by) for b in found.values()]
     labels = sorted({label for row in rows for label in row}, key=_rank)
-    ax = _axes(ax, "ax", (_COLUMN, 2.5))[0]
+    ax = _axes(ax, "ax", (_COLUMN, 2.1 + 0.15 * len(labels)))[0]
     places, low = np.arange(len(rows)), np.zeros(len(rows))
     for label in labels:
         heights = np.array([row.get(label, (0.0,))[0] for row in rows])
@@ -333,8 +342,9 @@ def census_bars(table: Mapping[tuple[str, int], Any], betas: Any, *, ax: Any = N
         f"{kind} on v{k}": np.array([float(c) for c in counts]) for (kind, k), counts in table.items() if any(counts)
     }
     _need(rows, "table", "at least one stable state", table, "other betas")
-    ax = _axes(ax, "ax", (_COLUMN, 2.5))[0]
+    ax = _axes(ax, "ax", (_COLUMN, 2.1 + 0.15 * len(rows)))[0]
     places, width = np.arange(len(betas)), 0.84 / len(rows)
+    room = width * 0.85 * ax.bbox.width / ax.figure.dpi * 72 / len(betas)  # points, of a bar
     labels = sorted(rows, key=_rank)
     for i, label in enumerate(labels):
         at = places + (i - (len(labels) - 1) / 2) * width
@@ -342,7 +352,8 @@ def census_bars(table: Mapping[tuple[str, int], Any], betas: Any, *, ax: Any = N
         _bars(ax, at[counts > 0], counts[counts > 0], label, width=0.92 * width)
         for x, count in zip(at[counts > 0], counts[counts > 0], strict=True):
             text = f"{count:.0f}" if count < 1e5 else f"{count:.0e}"
-            ax.text(x, 1.15 * count, text, ha="center", va="bottom", fontsize=5.5, color=_INK, rotation=90)
+            upright = 3.6 * len(text) <= max(room, 8)
+            ax.text(x, 1.15 * count, text, ha="center", va="bottom", fontsize=6, color=_INK, rotation=90 * (not upright))
     ax.set_yscale("log")
     ax.set_ylim(0.8, 6 * max(v.max() for v in rows.values()))
     ax.set_xticks(places, [f"{b:g}" for b in betas])

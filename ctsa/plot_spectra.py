@@ -38,7 +38,7 @@ def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     unit = "per unit time" if spec.continuous else "per layer"
     if label is not None or named is not None:
-        ax.legend(loc="upper right", frameon=False, fontsize=7)  # they descend
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
     line.lines[2][0].set_zorder(1)
     return _finish(ax, "index", f"exponent ({unit})")
 

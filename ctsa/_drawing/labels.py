@@ -21,7 +21,7 @@ def room(entries: Sequence[Any]) -> float:
     return 0.4 + 0.062 * longest * _SIZE / 7 if longest else 0.0
 
 
-def fits_beside(ax: Any, texts: Sequence[str], columns: int) -> bool:
+def fits_columns(ax: Any, texts: Sequence[str], columns: int) -> bool:
     """Say whether a legend of so many columns is as wide as ``ax`` at most."""
     widest = max(len(re.sub(r"[$_{}\\]", "", text)) for text in texts)
     return columns * (0.3 + 0.06 * widest) * ax.figure.dpi <= ax.bbox.width
