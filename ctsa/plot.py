@@ -22,11 +22,13 @@ from matplotlib.axes import Axes
 from mpl_toolkits.mplot3d.art3d import Line3D
 
 from ._drawing import given, labels as written
+from ._drawing.globe import draw_marks, draw_paths, toward
 
 # Okabe and Ito's colour-blind safe palette, without the yellow that is lost on white paper.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A")
 _NAMED = (*_PALETTE, "#882255", "#999933", "#332288", "#7A3E0E", "#7CCBA2")  # more, for a sentence of names
 _INK, _SURFACE, _COLUMN = "0.15", 0.955, 3.4  # of text; grey of the globe; inches, one column of two
+_FEW = 64  # tokens that are drawn as lines of their own on the sphere
 _STYLE = {"figure.dpi": 150, "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": False}
 
 
@@ -166,18 +168,13 @@ class _ViewLine(Line3D):
         self._points, self._anchors = points, points if anchors is None else anchors
 
     def draw(self, renderer: Any) -> None:
-        toward, a = _toward(self.axes.elev, self.axes.azim), np.linspace(0, 2 * np.pi, 181)
+        viewer, a = toward(self.axes.elev, self.axes.azim), np.linspace(0, 2 * np.pi, 181)
         if self._points is None:  # the great circle across the line of sight
-            shown = np.stack([np.cos(a), np.sin(a)], 1) @ np.linalg.svd(toward[None])[2][1:]
+            shown = np.stack([np.cos(a), np.sin(a)], 1) @ np.linalg.svd(viewer[None])[2][1:]
         else:
-            shown = np.where((self._anchors @ toward >= 0)[:, None], self._points, np.nan)
+            shown = np.where((self._anchors @ viewer >= 0)[:, None], self._points, np.nan)
         self.set_data_3d(*shown.T)
         super().draw(renderer)
-
-
-def _toward(elev: float, azim: float) -> np.ndarray:
-    e, a = np.radians([elev, azim])
-    return np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
 
 
 def _globe(ax: Any) -> None:
@@ -186,7 +183,7 @@ def _globe(ax: Any) -> None:
         return
     lon, lat = np.meshgrid(np.linspace(0, 2 * np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61))
     xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])  # (3, 61, 121)
-    light = np.tensordot(_toward(ax.elev + 35, ax.azim - 35), xyz, 1)[..., None]
+    light = np.tensordot(toward(ax.elev + 35, ax.azim - 35), xyz, 1)[..., None]
     grey = np.clip(_SURFACE - 0.035 + 0.07 * np.clip(light, -0.5, 1), 0, 1) * np.ones(3)
     # Opaque and not antialiased, as see-through facets show their seams; the rim hides the ragged edge.
     flat: dict[str, Any] = {"shade": False, "linewidth": 0, "antialiased": False, "rasterized": True}
@@ -196,9 +193,13 @@ def _globe(ax: Any) -> None:
     ax.add_line(_ViewLine(color="0.6", linewidth=0.8, zorder=1))
 
 
+def _pale(colour: Any) -> np.ndarray:
+    return 0.3 * colors.to_rgba_array(colour)[..., :3].squeeze() + 0.7 * _SURFACE
+
+
 def _both_sides(ax: Any, points: np.ndarray, anchors: np.ndarray, colour: Any, zorder: int, **style: Any) -> None:
     """Draw points (m, 3) palely (see-through adds up), in full and on top where anchors face the viewer."""
-    pale = 0.3 * np.asarray(colors.to_rgb(colour)) + 0.7 * _SURFACE
+    pale = _pale(colour)
     for ink, near in (pale, False), (colour, True):
         look = {"color": ink, "markerfacecolor": ink, "markeredgecolor": ink, "zorder": zorder + 10 * near} | style
         ax.add_line(_ViewLine(points, anchors, **look) if near else Line3D(*points.T, **look))
@@ -210,7 +211,7 @@ def sphere(
     """Draw tokens on the two-sphere (d = 3): hollow marks at the start, filled ones at the end.
 
     The far side is pale, also after ``ax.view_init``. New Axes are seen from where most tokens end.
-    Lines are labelled ``_path0``, ``_start0``, ``_end0``, ...
+    Lines are labelled ``_path0``, ``_start0``, ``_end0``, ...; more than 64 tokens are drawn as collections.
 
     Args:
         vectors: (n, 3) or (k, n, 3), arrows at the last states (velocities, Lyapunov vectors); longest: 0.35. Those
@@ -233,7 +234,13 @@ def sphere(
     _globe(ax)
     start = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0.8, "markerfacecolor": str(_SURFACE)}
     end = {"marker": "o", "markersize": 4.6, "markeredgewidth": 0.5, "markeredgecolor": "white"}
-    for i, (path, ink) in enumerate(zip(xs.swapaxes(0, 1), inks)):
+    if n > _FEW:  # as collections, which are drawn faster than as many lines
+        pale, blank = _pale(inks), np.full((n, 3), _SURFACE)
+        draw_paths(ax, xs.swapaxes(0, 1), inks, pale, width, 2)
+        if whole and len(xs) > 1:
+            draw_marks(ax, xs[0], (blank, blank), (pale, inks), 3.2, 0.8, 3)
+        draw_marks(ax, last, (pale, inks), ("white", "white"), 4.6, 0.5, 5)
+    for i, (path, ink) in enumerate(zip(xs.swapaxes(0, 1), inks[: _FEW * (n <= _FEW)])):
         _both_sides(ax, path, path, ink, 2, linewidth=width, solid_capstyle="round", label=f"_path{i}")
         if whole and len(path) > 1:
             _both_sides(ax, path[:1], path[:1], ink, 3, label=f"_start{i}", **start)
