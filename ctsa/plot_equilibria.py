@@ -18,7 +18,7 @@ from ._results import as_numpy
 from .equilibria._limits import KINDS
 from .equilibria.starts import consensus_matrix, eigenspaces
 from .observables import clusters
-from .plot import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _real, sphere
+from .plot import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _read, _real, sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
 _COLOURS = dict(zip(KINDS, (*_PALETTE[:4], *_PALETTE[:3], "#BBBBBB"), strict=True))
@@ -82,6 +82,13 @@ def _new_globe(ax: Any, spaces: list, flat: bool, size: float) -> Any:
     return ax
 
 
+def _state(found: Any) -> np.ndarray:
+    x = _real("found", as_numpy(getattr(found, "x", found)))
+    _need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
+    _need(np.isfinite(x).all(), "found", "a finite state", "nan or inf", "one of ctsa.find_equilibria")
+    return x
+
+
 def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = True) -> Any:
     """Draw an equilibrium on the globe: blue if stable, red and hollow if not; numbers count the tokens at a place.
 
@@ -97,9 +104,7 @@ def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = 
         >>> import numpy as np
         >>> ax = equilibrium([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]], value=np.diag([3.0, 2.0, 1.0]))
     """
-    x = _real("found", as_numpy(getattr(found, "x", found)))
-    _need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
-    _need(np.isfinite(x).all(), "found", "a finite state", "nan or inf", "one of ctsa.find_equilibria")
+    x = _state(found)
     stable = getattr(found, "stable", None)
     ink = "0.35" if stable is None else _STABLE if stable else _UNSTABLE
     points, spaces = _in_space(x, _spaces(value, x.shape[1]))
@@ -146,6 +151,7 @@ def equilibria(
     columns, most = given.count("columns", columns), given.count("most", most)
     shown = list(found)[:most]
     _need(len(shown), "found", "at least one equilibrium", found, "ctsa.find_equilibria")
+    states = [_state(e) for e in shown]
     width = min(columns, len(shown))
     shape = (-(-len(shown) // width), width)
     if axes is None:
@@ -153,9 +159,8 @@ def equilibria(
         for ax in every[len(shown) :]:
             ax.remove()
         axes = every[: len(shown)]
-        d = np.shape(as_numpy(getattr(shown[0], "x", shown[0])))[-1]
-        for ax, e in zip(axes, shown, strict=True):
-            _look_at(ax, _in_space(_real("found", as_numpy(getattr(e, "x", e))), _spaces(value, d))[1], d == 2)
+        for ax, x in zip(axes, states, strict=True):
+            _look_at(ax, _in_space(x, _spaces(value, x.shape[1]))[1], x.shape[1] == 2)
     axes = _axes(axes, "axes", (1, 1), (1, len(shown)), "3d")
     for ax, e in zip(axes, shown, strict=True):
         equilibrium(e, value, ax=ax)
@@ -176,6 +181,7 @@ def trajectory(traj: Any, value: Any = None, *, ax: Any = None, title: str | Non
         >>> import numpy as np
         >>> ax = trajectory([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.diag([3.0, 2.0, 1.0]))
     """
+    _read(traj, options.get("sample"), d=3, unit=True)  # before a globe is made
     spaces = _spaces(value, 3)
     ax = sphere(traj, ax=_new_globe(ax, spaces, False, _COLUMN), **options)
     _draw_axes(ax, spaces)
@@ -203,6 +209,8 @@ def trajectories(runs: Mapping[str, Any], value: Any = None, *, axes: Any = None
     _need(isinstance(runs, Mapping) and len(runs), "runs", "trajectories by title", runs, '{"beta = 1": traj}')
     values = list(value) if isinstance(value, (list, tuple)) and np.ndim(value[0]) != 1 else [value] * len(runs)
     columns = given.count("columns", columns)
+    for traj in runs.values():
+        _read(traj, None, d=3, unit=True)
     _need(len(values) == len(runs), "value", f"one for each of {len(runs)} trajectories", len(values), "one for all")
     if axes is None:
         width = min(columns, len(runs))

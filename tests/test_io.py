@@ -82,6 +82,8 @@ def test_what_vmap_and_jit_return(jax_face, tmp_path):
     assert back.stats["steps"] == many.stats["steps"].tolist()
     data = many.to_xarray()
     assert data.xs.dims == ("sample_0", "time", "token", "component") and data.ts.dims == ("sample_0", "time")
+    assert data.steps.dims == ("sample_0",) and data.steps.values.tolist() == many.stats["steps"].tolist()
+    data.to_netcdf(tmp_path / "many.nc", engine="scipy")
 
 
 def test_saving_over_an_older_file(paths, saved):

@@ -169,13 +169,8 @@ def test_equilibria_come_back_whole(made, tmp_path):
     assert list(ctsa.load(none.save(tmp_path / "none"))) == []
 
 
-ENGINES = [
-    pytest.param(engine, marks=pytest.mark.skipif(not found, reason=f"{engine} is not installed"))
-    for engine, found in (
-        ("scipy", importlib.util.find_spec("scipy")), ("netcdf4", importlib.util.find_spec("netCDF4")),
-        ("h5netcdf", importlib.util.find_spec("h5netcdf")),
-    )
-]  # fmt: skip
+MODULES = {"scipy": "scipy", "netcdf4": "netCDF4", "h5netcdf": "h5netcdf"}
+ENGINES = [engine for engine, module in MODULES.items() if importlib.util.find_spec(module)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -59,7 +59,7 @@ class EquilibriaTable(Result):
         return Equilibria(items, self.reason, self.report, symmetry)
 
     def _row(self, i: int) -> Equilibrium:
-        row = {name: np.asarray(getattr(self, name)[i]) for name in _ROWS}
+        row: dict[str, Any] = {name: np.asarray(getattr(self, name)[i]) for name in _ROWS}
         sizes = row["multiplicities"]
         row["multiplicities"] = sizes[sizes > 0]
         return Equilibrium(**{name: v if v.ndim else v.item() for name, v in row.items()})
