@@ -117,7 +117,7 @@ class LyapunovSpectrum(Result):
         if self.history.ndim != 2:
             batch = tuple(self.history.shape[1:-1])
             raise ValueError(
-                f"the spectrum is that of an ensemble {batch}; a verdict, a dimension or a picture belongs to one member: "
+                f"the spectrum is that of an ensemble {batch}; verdict, dimension and picture belong to one member: "
                 f"take it from spectrum.member({', '.join('ijklmn'[: len(batch)])})"
             )
 
@@ -370,7 +370,8 @@ class _Run:
 
     def go(self, progress: bool | None) -> None:
         left = self.transient + self.intervals - self.march.index
-        bar = progress_bar(float(self.transient + self.intervals)) if show_progress(progress) else None
+        total = float(self.transient + self.intervals)
+        bar = progress_bar(total, self.march.be.name) if show_progress(progress) else None
         try:
             for size in self.march.blocks(left):
                 self._block(size)
