@@ -141,7 +141,7 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(x.shape)}")
     geometry.check_dimension(x.shape[-1])
-    fit_field(field, x.shape[-2], x.shape[-1], name)
+    fit_field(field, x.shape, name)
     return _unit(be, x, geometry, normalize, name)
 
 
@@ -163,13 +163,28 @@ def _shaped(part: Any) -> Iterator[tuple[str, Any]]:
                 yield from _shaped(each)
 
 
-def fit_field(field: Any, n: int, d: int, name: str = "x0") -> None:
-    """Raise ValueError if a parameter of a field or layer of ours does not fit ``n`` tokens of dimension ``d``."""
+def fit_field(field: Any, shape: Iterable[int], name: str = "x0") -> None:
+    """Raise ValueError if a parameter of a field or layer of ours does not fit states of a shape ``(..., n, d)``.
+
+    Inputs may have the leading axes of a batch of states.
+    """
+    *batch, n, d = shape
     for key, a in _shaped(field):
+        if key == "input" and a.ndim > 2 and not _broadcasts(tuple(a.shape[:-2]), tuple(batch)):
+            raise ValueError(
+                f"{name} has batch axes {tuple(batch)}, but the field's input has {tuple(a.shape[:-2])} "
+                f"(shape {tuple(a.shape)}): give every state of the batch its input, or all the same"
+            )
         wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
         if list(a.shape[-len(wanted) :]) != wanted:
             shape = tuple(a.shape)
             raise ValueError(f"{name} has n={n} tokens of dimension d={d}, but the field's {key} has shape {shape}")
+
+
+def _broadcasts(given: tuple[int, ...], batch: tuple[int, ...]) -> bool:
+    """Whether axes broadcast to those of a batch without adding any."""
+    tail = batch[len(batch) - len(given) :]
+    return len(given) <= len(batch) and all(g in (1, b) for g, b in zip(given, tail, strict=True))
 
 
 def sizes(field: Any) -> dict[str, int]:

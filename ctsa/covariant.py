@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import checks
+from ._backend import analysis
 from ._results import Result, as_numpy
 from .geometry import Geometry
 from .lyapunov import LyapunovError
@@ -105,6 +106,7 @@ class CovariantVectors(Result):
         return plot_spectra.angles(self, ax=ax, **kwargs)
 
 
+@analysis
 def covariant_vectors(
     system: Any,
     x0: Any,
@@ -182,6 +184,7 @@ def covariant_vectors(
     return CovariantVectors(xs[: intervals + 1], vectors, growth, march.interval)
 
 
+@analysis
 def finite_time_exponents(
     system: Any,
     x0: Any,
@@ -234,6 +237,7 @@ def finite_time_exponents(
     return (logs + log_scale) / (count * march.interval)
 
 
+@analysis
 def gali(
     system: Any,
     x0: Any,

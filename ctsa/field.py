@@ -17,8 +17,11 @@ def drift_of(field: Any):
 
 
 def drift_tangent_of(field: Any, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
-    """Return drift and its derivative along ``u``: in closed form where known, else by ``vmap(jvp)``."""
-    closed = getattr(field, "drift_tangent", None)
+    """Return drift and its derivative along ``u``: in closed form where known, else by ``vmap(jvp)``.
+
+    The drift of a bare callable is its velocity, so that a closed form of its own, ``tangent(t, x, u)``, serves.
+    """
+    closed = getattr(field, "drift_tangent", None) or (None if hasattr(field, "drift") else getattr(field, "tangent", None))
     return closed(t, x, u) if closed is not None else jvp_batched(lambda y: drift_of(field)(t, y), x, u)
 
 

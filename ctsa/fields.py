@@ -136,7 +136,7 @@ class Injection(Field):
     """Constant input: dx_i/dt = P_i C_i.
 
     Args:
-        input: ``(n, d)`` one a token, or ``(d,)`` shared.
+        input: ``(n, d)`` one a token, ``(d,)`` shared, or with leading axes one a member of a batch of states.
         geometry: as for ``SelfAttention``.
 
     Example:
@@ -150,9 +150,9 @@ class Injection(Field):
     tokenwise = True
 
     def __init__(self, input, geometry=None):
-        c = checks.parameter("input", input, 1, 2)
+        c = checks.parameter("input", input, *range(1, 9))
         if c is None:
-            raise TypeError("input must be an (n, d) or (d,) array, got None")
+            raise TypeError("input must be an (n, d), (d,) or (..., n, d) array, got None")
         self._assign(dict(input=c), {}, geometry=self._check_geometry(geometry, c.shape[-1]))
 
     def drift(self, t, x):

@@ -91,8 +91,10 @@ def _grid(ts: np.ndarray, step: float) -> np.ndarray:
     return np.concatenate([*pieces, ts[-1:]])
 
 
-def check_solver(solver: Any, step: Any, home: str) -> float | None:
-    """Check that a solver exists for the framework ``home``, and return the checked step of a fixed-step one."""
+def check_solver(solver: Any, step: Any, rtol: Any, atol: Any, x: Array) -> tuple[float, float, float | None]:
+    """Check that a solver exists for the framework of ``x``; return rtol, atol, and the step of a fixed-step one."""
+    be = backend(x)
+    home = be.name
     if not isinstance(solver, str):
         if framework(solver) != "jax" or home != "jax":
             raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {solver!r} for a field of {home}")
@@ -104,7 +106,10 @@ def check_solver(solver: Any, step: Any, home: str) -> float | None:
         raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={solver!r} adapts its own steps: use atol")
     if solver in (*FIXED_STEP, *TORCH_FIXED_STEP) and step is None:
         raise ValueError(f"solver={solver!r} has a fixed step: pass step=, the size of a step")
-    return None if step is None else checks.number("step", step, low=0.0, strict=True)
+    # Fixed steps ignore tolerances, so that what the dtype can hold does not matter for them.
+    eps = float(be.xp.finfo(x.dtype).eps) if step is None else 0.0
+    rtol, atol = checks.tolerances(rtol, atol, x.dtype, eps)
+    return rtol, atol, None if step is None else checks.number("step", step, low=0.0, strict=True)
 
 
 def integrate(
@@ -183,8 +188,7 @@ def integrate(
     be = backend(x)
     eps = float(be.xp.finfo(x.dtype).eps)
     times = checks.output_times(ts, eps=eps)
-    rtol, atol = checks.tolerances(rtol, atol, x.dtype, eps)
-    step = check_solver(solver, step, be.name)
+    rtol, atol, step = check_solver(solver, step, rtol, atol, x)
     max_steps = checks.integer("max_steps", max_steps, low=1)
     if not isinstance(adjoint, bool) and (be.name != "jax" or framework(adjoint) != "jax"):
         raise TypeError(f"adjoint must be True or False, or on JAX a diffrax adjoint, got {adjoint!r}")

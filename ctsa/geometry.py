@@ -59,6 +59,12 @@ def direction_generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
 
 
+def length(z: Array) -> Array:
+    """Return ``|z|`` over the last axis. It has no derivative at zero, where 0, a subgradient, is taken instead of nan."""
+    xp, s = backend(z).xp, (z * z).sum(-1)
+    return xp.where(s > 0, xp.where(s > 0, s, xp.ones_like(s)) ** 0.5, s)
+
+
 def _dot(a: Array, b: Array) -> Array:
     return (a * b).sum(-1, keepdims=True)
 
@@ -211,8 +217,7 @@ class Sphere:
         """
         xp = backend(x).xp
         x, y = self._split(x), self._split(y)
-        minus, plus = x - y, x + y
-        return 2 * xp.arctan2((minus * minus).sum(-1) ** 0.5, (plus * plus).sum(-1) ** 0.5)
+        return 2 * xp.arctan2(length(x - y), length(x + y))
 
     def basis(self, x: Array) -> Array:
         """Return an orthonormal basis of the tangent space at every token: ``(..., n, d, d - 1)``.
@@ -297,7 +302,7 @@ class Euclidean:
 
     def distance(self, x: Array, y: Array) -> Array:
         """Return ``|x - y|`` a token."""
-        return ((x - y) ** 2).sum(-1) ** 0.5
+        return length(x - y)
 
     def basis(self, x: Array) -> Array:
         """Return the identity at every token: ``(..., n, d, d)``."""

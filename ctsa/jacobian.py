@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import checks
-from ._backend import backend
+from ._backend import analysis, backend
 from ._results import Result
 from .geometry import Geometry, direction_generator
 from .systems import System, system_of
@@ -79,6 +79,7 @@ def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) ->
     return backend(x).to_numpy(_compress(e, _ambient(s, x, t), e)).astype(np.float64)
 
 
+@analysis
 def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> np.ndarray:
     """Return all eigenvalues of the tangent Jacobian, complex, by real part, descending.
 
@@ -104,6 +105,7 @@ def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | Non
     return values[np.lexsort((-values.imag, -values.real))]
 
 
+@analysis
 def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the largest singular value of the tangent Jacobian: the fastest growth of any tangent vector in one step.
 
@@ -123,6 +125,7 @@ def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | N
     return float(np.linalg.norm(backend(j).to_numpy(j).astype(np.float64), 2))
 
 
+@analysis
 def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the largest eigenvalue of ``(J + J^T) / 2`` in the tangent space: the fastest instantaneous growth.
 
@@ -142,6 +145,7 @@ def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometr
     return float(np.linalg.eigvalsh((j + j.T) / 2)[-1])
 
 
+@analysis
 def divergence(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the divergence of a field on its manifold, the trace of the tangent Jacobian.
 
@@ -187,6 +191,7 @@ class Leading(Result):
         return f"Leading([{shown}], largest residual {np.max(self.residuals):.1e})"
 
 
+@analysis
 def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None):
     """Return the Jacobian on the tangent space at ``x`` as a SciPy ``LinearOperator`` on ``R^(n d)``.
 
@@ -224,6 +229,7 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
     return LinearOperator((size, size), matvec=forward, rmatvec=transposed, dtype=np.float64)
 
 
+@analysis
 def leading(
     system: Any,
     x: Any,

@@ -192,7 +192,6 @@ class ItrSA(_Layer, recurrent.ItrSA):
     attention: Any
     step: Any
     gamma: Any
-    no_flow: str | None = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
     __init__ = recurrent.ItrSA.__init__
 

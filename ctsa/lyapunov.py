@@ -1,16 +1,18 @@
 """Lyapunov spectra of flows and layers on manifolds, with error bars."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import checks
+from ._backend import analysis
 from ._backend._solve import progress_bar, show_progress
-from ._fingerprint import fingerprint
+from ._fingerprint import Identity
 from ._results import Result, as_numpy
-from .errorbars import standard_error
+from .errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
 from .geometry import Geometry
 from .io import load
 from .march import March
@@ -43,6 +45,7 @@ class LyapunovSpectrum(Result):
         rotations: ``(...)``: neutral exponents that the rotational symmetry of system and final state accounts for.
         dimension: dimension of the manifold, the number of exponents there are.
         continuous: whether time is continuous.
+        identity: which run it comes from: hashes of its system, its start and its settings, see ``resume=``.
     """
 
     history: Any
@@ -54,7 +57,8 @@ class LyapunovSpectrum(Result):
     rotations: Any
     dimension: int
     continuous: bool
-    _static: ClassVar[tuple[str, ...]] = ("interval", "start", "dimension", "continuous")
+    identity: str = ""
+    _static: ClassVar[tuple[str, ...]] = ("interval", "start", "dimension", "continuous", "identity")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
         "frame": ("exponent", "token", "component"),
@@ -87,10 +91,42 @@ class LyapunovSpectrum(Result):
         """The exponents ``(..., k)``, descending: means of the local ones."""
         return np.take_along_axis(self.history.mean(0), self._order, -1)
 
+    @cached_property
+    def _bars(self) -> ErrorBar:
+        return ErrorBar(*(np.take_along_axis(a, self._order, -1) for a in error_bars(self.history)))
+
+    def _half_width(self, level: float) -> np.ndarray:
+        return self._bars.half_width(level)
+
     @property
     def stderr(self) -> np.ndarray:
-        """Standard errors ``(..., k)`` from block averages, see ``ctsa.errorbars.standard_error``; nan below 8."""
-        return np.take_along_axis(np.apply_along_axis(standard_error, 0, self.history), self._order, -1)
+        """Half-widths ``(..., k)`` of the 68 % intervals, see ``ctsa.errorbars.error_bar``; nan below 8 intervals."""
+        return self._half_width(ONE_SIGMA)
+
+    def confidence_interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper ends ``(..., k)`` of the intervals that hold the exponents with probability ``level``.
+
+        Student's t about the means, with the degrees of freedom of each error bar: wider than normal intervals, the more
+        so the shorter the run. Measured coverage: ``docs/lyapunov.md``.
+
+        Raises:
+            ValueError: ``level`` does not lie between 0 and 1.
+        """
+        level = checks.number("level", level, low=0.0, strict=True)
+        if level >= 1:
+            raise ValueError(f"level must be a probability between 0 and 1, such as 0.95, got {level:g}")
+        width = self._half_width(level)
+        return self.exponents - width, self.exponents + width
+
+    @property
+    def few(self) -> np.ndarray:
+        """Whether the run is shorter than 20 correlation times ``(..., k)``: its error bars are then rough guesses."""
+        return self._bars.few
+
+    @property
+    def correlation_time(self) -> np.ndarray:
+        """How many intervals ``(..., k)`` count as one independent sample; below 1 where fluctuations cancel."""
+        return self._bars.correlation_time
 
     @property
     def running(self) -> np.ndarray:
@@ -110,7 +146,7 @@ class LyapunovSpectrum(Result):
         rows = (slice(None), *index)
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
-            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index],
+            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="",
         )  # fmt: skip
 
     def _one(self) -> None:
@@ -220,6 +256,7 @@ class LyapunovSpectrum(Result):
         return plot_spectra.spectrum(self, ax=ax, **kwargs)
 
 
+@analysis
 def lyapunov_spectrum(
     system: Any,
     x0: Any,
@@ -241,6 +278,7 @@ def lyapunov_spectrum(
     stop_stderr: float | None = None,
     resume: LyapunovSpectrum | None = None,
     checkpoint: Any = None,
+    allow_unverified: bool = False,
     progress: bool | None = None,
 ) -> LyapunovSpectrum:
     """Compute Lyapunov exponents of a flow, a layer, or a sequence of layers, by reorthonormalisation.
@@ -268,11 +306,15 @@ def lyapunov_spectrum(
         t0: time at the start.
         geometry: where a bare callable lives.
         normalize: normalise ``x0``.
-        stop_stderr: stop as soon as all standard errors are below this (after at least 32 intervals).
-        resume: a spectrum to continue: its final state and frame go on and its history is extended, as if the run had
-            never stopped. The same arguments are expected; ``x0`` is then the original start and is only checked.
+        stop_stderr: stop as soon as every ``stderr`` is below this (after at least 32 intervals).
+        resume: a spectrum to continue: its final state and frame go on and its history is extended by ``intervals``, as if
+            the run had never stopped. System, ``x0`` (the original start) and settings must be those of its run, or it is
+            refused; ``max_steps`` may change.
         checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the
-            same run, the run continues from it, to the same bits as if it had not been interrupted.
+            same run, the run continues from it, to the same bits as if it had not been interrupted; a file of another
+            run is refused. Runs are told apart by the values of all that the system is made of, at any depth:
+            parameters, attributes, closures, code.
+        allow_unverified: continue also where the system, or the file, does not show which run it belongs to.
         progress: draw a bar with the leading exponents; None draws it in a terminal.
 
     Returns:
@@ -302,12 +344,7 @@ def lyapunov_spectrum(
         system, x0, interval=interval, count=count, frame=frame, solver=solver, rtol=rtol, atol=atol, step=step,
         max_steps=max_steps, seed=seed, t0=t0, geometry=geometry, normalize=normalize,
     )  # fmt: skip
-    print_of_run = ""
-    if checkpoint is not None:
-        settings = march.segment, march.interval, march.t0, transient, march.system.geometry
-        source = march.system.source
-        print_of_run = fingerprint([*march.be.leaves(source), *march.carry], source, settings)
-    run = _Run(march, intervals, transient, stop_stderr, checkpoint, print_of_run)
+    run = _Run(march, intervals, transient, stop_stderr, checkpoint, bool(allow_unverified))
     if resume is not None:
         run.continue_from(resume)
     run.go(progress)
@@ -320,18 +357,23 @@ class _Checkpoint(Result):
     x: Any
     frame: Any
     index: int
-    fingerprint: str
+    identity: str
 
 
 class _Run:
-    def __init__(self, march, intervals, transient, stop_stderr, checkpoint, fingerprint):
+    def __init__(self, march, intervals, transient, stop_stderr, checkpoint, allow_unverified):
         self.march, self.intervals, self.transient, self.stop_stderr = march, intervals, transient, stop_stderr
         self.path = None if checkpoint is None else Path(checkpoint)
-        self.fingerprint = fingerprint
+        self.allow_unverified = allow_unverified
+        self.identity = Identity(
+            system=march.system.source, start=march.carry,
+            settings=(march.be.name, march.settings, transient, march.system.geometry),
+        )  # fmt: skip
         x = march.carry[1]
         self.history = np.zeros((0, *x.shape[:-2], march.carry[2].shape[0]))
         if self.path is not None:
             self.path = self.path if self.path.suffix == ".npz" else self.path.with_name(self.path.name + ".npz")
+            self.identity.verified(f"checkpoint {self.path}", allow_unverified)
             if self.path.exists():
                 self._read()
 
@@ -344,26 +386,23 @@ class _Run:
     def _read(self) -> None:
         assert self.path is not None
         kept = load(self.path)
-        if not isinstance(kept, _Checkpoint) or kept.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"checkpoint {self.path} belongs to another run (other parameters, start or settings): "
-                "remove it, or choose another path"
-            )
+        if not isinstance(kept, _Checkpoint):
+            raise ValueError(f"checkpoint {self.path} holds a {type(kept).__name__}: choose another path")
+        self.identity.require(f"checkpoint {self.path}", kept.identity, self.allow_unverified)
         self._place(kept.index, kept.x, kept.frame, kept.history)
 
     def _write(self) -> None:
         if self.path is not None:
             _, x, u = self.march.carry
-            _Checkpoint(self.history, as_numpy(x), as_numpy(u), self.march.index, self.fingerprint).save(self.path)
+            _Checkpoint(self.history, as_numpy(x), as_numpy(u), self.march.index, str(self.identity)).save(self.path)
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:
+        if not isinstance(spectrum, LyapunovSpectrum):
+            raise TypeError(f"resume must be a LyapunovSpectrum, got {type(spectrum).__name__}")
         shape = tuple(self.march.carry[2].shape)
-        if (
-            not isinstance(spectrum, LyapunovSpectrum)
-            or spectrum.interval != self.march.interval
-            or tuple(spectrum.frame.shape) != shape
-        ):
+        if spectrum.interval != self.march.interval or tuple(spectrum.frame.shape) != shape:
             raise ValueError("resume must be a LyapunovSpectrum of the same interval, count, n and d")
+        self.identity.require("resume", spectrum.identity, self.allow_unverified)
         self.transient = spectrum.start
         self._place(spectrum.start + len(spectrum.history), spectrum.x, spectrum.frame, spectrum.history)
         self.intervals += len(spectrum.history)
@@ -382,7 +421,7 @@ class _Run:
                         top = self.history.mean(0).reshape(-1, self.history.shape[-1]).max(0)[:3]
                         bar.set_postfix_str(" exponents " + ", ".join(f"{v:.3g}" for v in top))
                 if self.stop_stderr is not None and len(self.history) >= 32:
-                    if (np.apply_along_axis(standard_error, 0, self.history) < self.stop_stderr).all():
+                    if (error_bars(self.history).half_width() < self.stop_stderr).all():
                         break
         finally:
             if bar is not None:
@@ -420,5 +459,5 @@ class _Run:
         return LyapunovSpectrum(
             history=self.history, x=as_numpy(x), frame=as_numpy(u), interval=m.interval, start=self.transient,
             speed=m.speed(), rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
-            continuous=m.system.flow,
+            continuous=m.system.flow, identity=str(self.identity),
         )  # fmt: skip

@@ -153,8 +153,7 @@ class March:
             self.interval = float(checks.integer("interval", _whole(interval), low=1))
         steps = None
         if s.flow:
-            rtol, atol = checks.tolerances(rtol, atol, x.dtype, float(be.xp.finfo(x.dtype).eps))
-            step = check_solver(solver, step, be.name)
+            rtol, atol, step = check_solver(solver, step, rtol, atol, x)
             steps = None if step is None else max(1, int(np.ceil(self.interval / step - 1e-9)))
         elif step is not None:
             raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
@@ -227,6 +226,12 @@ class March:
             self.carry, outs = be.march(step, self.carry, 1, 1)
             rows.append(tuple(as_numpy(o) for o in outs))
         return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+    @property
+    def settings(self) -> tuple:
+        """What the run's numbers depend on, beside system and start (``max_steps`` only ends it)."""
+        s = self.segment
+        return (s.solver, s.rtol, s.atol, s.steps, self.t0, self.interval) if self.system.flow else (self.interval,)
 
     @property
     def _static(self) -> tuple:

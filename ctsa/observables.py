@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import backend, framework
-from .geometry import Sphere
+from . import checks
+from ._backend import analysis, backend, framework
+from .geometry import Sphere, length
 
 Array = Any
 
@@ -27,9 +28,11 @@ def energy(field: Any, x: Array) -> Array:
 
     For one head with ``Q^T K = V`` symmetric (or V = cQ^T K, c > 0), no mask and softmax or unnormalised weights it
     never decreases along the flow: ``dE/dt = sum_i Z_i |x_i'|^2`` under softmax. Else it is a diagnostic, no theorem.
+    For ``EnergyAttention`` it is its own energy, which never increases. Of a sum or a multiple it is that of the one
+    attention term.
 
     Args:
-        field: a ``SelfAttention`` field.
+        field: a field with one ``SelfAttention`` or ``EnergyAttention`` term.
         x: tokens ``(..., n, d)``.
 
     Example:
@@ -43,7 +46,12 @@ def energy(field: Any, x: Array) -> Array:
     References:
         Geshkovski et al., arXiv 2312.10794, section 3.
     """
-    attention, x = _attention(field, x)
+    attention, x = _attention(field, x, "scores", "energy")
+    if not hasattr(attention, "scores"):
+        return attention.energy(x)
+    betas = checks.concrete(attention.beta)
+    if betas is not None and (betas == 0).any():
+        raise ValueError("field has beta = 0, by which the energy divides: there is none")
     s = attention.scores(x)
     each = backend(x).xp.exp(s).sum((-2, -1)) / (2 * attention.beta)
     return each.sum(-1) if s.ndim > x.ndim else each
@@ -73,11 +81,18 @@ def entropy(field: Any, x: Array) -> Array:
     return -(a * xp.log(xp.where(a > 0, a, xp.ones_like(a)))).sum(-1)
 
 
-def _attention(field: Any, x: Array) -> tuple[Any, Array]:
-    """Return the one self-attention term of a field, and the states in its framework (from a file they are NumPy)."""
-    found = [f for f in getattr(field, "terms", lambda: [field])() if hasattr(f, "scores")]
+def _summands(field: Any) -> list:
+    """Return the terms of a field, those of its multiples included."""
+    terms = getattr(field, "terms", lambda: [field])()
+    return [part for f in terms for part in (_summands(f.field) if hasattr(f, "factor") else [f])]
+
+
+def _attention(field: Any, x: Array, *known: str) -> tuple[Any, Array]:
+    """Return the one term of a field that has one of the methods, and the states in its framework (from a file: NumPy)."""
+    found = [f for f in _summands(field) if any(hasattr(f, name) for name in known or ("scores",))]
     if len(found) != 1:
-        raise TypeError(f"expected a field with one SelfAttention term, got {type(field).__name__} with {len(found)}")
+        kinds = "SelfAttention or EnergyAttention" if "energy" in known else "SelfAttention"
+        raise TypeError(f"expected a field with one {kinds} term, got {type(field).__name__} with {len(found)}")
     (attention,) = found
     if framework(x) == "numpy":
         be = backend(attention.beta)
@@ -98,8 +113,7 @@ def order_parameter(x: Array, channels: int | None = None) -> Array:
     if channels is not None:
         Sphere(channels).check_dimension(x.shape[-1])
         x = x.reshape(*x.shape[:-2], -1, channels)
-    m = x.mean(-2)
-    return (m * m).sum(-1) ** 0.5
+    return length(x.mean(-2))
 
 
 def effective_rank(x: Array) -> Array:
@@ -123,6 +137,7 @@ def effective_rank(x: Array) -> Array:
     return xp.exp(-(p * xp.log(xp.where(p > 0, p, xp.ones_like(p)))).sum(-1))
 
 
+@analysis
 def clusters(x: Array, tol: float = 1e-3) -> np.ndarray:
     """Label the clusters: tokens linked by chains of distances below ``tol`` share a label.
 
@@ -158,6 +173,7 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
+@analysis
 def cluster_count(x: Array, tol: float = 1e-3) -> np.ndarray:
     """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
 

@@ -48,7 +48,7 @@ class System:
         """Check and convert a state, see ``ctsa.checks.tokens``."""
         x = tokens(x0, self.home, self.geometry, normalize=normalize)
         for part in self.source if self.kind == "layers" else [self.source]:
-            fit_field(part, *x.shape[-2:])
+            fit_field(part, x.shape)
         return x
 
     def image(self, x: Array, t: float = 0.0) -> Array:

@@ -29,22 +29,41 @@ __all__ = [
 
 
 class _Assign(torch.nn.Module):
-    """Store parameters as ``nn.Parameter``s, constants as buffers, the rest as attributes or submodules."""
+    """Store parameters as ``nn.Parameter``s, constants as buffers, the rest as attributes or submodules.
+
+    A tensor that belongs to somebody else's graph (computed, or a leaf that requires a gradient) stays that tensor: it is
+    kept as a plain attribute, through which gradients reach what it was computed from. It moves along in ``to()``, and is
+    neither in ``parameters()`` nor in the ``state_dict``, since its owner keeps it.
+    """
+
+    computed: tuple[str, ...] = ()  # names of such attributes
 
     def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
         torch.nn.Module.__init__(self)
         given = [*parameters.values(), *constants.values()]
         dtype = checks.common_dtype(given) or checks.common_dtype([_be.reference(v) for v in static.values()])
-        for name, value in parameters.items():
-            if value is not None and not isinstance(value, torch.nn.Parameter):
-                value = torch.nn.Parameter(_be.asarray(value, dtype).clone())
-            self.register_parameter(name, value)
-        for name, value in constants.items():
-            self.register_buffer(name, None if value is None else _be.asarray(value, dtype or "float64").clone())
+        for name, value in (*parameters.items(), *constants.items()):
+            if _be.on_graph(value) and not isinstance(value, torch.nn.Parameter):
+                setattr(self, name, _be.asarray(value, dtype))
+                self.computed = (*self.computed, name)
+            elif name in parameters:
+                if value is not None and not isinstance(value, torch.nn.Parameter):
+                    value = torch.nn.Parameter(_be.asarray(value, dtype).clone())
+                self.register_parameter(name, value)
+            elif isinstance(value, torch.nn.Parameter):
+                self.register_parameter(name, value)
+            else:
+                self.register_buffer(name, None if value is None else _be.asarray(value, dtype or "float64").clone())
         for name, value in static.items():
             if isinstance(value, list):
                 value = torch.nn.ModuleList(v if isinstance(v, torch.nn.Module) else _Bare(v) for v in value)
             setattr(self, name, value)
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        for name in self.computed:
+            setattr(self, name, fn(getattr(self, name)))
+        return self
 
 
 class _Bare(torch.nn.Module):
@@ -53,6 +72,8 @@ class _Bare(torch.nn.Module):
     def __init__(self, function):
         super().__init__()
         self.function = function
+        if hasattr(function, "tangent"):
+            self.tangent = function.tangent
 
     def forward(self, t, x):
         return self.function(t, x)

@@ -318,7 +318,7 @@ def test_a_checkpoint_of_another_run_is_refused(torch_face, tmp_path):
             ctsa.basins(**options)
     ctsa.random_tokens(3, 3)
     ctsa.integrate(torch_face.Oja(V), STARTS[0], [0.0, 1.0]).save(path)
-    with pytest.raises(ValueError, match="belongs to another run"):
+    with pytest.raises(ValueError, match="holds a Trajectory: choose another path"):
         ctsa.basins(make(torch_face, V, 1.0), STARTS[:10], checkpoint=path)
 
 

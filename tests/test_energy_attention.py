@@ -125,3 +125,20 @@ def test_bad_input(face):
             face.EnergyAttention(**options)
     with pytest.raises(ValueError, match="memory has shape"):
         ctsa.integrate(face.EnergyAttention(memory=np.ones((2, 3))), X, [0.0, 1.0])
+
+
+def test_energy_takes_it_alone_in_sums_and_multiples(face, close):
+    field = face.EnergyAttention(query=np.eye(3)[:2], key=np.eye(3)[1:], beta=2.0)
+    x = ctsa.random_tokens(5, 3, batch=(2,))
+    want = field.energy(face.array(x))
+    for whole in (field, 2.0 * field, field + face.Rotation(omega=np.zeros((3, 3))), 0.5 * field + face.Oja(np.eye(3))):
+        close(ctsa.energy(whole, face.array(x)), want, 1e-15)
+        close(ctsa.energy(whole, x), want, 1e-15)  # NumPy, as from a file
+    attention = face.SelfAttention(beta=2.0)
+    close(ctsa.energy(3.0 * attention, x), ctsa.energy(attention, x), 1e-15)
+    with pytest.raises(TypeError, match="one SelfAttention or EnergyAttention term, got Sum with 2"):
+        ctsa.energy(field + attention, x)
+    with pytest.raises(TypeError, match="one SelfAttention or EnergyAttention term, got Rotation with 0"):
+        ctsa.energy(face.Rotation(omega=np.zeros((3, 3))), x)
+    with pytest.raises(TypeError, match="one SelfAttention term, got EnergyAttention with 0"):
+        ctsa.entropy(field, x)

@@ -388,3 +388,41 @@ def test_rotation_uses_only_the_antisymmetric_part_while_training(torch_face, cl
         field.omega += torch.ones(D, D, dtype=torch.float64)  # what an optimiser may do
     x = state("oja")
     close(field(0.0, torch_face.array(x)), x @ antisymmetric(D, D).T, 1e-14)
+
+
+def own_field(a, calls):
+    """A bare callable with the closed form of its tangent: ``P_x A x``."""
+
+    def field(t, x):
+        y = x @ a.mT
+        return y - (x * y).sum(-1, keepdims=True) * x
+
+    def tangent(t, x, u):
+        calls.append(u.shape)
+        y, dy = x @ a.mT, u @ a.mT
+        inner, change = (x * y).sum(-1, keepdims=True), ((u * y) + (x * dy)).sum(-1, keepdims=True)
+        return field(t, x), dy - change * x - inner * u
+
+    field.tangent = tangent
+    return field
+
+
+@pytest.mark.parametrize("make", [
+    lambda face, own: face.SelfAttention(beta=2.0) + own,
+    lambda face, own: own + face.SelfAttention(beta=2.0),
+    lambda face, own: 0.5 * (face.SelfAttention(beta=2.0) + own),
+    lambda face, own: face.Scaled(own, 0.5) + face.SelfAttention(beta=2.0),
+], ids=["right", "left", "multiple", "multiple alone"])  # fmt: skip
+def test_the_closed_form_of_a_callable_is_used_in_sums(face, close, make):
+    calls = []
+    a = face.array([[1.0, 0.3, 0.0], [-0.2, 0.5, 0.1], [0.4, 0.0, -1.0]])
+    x = face.array(ctsa.random_tokens(4, 3))
+    field, plain = make(face, own_field(a, calls)), make(face, lambda t, x: own_field(a, calls)(t, x))
+    u = np.random.default_rng(0).normal(size=(5, 4, 3))
+    u = ctsa.Sphere().project(x, face.array(u))
+    want = plain.tangent(face.array(0.0), x, u)
+    assert not calls
+    got = field.tangent(face.array(0.0), x, u)
+    assert calls == [u.shape]
+    close(got[0], want[0], 1e-14)
+    close(got[1], want[1], 1e-13)

@@ -321,7 +321,7 @@ def test_layers_that_return_something_else(face):
 # ---------------------------------------------------------------------------------------------------- traced, and float32
 def test_traced_parameters(jax_face, close):
     field, x = jax_face.SelfAttention(beta=2.0), jax.numpy.asarray(X)
-    with pytest.raises(TypeError, match=r"step is traced, but ctsa.EulerLayer holds .* use the EulerLayer of ctsa.jax"):
+    with pytest.raises(TypeError, match=r"step is traced .*ctsa.EulerLayer holds .* use the EulerLayer of ctsa.jax"):
         jax.grad(lambda h: ctsa.EulerLayer(field, h)(x).sum())(0.1)
     h = np.array([0.1, 0.3])
     both = jax.vmap(lambda h: ctsa.iterate(jax_face.EulerLayer(field, h), x, 3).xs)(h)

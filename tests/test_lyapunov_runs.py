@@ -182,7 +182,7 @@ def test_damaged_checkpoint(torch_face, tmp_path):
 
 def test_something_else_at_the_path(torch_face, tmp_path):
     path = run(make(torch_face), intervals=1).save(tmp_path / "spectrum")
-    with pytest.raises(ValueError, match="belongs to another run"):
+    with pytest.raises(ValueError, match="holds a LyapunovSpectrum: choose another path"):
         run(make(torch_face), checkpoint=path)
 
 

@@ -4,8 +4,12 @@ The arrays decide: ``backend(x)`` looks at the type of ``x`` and returns the mod
 There is no global switch, no environment variable and no registry.
 """
 
+import functools
+import inspect
+import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 _ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
 
@@ -39,6 +43,36 @@ def load(name: str) -> ModuleType:
 
         return _numpy
     raise ValueError(f"unknown framework {name!r}: expected 'torch', 'jax' or 'numpy'")
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def analysis(function: _Function) -> _Function:
+    """Mark a function that returns values, not arrays on a graph: PyTorch records nothing in it, and tracers are refused.
+
+    Raises:
+        TypeError: an argument is traced (``jax.jit``, ``grad``, ``vmap``, ``torch.func``, ``torch.compile``).
+    """
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for key, value in (*zip(names, args, strict=False), *kwargs.items()):
+            home = framework(value)
+            if home in ("torch", "jax") and load(home).traced(value):
+                raise TypeError(
+                    f"{function.__name__} needs values, but {key} is traced (under jit, grad, vmap or compile) and not "
+                    "known yet: call it outside of the transformation, in a loop instead of vmap. It has no gradient; "
+                    "ctsa.jacobian, ctsa.integrate and layers have one"
+                )
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return called  # type: ignore[return-value]
 
 
 def backend(x: Any) -> ModuleType:

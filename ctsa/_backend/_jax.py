@@ -15,9 +15,9 @@ from ._jax_solve import odeint
 name = "jax"
 partial = eqx.Partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
-    "materialise", "name", "odeint", "partial", "reference", "repeat", "repeat_while", "scan", "softmax",
-    "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "like", "logsumexp", "map", "march",
+    "materialise", "name", "named_parameters", "odeint", "on_graph", "partial", "reference", "repeat", "repeat_while",
+    "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -50,6 +50,11 @@ def asarray(value, dtype=None, reference=None, name="array"):
 
 
 def to_numpy(x):
+    if isinstance(x, jax.core.Tracer):
+        raise TypeError(
+            "this needs values, but they are traced (under jax.jit, grad or vmap) and not known yet: call it outside, with "
+            "arrays"
+        )
     return np.asarray(x)
 
 
@@ -71,9 +76,20 @@ def reference(field):
     return None
 
 
-def leaves(system):
-    """Return the arrays in the pytree of a system."""
-    return [a for a in jax.tree_util.tree_leaves(system) if eqx.is_array(a)]
+def traced(thing):
+    """Tell whether values of an array, or of the leaves of a pytree, are not known yet."""
+    return any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves(thing))
+
+
+def on_graph(value):
+    """Tell whether a value is an array through which a gradient may pass on."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def named_parameters(module):
+    """Return name and value of every floating array in a pytree."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(module)
+    return [(jax.tree_util.keystr(path).lstrip("."), a) for path, a in flat if eqx.is_inexact_array(a)]
 
 
 @eqx.filter_jit

@@ -14,9 +14,9 @@ from ._torch_solve import odeint
 name = "torch"
 partial = functools.partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
-    "materialise", "name", "odeint", "partial", "reference", "repeat", "repeat_while", "scan", "softmax",
-    "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "like", "logsumexp", "map", "march",
+    "materialise", "name", "named_parameters", "odeint", "on_graph", "partial", "reference", "repeat", "repeat_while",
+    "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def concrete(x):
     """Return the values, or None where they are not known (under torch.func transforms and torch.compile)."""
     if xp.compiler.is_compiling() or xp._C._functorch.is_functorch_wrapped_tensor(x):
         return None
-    x = x.detach().cpu()
+    with xp._C._DisableFuncTorch():  # inside of a transform even what it does not trace comes out wrapped
+        x = x.detach().cpu()
     return (x.float() if x.dtype == xp.bfloat16 else x).numpy()
 
 
@@ -65,19 +66,31 @@ def guard(x, ok, message):
 
 def reference(field):
     """Return the first floating parameter or buffer of a field, or None."""
+    return next((a for a in tensors(field) if a.is_floating_point()), None)
+
+
+def tensors(field):
+    """Return parameters, buffers and computed attributes of a field; none of what is no module."""
     if not isinstance(field, xp.nn.Module):
-        return None
-    for a in (*field.parameters(), *field.buffers()):
-        if a.is_floating_point():
-            return a
-    return None
+        return []
+    computed = [getattr(m, name) for m in field.modules() for name in getattr(m, "computed", ())]
+    return [*field.parameters(), *field.buffers(), *computed]
 
 
-def leaves(system):
-    """Return the parameters and buffers of what may be modules, or a tuple of them."""
-    parts = system if isinstance(system, tuple) else (system,)
-    modules = [m for p in parts for m in (p, getattr(p, "field", None)) if isinstance(m, xp.nn.Module)]
-    return [a for m in modules for a in (*m.parameters(), *m.buffers())]
+def on_graph(value):
+    """Tell whether a value is a tensor through which a gradient passes on."""
+    return isinstance(value, xp.Tensor) and (value.requires_grad or xp._C._functorch.is_functorch_wrapped_tensor(value))
+
+
+def traced(thing):
+    """Tell whether values of an array, or of what a module is made of, are not known yet."""
+    parts = [thing] if isinstance(thing, xp.Tensor) else tensors(thing)
+    return xp.compiler.is_compiling() or any(xp._C._functorch.is_functorch_wrapped_tensor(a) for a in parts)
+
+
+def named_parameters(module):
+    """Return name and value of everything trainable in a module, at any depth."""
+    return list(module.named_parameters())
 
 
 def call(f, *args):

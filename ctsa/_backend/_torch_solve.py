@@ -135,6 +135,37 @@ class _Watch:
         self.rejected += 1
 
 
+def _leaves(tensors) -> set:
+    """Return the leaves that require gradients in the graphs of some tensors."""
+    found, seen = set(), set()
+    todo = [t.grad_fn if t.grad_fn is not None else t for t in tensors if t.requires_grad]
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        leaf = node if isinstance(node, torch.Tensor) else getattr(node, "variable", None)
+        if leaf is not None:
+            found.add(leaf)
+        else:
+            todo += [inner for inner, _ in node.next_functions if inner is not None]
+    return found
+
+
+def _adjoint_parameters(p: Problem, t0) -> tuple:
+    """Return the tensors for which the adjoint equation finds gradients, and refuse if the field hides others."""
+    field = getattr(p.rhs, "args", (None,))[0]
+    params = tuple(a for a in _this().tensors(field) if a.requires_grad)
+    if torch.is_grad_enabled():
+        seen = _leaves(p.rhs(t0.to(p.y0[0].dtype), tuple(y.detach() for y in p.y0)))
+        if seen - _leaves(params):
+            raise ValueError(
+                "adjoint=True finds what to differentiate in the parameters of an nn.Module, but this field, or a term of "
+                "it, is a plain callable around them: make it a torch.nn.Module, or use adjoint=False"
+            )
+    return params
+
+
 def odeint(problem: Problem) -> Solved:
     """Solve with torchdiffeq; see ``Problem`` and ``Solved``."""
     import torchdiffeq  # not at the top: torch.compile would trace into it
@@ -174,14 +205,7 @@ def odeint(problem: Problem) -> Solved:
 
     solve, extra = torchdiffeq.odeint, {}
     if p.adjoint:
-        field = getattr(p.rhs, "args", (None,))[0]
-        params = tuple(field.parameters()) if isinstance(field, torch.nn.Module) else ()
-        if not params and any(v.requires_grad for v in p.rhs(ts[0].to(y0.dtype), tuple(y.detach() for y in p.y0))):
-            raise ValueError(
-                "adjoint=True finds what to differentiate in the parameters of an nn.Module, but this field is a plain "
-                "callable around them: make it a torch.nn.Module, or use adjoint=False"
-            )
-        solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": params}
+        solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": _adjoint_parameters(p, ts[0])}
 
     failure: str | BaseException | None = None
     start = y0 if unwrap else p.y0

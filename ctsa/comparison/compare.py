@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import as_numpy
 from ctsa.flow import integrate
 from ctsa.geometry import Euclidean, Geometry, geometry_of
@@ -34,6 +34,7 @@ _REST = 1e-6  # a slower token counts as at rest
 _INSTANTS = np.array([0.0, 0.2451, 0.3820, 0.7549, 1.0])  # in no simple ratio, so that no period hides between them
 
 
+@analysis
 def compare(
     system: Any,
     x0: Any,
@@ -102,7 +103,7 @@ def compare(
     x = checks.tokens(x0, field if own is None else home_of(own), g, normalize=normalize)
     if x.ndim != 2:
         raise ValueError(f"x0 must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
-    checks.fit_field(field, *x.shape)
+    checks.fit_field(field, x.shape)
     steps = _step_sizes(step_sizes, own)
     depths = np.maximum(1, np.round(time / steps)).astype(int)
     scheme, layers = _layers(field, own, layer, steps, step_sizes is None, g, x)
@@ -113,10 +114,8 @@ def compare(
     ts, where = union(times)
     eps = float(backend(x).xp.finfo(x.dtype).eps)
     atol = max(1e-12, 32 * eps) if atol is None else atol
-    # adjoint=True: no gradient is asked for, and PyTorch then keeps none of the steps.
     flow, loose = (
-        as_numpy(integrate(field, x, ts, solver, atol=a, geometry=g, adjoint=True).xs).astype(float)
-        for a in (atol, 10 * atol)
+        as_numpy(integrate(field, x, ts, solver, atol=a, geometry=g).xs).astype(float) for a in (atol, 10 * atol)
     )
     paths = [states[: len(t)] for (_, states), t in zip(runs, times, strict=True)]
     errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
@@ -147,7 +146,7 @@ def _flow_of(system: Any) -> tuple[Any, Any]:
     if s.kind == "layers":
         raise TypeError("system must be a field or one layer, not a sequence: pass layer=lambda field, step: [...]")
     field = getattr(system, "field", None)
-    if field is None:
+    if field is None or getattr(system, "no_flow", None):
         why = getattr(system, "no_flow", None) or "it does not say which flow it is a step of"
         raise ValueError(f"{type(system).__name__} has no flow to compare it with: {why}")
     return field, system

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework, load
+from ctsa._backend import analysis, backend, framework, load
 from ctsa._results import Result, as_numpy
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
 from ctsa.layers.euler import EulerLayer, Layer
@@ -58,6 +58,7 @@ class EulerForm:
         )
 
 
+@analysis
 def as_euler(layer: Any, states: Any = None, seed: int = 0) -> EulerForm:
     """Recover field and step of a layer, and prove it: compare ``layer(x)`` with ``N(x + s field(x))`` on states.
 
@@ -89,7 +90,7 @@ def as_euler(layer: Any, states: Any = None, seed: int = 0) -> EulerForm:
             f"layer must be a layer of ctsa, which knows its flow, got {type(layer).__name__}: "
             "ctsa.effective_step(module, x, field) compares any callable with a field"
         )
-    if layer.field is None:
+    if layer.field is None or layer.no_flow:
         raise ValueError(f"{type(layer).__name__} has no flow: {layer.no_flow}")
     field, g = layer.field, layer.geometry
     if states is None:
@@ -99,7 +100,7 @@ def as_euler(layer: Any, states: Any = None, seed: int = 0) -> EulerForm:
         else:
             states = np.random.default_rng(seed).normal(size=(_STATES, n, d))
     x = checks.tokens(states, home_of(layer), g, name="states")
-    checks.fit_field(field, x.shape[-2], x.shape[-1], "states")
+    checks.fit_field(field, x.shape, "states")
     be = backend(x)
     y, s = be.call(layer, x), layer.euler_step(x)
     v = be.call(field, be.like(getattr(layer, "time", 0.0), x), x)
@@ -140,7 +141,8 @@ class EffectiveStep(Result):
         angles: how far every token moved, radians (flat space: a length).
         turned: whether it turned by a right angle or more.
         common_step: the one step for all tokens that explains most.
-        common_residual: share of all updates together that this step does not explain.
+        common_residual: share of all updates together that this step does not explain; nan if nothing moves beyond
+            rounding, or all tokens turn too far.
         channels: components of an oscillator, 0 for whole tokens; with them the arrays are ``(..., n, oscillators)``.
     """
 
@@ -162,6 +164,8 @@ class EffectiveStep(Result):
 
     def __repr__(self) -> str:
         turned = f", {int(np.sum(self.turned))} turned too far" if np.any(self.turned) else ""
+        if np.isnan(self.common_residual) and not np.all(self.turned):
+            return f"EffectiveStep(x does not move, {np.size(self.steps)} tokens: no update to explain)"
         return (
             f"EffectiveStep(step={self.common_step:.4g}, unexplained={self.common_residual:.2%}, "
             f"{np.size(self.steps)} tokens{turned})"
@@ -186,6 +190,7 @@ class EffectiveStep(Result):
         return plot_compare.effective(self, ax=ax, **kwargs)
 
 
+@analysis
 def effective_step(
     module: Callable[[Array], Any],
     x: Any,
@@ -248,16 +253,19 @@ def effective_step(
             f"module and field are of different precision ({', '.join(sorted(kinds))}): convert one, e.g. module.double()"
         )
     state = checks.tokens(x, home, g, normalize=normalize, name="x")
-    checks.fit_field(field, state.shape[-2], state.shape[-1], "x")
+    checks.fit_field(field, state.shape, "x")
     be = backend(state)
     moved = be.call(layer, state)
     if getattr(moved, "shape", None) != state.shape:
         raise ValueError(f"module must keep the shape of x, {tuple(state.shape)}, got {getattr(moved, 'shape', moved)}")
     v = as_numpy(be.call(field, be.like(t, state), state)).astype(float)
-    return _fit(g, as_numpy(state).astype(float), as_numpy(moved).astype(float), v)
+    for name, values in (("module", as_numpy(moved)), ("field", v)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} returned nan or inf at x: there is no step to find")
+    return _fit(g, as_numpy(state).astype(float), as_numpy(moved).astype(float), v, float(be.xp.finfo(state.dtype).eps))
 
 
-def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray) -> EffectiveStep:
+def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray, eps: float) -> EffectiveStep:
     """Fit steps, all arrays ``(..., n, d)``."""
     if isinstance(g, Euclidean):
         turned, w = np.zeros(x.shape[:-1], dtype=bool), y - x
@@ -276,7 +284,8 @@ def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray) -> EffectiveS
         common = float(wv[kept].sum() / vv[kept].sum())
     away = w - (0.0 if np.isnan(common) else common) * v
     share = float(np.sqrt(np.asarray(g.inner(away, away))[kept].sum() / total)) if total > 0 else 0.0
-    if not kept.any():
-        share = float("nan")
+    angles = np.asarray(g.distance(x, y))
+    if not kept.any() or angles.max() <= 8 * eps * max(1.0, float(np.abs(x).max())):
+        share = float("nan")  # nothing moved beyond rounding: no update to explain
     channels = getattr(g, "channels", None) or 0
-    return EffectiveStep(steps, residuals, np.asarray(g.distance(x, y)), turned, common, share, channels)
+    return EffectiveStep(steps, residuals, angles, turned, common, share, channels)

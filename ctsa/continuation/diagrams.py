@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
+from ctsa._backend import analysis
 from ctsa._results import Result
 from ctsa.geometry import Geometry
 
@@ -112,6 +113,7 @@ def _kind(name: str) -> int:
     return 2 if name.startswith("vector") else 1 if name.startswith("point_") else 0
 
 
+@analysis
 def bifurcation_diagram(
     field: Any,
     starts: Any,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, load
+from ctsa._backend import analysis, backend, load
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.systems import system_of
 
@@ -19,6 +19,7 @@ from .branches import Branch, branch_of, crossing, joined, turned
 START = 1e-3  # the largest velocity at a state that is taken for an approximate equilibrium
 
 
+@analysis
 def continue_equilibrium(
     field: Any,
     x: Any,
@@ -81,6 +82,7 @@ def continue_equilibrium(
     return followed(curve, name, beginning(curve, state, value), settings)
 
 
+@analysis
 def switch_branch(
     field: Any,
     branch: Branch,

@@ -11,7 +11,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
-from ctsa._fingerprint import fingerprint
+from ctsa._fingerprint import Identity
 from ctsa._results import Result, as_numpy
 from ctsa.flow import check_solver, check_velocity
 from ctsa.geometry import Geometry, Sphere, random_tokens
@@ -51,7 +51,7 @@ class _BasinCheckpoint(Result):
     speed: Any
     times: Any
     rounds: Any
-    fingerprint: str
+    identity: str
 
 
 def _frozen(field, g, t, s, state):
@@ -84,8 +84,7 @@ class Run:
         self.tol, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("tol", tol), ("gap", gap)))
         self.verify = bool(verify)
         self.eps = float(self.be.xp.finfo(x.dtype).eps)
-        rtol, atol = checks.tolerances(rtol, atol, x.dtype, self.eps)
-        self.step = check_solver(solver, step, self.be.name)
+        rtol, atol, self.step = check_solver(solver, step, rtol, atol, x)
         self.solver = solver, rtol, atol, checks.integer("max_steps", max_steps, low=1)
         self.t = checks.number("t", t)
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
@@ -99,7 +98,7 @@ class Run:
         self.velocity = in_batches(self._velocity, self.be, self.one, self.batch)
         self._symmetry: Symmetry | None = None
         self.path: Path | None = None
-        self.fingerprint, self.written = "", 0.0
+        self.identity, self.written = "", 0.0
         self.rows: dict[str, np.ndarray] = dict(
             ends=as_numpy(x).astype(np.float64), kind_index=np.full(count, UNRESOLVED), direction=np.full(count, -1),
             overlap=np.zeros(count), sizes=np.zeros((count, n), int), stability_index=np.full(count, UNKNOWN),
@@ -207,21 +206,22 @@ class Run:
         return {name: values for name, values in self.rows.items() if name != "rounds"}
 
     # ---------------------------------------------------------------------------------------------------- checkpoint
-    def keep_in(self, path: Path) -> None:
+    def keep_in(self, path: Path, allow_unverified: bool) -> None:
         """Keep the run in a file, and continue from what is there."""
         self.path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
         settings = (
-            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver, self.step, self.t,
+            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver[:3], self.step,
+            self.t,
         )  # fmt: skip
-        self.fingerprint = fingerprint([*self.be.leaves(self.field), self.rows["ends"]], self.field, settings)
+        identity, name = Identity(field=self.field, starts=self.rows["ends"], settings=settings), f"checkpoint {path}"
+        identity.verified(name, allow_unverified)
+        self.identity = str(identity)
         if not self.path.exists():
             return
         kept = load(self.path)
-        if not isinstance(kept, _BasinCheckpoint) or kept.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"checkpoint {self.path} belongs to another run (other parameters, starts or settings): "
-                "remove it, or choose another path"
-            )
+        if not isinstance(kept, _BasinCheckpoint):
+            raise ValueError(f"{name} holds a {type(kept).__name__}: choose another path")
+        identity.require(name, kept.identity, allow_unverified)
         self.rows = {name: np.array(getattr(kept, name)) for name in self.rows}
 
     def _write(self, last: bool) -> None:
@@ -229,7 +229,7 @@ class Run:
         if self.path is None or not (last or now - self.written > _PERIOD):
             return
         self.written = now
-        _BasinCheckpoint(**self.rows, fingerprint=self.fingerprint).save(self.path)
+        _BasinCheckpoint(**self.rows, identity=self.identity).save(self.path)
 
 
 def _starts(field: Any, g: Geometry, starts: Any, n: Any, d: Any, seed: int, normalize: bool) -> Array:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
+from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
 from ctsa._results import Result
 from ctsa.geometry import Geometry
@@ -171,6 +172,7 @@ def _interval(count: int, total: int, confidence: float) -> tuple[float, float, 
     return count / total, float(about.low), float(about.high)
 
 
+@analysis
 def basins(
     field: Any,
     starts: Any,
@@ -193,6 +195,7 @@ def basins(
     geometry: Geometry | None = None,
     normalize: bool = False,
     checkpoint: Any = None,
+    allow_unverified: bool = False,
     progress: bool | None = None,
 ) -> Basins:
     """Follow many starts to their limits and count what these are.
@@ -228,7 +231,9 @@ def basins(
         geometry: where a bare callable lives.
         normalize: normalise given starts.
         checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the same
-            run, the run continues from it, with the same results as if it had not been interrupted.
+            run, the run continues from it, with the same results as if it had not been interrupted. A file of another
+            run is refused.
+        allow_unverified: continue also where the field does not show which run the file belongs to.
         progress: draw a bar of the starts that have arrived; None draws it in a terminal.
 
     Returns:
@@ -257,7 +262,7 @@ def basins(
         batch=batch, solver=solver, rtol=rtol, atol=atol, step=step, max_steps=max_steps, t=t,
     )  # fmt: skip
     if checkpoint is not None:
-        run.keep_in(Path(checkpoint))
+        run.keep_in(Path(checkpoint), bool(allow_unverified))
     try:
         run.go(show_progress(progress))
     except GaveUp as error:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
@@ -49,6 +49,7 @@ class Classification(Result):
         return f"Classification({self.kind}, multiplicities=({sizes}){along}, residual={self.residual:.1e})"
 
 
+@analysis
 def classify(
     field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float = 0.0, geometry: Geometry | None = None
 ) -> str:
@@ -87,6 +88,7 @@ def classify(
     return classification(field, x, tol, gap=gap, t=t, geometry=geometry).kind
 
 
+@analysis
 def classification(
     field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float = 0.0, geometry: Geometry | None = None
 ) -> Classification:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
+from ctsa._backend import analysis
 from ctsa._results import Result
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
@@ -135,6 +136,7 @@ class Equilibria(list):
         return "\n".join(lines + ([f"  ... {len(self) - 12} more"] if len(self) > 12 else []))
 
 
+@analysis
 def find_equilibria(
     field: Any,
     n: int,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.flow import integrate
 from ctsa.geometry import Geometry
@@ -71,6 +71,7 @@ class LimitCycle(Result):
         return f"LimitCycle({self.kind}, period={self.period:.10g}, {verdict}, residual={self.residual:.0e})"
 
 
+@analysis
 def find_limit_cycle(
     field: Any,
     x0: Any,

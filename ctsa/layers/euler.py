@@ -31,14 +31,14 @@ class Layer:
     def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
         for name, value in (*parameters.items(), *constants.items()):
             if value is not None:
-                values = checks.concrete(value)
-                if values is None:
+                home = framework(value)
+                if home in ("torch", "jax") and backend(value).on_graph(value):
                     kind = type(self).__name__
                     raise TypeError(
-                        f"{name} is traced, but ctsa.{kind} holds plain numbers: use the {kind} of "
-                        f"ctsa.{framework(value)}, whose {name} can be learnt"
+                        f"{name} is traced or requires a gradient, but ctsa.{kind} holds plain numbers: use the {kind} of "
+                        f"ctsa.{home}, whose {name} can be learnt, or pass its value"
                     )
-                value = np.asarray(values, dtype=float)
+                value = np.asarray(checks.concrete(value), dtype=float)
                 value = float(value) if value.ndim == 0 else value
             setattr(self, name, value)
         for name, value in static.items():
@@ -52,7 +52,15 @@ class Layer:
     @property
     def flow_step(self) -> Any:
         """The size of the step of the flow of ``field``; None where there is no flow."""
-        return None if self.field is None else self.step  # type: ignore[attr-defined]
+        return None if self.field is None or self.no_flow else self.step  # type: ignore[attr-defined]
+
+    def tokens(self, u: Array) -> Array:
+        """Return the tokens of the model at a state of the layer: here the state itself."""
+        return u
+
+    def units(self, x: Array) -> Array:
+        """Return the state of the layer at tokens ``x`` of the model, the inverse of ``tokens``: here ``N(x)``."""
+        return self.geometry.retract(x)
 
     def arguments(self) -> dict[str, Any]:
         """Return what the layer is made of, by name."""
@@ -90,6 +98,12 @@ class Layer:
         return self.update(x)
 
 
+def no_step(step: Any) -> str | None:
+    """Say why a step, which may have been learnt, is none of a flow; None where it is one, or is traced."""
+    size = step if isinstance(step, float) else checks.concrete(step)
+    return None if size is None or size > 0 else f"step is {float(size):g}, and a flow's step is positive"
+
+
 def shown(number: Any) -> str:
     """Return a number of a layer as text, also where it is traced."""
     values = number if isinstance(number, float) else checks.concrete(number)
@@ -122,6 +136,11 @@ class FieldStep(Layer):
 
     step: Any
     time: Any
+
+    @property
+    def no_flow(self):  # type: ignore[override]
+        """Why the layer is no step of the flow of ``field``, or None: a step that was learnt may be negative."""
+        return no_step(self.step)
 
     def _step_of(self, field, step, geometry, time, **static):
         check_field(self, field)
@@ -188,7 +207,8 @@ class EulerLayer(FieldStep):
         if self.retraction == "normalize" or isinstance(self.geometry, Euclidean):
             return s
         be, v = backend(x), self.field(self._now(x), x)
-        xp, speed = be.xp, self.geometry.inner(v, v) ** 0.5
+        xp, s2 = be.xp, self.geometry.inner(v, v)
+        speed = xp.where(s2 > 0, xp.where(s2 > 0, s2, xp.ones_like(s2)) ** 0.5, s2)
         turn = s * speed  # N(x + s v) turns by arctan(s |v|)
         short, long = (turn < np.pi / 2).all(), "step is so long that a token turns by a right angle or more: "
         long += "no Euler step goes there"

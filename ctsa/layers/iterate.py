@@ -89,7 +89,7 @@ def iterate(
     first = layers[0]
     x = checks.tokens(x0, home_of(first), geometry_of(first, geometry), normalize=normalize)
     for each in layers[:depth]:
-        checks.fit_field(each, *x.shape[-2:])
+        checks.fit_field(each, x.shape)
     be = backend(x)
     if stack:
         xs = _stack(be, layers[:depth], every, x)

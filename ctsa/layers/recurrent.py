@@ -8,11 +8,17 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.field import Field, drift_of, drift_tangent_of
-from ctsa.geometry import Sphere
+from ctsa.geometry import Sphere, length
 
-from .euler import Layer, check_field, check_step, post_norm_step, shown
+from .euler import Layer, check_field, check_step, no_step, post_norm_step, shown
 
 Array = Any
+
+
+_VECTOR = (
+    "gamma is a vector: as step -> 0 the layer tends to u -> N(gamma * u), which is not the identity, so it is no Euler "
+    "step of any flow. Its discrete analyses (spectra, Jacobians) work as usual"
+)
 
 
 class ItrSA(Layer):
@@ -24,13 +30,15 @@ class ItrSA(Layer):
     For a scalar gamma = c this is a post-norm step of size ``h = step / c`` of the flow ``du/dt = P_u F(c u)``: the
     Euler step of size ``h / (1 + h <u, F(c u)>)``. ``layer.field`` is that flow's field (``field.rescaled(c)``) and
     ``layer.flow_step`` is h; trained layers have h = 1.2 ... 30, far from the flow. A **vector gamma has no flow**: as
-    the step shrinks, ``N(gamma * u)`` does not tend to u. The layer warns, and runs.
+    the step shrinks, ``N(gamma * u)`` does not tend to u. The layer warns, and runs. What holds is decided from the
+    values when it is asked, since both step and gamma may be learnt.
 
     Args:
         attention: a field of ours; its drift is ``C + MSA(X)``: ``SelfAttention(...)``, or with input injection
             ``SelfAttention(...) + Injection(C)``.
         step: eta, positive.
-        gamma: a number or ``(d,)``, without zeros; 1 by default. Equal positive entries count as one number.
+        gamma: a number or ``(d,)``, without zeros; 1 by default. A vector stays one, to be learnt; with equal entries
+            it acts as a number.
         convention: "unit" for ``gamma * y / |y|`` as above; "rms" for ``nn.RMSNorm``,
             ``gamma * y / sqrt(mean(y^2))``, whose gamma is smaller by sqrt(d).
         d: token dimension, needed with convention="rms" and a scalar gamma where the attention does not tell it.
@@ -56,7 +64,7 @@ class ItrSA(Layer):
     step: Any
     gamma: Any
     _leaves = ("attention", "step", "gamma")
-    _static = ("geometry", "no_flow")
+    _static = ("geometry",)
 
     def __init__(self, attention, step=1.0, gamma=1.0, convention="unit", d=None):
         checks.choice("convention", convention, ("unit", "rms"))
@@ -82,21 +90,21 @@ class ItrSA(Layer):
                 raise ValueError("convention='rms' with a scalar gamma needs d, the token dimension")
             root = float(np.sqrt(next(iter(found.values()))))
             gamma = checks.plain("gamma", gamma.astype(float) * root if gamma.dtype == object else gamma * root)
-        no_flow = None
-        if gamma.ndim:
-            if values is not None and np.ptp(np.asarray(values, dtype=float)) == 0 and values.flat[0] > 0:
-                gamma = gamma[0]
-            else:
-                no_flow = (
-                    "gamma is a vector: as step -> 0 the layer tends to u -> N(gamma * u), which is not the identity, "
-                    "so it is no Euler step of any flow. Its discrete analyses (spectra, Jacobians) work as usual"
-                )
-                warnings.warn(f"ItrSA has no flow: {no_flow}", UserWarning, stacklevel=2)
-        elif values is not None and not values > 0:
-            no_flow = "gamma is negative: every token changes sides at every layer, which no flow does"
-            warnings.warn(f"ItrSA has no flow: {no_flow}", UserWarning, stacklevel=2)
-        parameters = dict(step=check_step(step), gamma=gamma)
-        self._assign(parameters, {}, attention=attention, geometry=Sphere(), no_flow=no_flow)
+        self._assign(dict(step=check_step(step), gamma=gamma), {}, attention=attention, geometry=Sphere())
+        if self.no_flow:
+            warnings.warn(f"ItrSA has no flow: {self.no_flow}", UserWarning, stacklevel=2)
+
+    @property
+    def no_flow(self):  # type: ignore[override]
+        """Why the layer is no step of a flow, as its gamma and step stand now; None where it is one."""
+        values = self.gamma if isinstance(self.gamma, float) else checks.concrete(self.gamma)
+        if values is None:
+            return _VECTOR if self.gamma.ndim else None
+        if np.ptp(values) > 0:
+            return _VECTOR
+        if not np.min(values) > 0:
+            return "gamma is negative: every token changes sides at every layer, which no flow does"
+        return no_step(self.step)
 
     @property
     def home(self):
@@ -111,11 +119,17 @@ class ItrSA(Layer):
     @property
     def flow_step(self):
         """The size ``h = step / gamma`` of the post-norm step in the coordinates u, or None where there is no flow."""
-        return None if self.no_flow else self.step / self.gamma
+        if self.no_flow:
+            return None
+        return self.step / (self.gamma[0] if np.ndim(self.gamma) else self.gamma)
 
     def tokens(self, u: Array) -> Array:
-        """Return the tokens of the paper, ``X = gamma * u``."""
+        """Return the tokens of the paper at the state ``u``, ``X = gamma * u``."""
         return backend(u).like(self.gamma, u) * u
+
+    def units(self, x: Array) -> Array:
+        """Return the state at tokens ``X`` of the paper, ``u = N(X / gamma)``, the inverse of ``tokens``."""
+        return self.geometry.retract(x / backend(x).like(self.gamma, x))
 
     def move(self, x):
         y = self.tokens(x)
@@ -214,8 +228,15 @@ class AKOrN(Layer):
         return self.coupling if self.rotation is None else self.coupling + self.rotation
 
     @property
+    def no_flow(self):  # type: ignore[override]
+        """Why the layer is no step of the flow of ``field``, or None: a step that was learnt may be negative."""
+        return no_step(self.step)
+
+    @property
     def flow_step(self):
         """The size of the step: ``step``, or ``step / (1 + step)`` with ``identity``."""
+        if self.no_flow:
+            return None
         return self.step / (1 + self.step) if self.identity else self.step
 
     def move(self, x):
@@ -260,7 +281,7 @@ def readout_norm(x: Array, weight: Any, bias: Any = None) -> Array:
         bias: ``(outputs,)`` or None.
 
     Returns:
-        ``(..., n, outputs)``.
+        ``(..., n, outputs)``. A length has no derivative at zero; 0, a subgradient, is taken there.
 
     Raises:
         ValueError: ``weight`` does not fit ``x``.
@@ -278,5 +299,5 @@ def readout_norm(x: Array, weight: Any, bias: Any = None) -> Array:
     if w.ndim != 3 or w.shape[-1] != x.shape[-1]:
         raise ValueError(f"weight must have shape (outputs, size, d={x.shape[-1]}), got {tuple(w.shape)}")
     z = be.xp.einsum("msd,...d->...ms", w, x)
-    y = (z * z).sum(-1) ** 0.5
+    y = length(z)
     return y if bias is None else y + be.like(bias, x)

@@ -74,6 +74,14 @@ class WrappedLayer(Layer):
         """What tells framework and dtype: the layer itself, or its module."""
         return self if framework(self) else self.module
 
+    def tokens(self, u):
+        """Return what the module is given at the state ``u``: ``scale * u``."""
+        return self.scale * u
+
+    def units(self, x):
+        """Return the state at tokens ``x`` of the module, ``N(x)`` on the sphere: the inverse of ``tokens``."""
+        return self.geometry.retract(x)
+
     def run(self, x: Array) -> Any:
         """Call the module."""
         return self.module(x)

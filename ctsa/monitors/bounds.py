@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.geometry import Sphere
@@ -142,6 +142,7 @@ class JacobianNorms(Result):
         return "\n".join(f"{name:<36}{value}" for name, value in zip(names, shown, strict=True))
 
 
+@analysis
 def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNorms:
     """Measure the spectral norm of a layer's Jacobian and compare it with what normalisation guarantees.
 

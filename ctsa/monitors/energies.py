@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.energy_attention import EnergyAttention
 from ctsa.fields import Scaled, SelfAttention
@@ -148,6 +148,7 @@ def _multiple(term: Any) -> tuple[float, str]:
     return c, ""
 
 
+@analysis
 def energy_report(field: Any, trajectory: Any, *, tol: float | None = None) -> EnergyReport:
     """Follow the energy of a field along a trajectory, and hold it against the theorem, if there is one.
 
@@ -179,8 +180,7 @@ def energy_report(field: Any, trajectory: Any, *, tol: float | None = None) -> E
     if xs.ndim < 3 or len(xs) < 2:
         raise ValueError(f"trajectory must hold at least two states (T, ..., n, d), got shape {tuple(xs.shape)}")
     ts = as_numpy(trajectory.ts).astype(float) if hasattr(trajectory, "ts") else np.arange(float(len(xs)))
-    one = isinstance(promise.field, EnergyAttention)
-    values = as_numpy(promise.field.energy(xs) if one else attention_energy(promise.field, xs)).astype(float)
+    values = as_numpy(attention_energy(promise.field, xs)).astype(float)
     against = -promise.sign * np.diff(values, axis=0)
     against = against.reshape(len(against), -1).max(1)
     if tol is None:

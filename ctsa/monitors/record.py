@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework
+from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.field import Field, drift_of, drift_tangent_of
 from ctsa.flow import integrate
@@ -80,6 +80,7 @@ def _read(system: Any, x: Any, geometry: Geometry | None) -> tuple[System, Array
     return s, x
 
 
+@analysis
 def contribution_index(
     system: Any,
     x: Any,
@@ -165,6 +166,7 @@ def _lanczos(image: Any, derivative: Any, x: Array, count: int, seed: int) -> np
     return eigsh(LinearOperator((size, size), matvec=product, dtype=np.float64), k=count, which="LA", v0=start)[1]
 
 
+@analysis
 def complex_share(system: Any, x: Any, tol: float = 1e-9, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the share of complex eigenvalues of the tangent Jacobian: how much of the linearised motion oscillates.
 
@@ -247,6 +249,7 @@ class MonitorRecord(Result):
         return plot_compare.record(self, axes=axes, **kwargs)
 
 
+@analysis
 def monitor(
     system: Any,
     start: Any,
@@ -295,7 +298,7 @@ def monitor(
         if time is None or depth is not None:
             raise ValueError("a flow needs time=, how long to run, and no depth")
         time = checks.number("time", time, low=0.0, strict=True)
-        run = integrate(system, start, np.linspace(0, time, points), geometry=geometry, adjoint=True)
+        run = integrate(system, start, np.linspace(0, time, points), geometry=geometry)
         ts, xs = as_numpy(run.ts).astype(float), run.xs
     else:
         if depth is None or time is not None:
@@ -307,7 +310,6 @@ def monitor(
     if len(ts) > points:
         kept = np.unique(np.round(np.linspace(0, len(ts) - 1, points)).astype(int))
         ts, xs = ts[kept], xs[kept]
-    xs = backend(xs).stop_gradient(xs) if framework(xs) != "numpy" else xs
     rows = [_watch(system, s, x, float(t) if s.flow else 0.0, share) for t, x in zip(ts, xs, strict=True)]
     aligned = order_parameter(as_numpy(xs), getattr(s.geometry, "channels", None))
     energies, indices, oscillating, norms = np.array(rows).T
