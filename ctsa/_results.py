@@ -20,13 +20,13 @@ def as_numpy(value: Any) -> Any:
     return backend(value).to_numpy(value) if framework(value) is not None else value
 
 
-def archive(path: str | os.PathLike) -> Path:
+def archive(path: str | os.PathLike, name: str = "path") -> Path:
     """Return a path to write to, with the ending ``.npz``; its folder must exist."""
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be a string or a pathlib.Path, got {type(path).__name__}")
+        raise TypeError(f"{name} must be a string or a pathlib.Path, got {type(path).__name__}")
     path = Path(path)
     if not path.name:
-        raise IsADirectoryError(f"path must name a file, got {str(path)!r}")
+        raise IsADirectoryError(f"{name} must name a file, got {str(path)!r}")
     if path.parent.exists() and not path.parent.is_dir():
         raise NotADirectoryError(f"{path.parent} is a file, not a folder: {path} cannot be written")
     if not path.parent.exists():

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from . import checks
 from ._backend import analysis
 from ._backend._solve import progress_bar, show_progress
 from ._fingerprint import Identity
-from ._results import Result, as_numpy
+from ._results import Result, archive, as_numpy
 from .errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
 from .geometry import Geometry
 from .io import load
@@ -363,7 +362,7 @@ class _Checkpoint(Result):
 class _Run:
     def __init__(self, march, intervals, transient, stop_stderr, checkpoint, allow_unverified):
         self.march, self.intervals, self.transient, self.stop_stderr = march, intervals, transient, stop_stderr
-        self.path = None if checkpoint is None else Path(checkpoint)
+        self.path = None if checkpoint is None else archive(checkpoint, "checkpoint")
         self.allow_unverified = allow_unverified
         self.identity = Identity(
             system=march.system.source, start=march.carry,
@@ -372,7 +371,6 @@ class _Run:
         x = march.carry[1]
         self.history = np.zeros((0, *x.shape[:-2], march.carry[2].shape[0]))
         if self.path is not None:
-            self.path = self.path if self.path.suffix == ".npz" else self.path.with_name(self.path.name + ".npz")
             self.identity.verified(f"checkpoint {self.path}", allow_unverified)
             if self.path.exists():
                 self._read()

@@ -219,7 +219,9 @@ def effective(fit: Any, *, ax: Any = None) -> Axes:
     given.result("fit", fit, "EffectiveStep", "ctsa.effective_step")
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
     ax.plot(np.ravel(fit.steps), np.ravel(fit.residuals), "o", markersize=3.5, color=_PALETTE[0], label="one token")
-    if np.isfinite(fit.common_step):
+    if not np.isfinite(fit.residuals).any():
+        ax.text(0.5, 0.5, "no update to explain", ha="center", transform=ax.transAxes, fontsize=7, color=_INK)
+    if np.isfinite(fit.common_step) and np.isfinite(fit.common_residual):
         common = f"one step for all, {fit.common_step:.3g}: {fit.common_residual:.1%} unexplained"
         ax.axvline(fit.common_step, color=_INK, linewidth=0.9, linestyle=":", label=common)
     ax.set_ylim(-0.03, 1.03)

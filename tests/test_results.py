@@ -246,6 +246,26 @@ def test_odd_contents(stats, tmp_path):
             assert back.array.dims == ("array_0",) and back.two.shape == (2, 2) and back.attrs["empty"] == "empty"
 
 
+@pytest.mark.parametrize("path, error, words", [
+    ("nowhere/run", FileNotFoundError, "the folder .*nowhere does not exist"),
+    (5, TypeError, "checkpoint must be a string or a pathlib.Path, got int"),
+])  # fmt: skip
+def test_checkpoints_are_checked_before_the_run(torch_face, tmp_path, path, error, words):
+    def field(t, x):
+        if len(calls) > 20:
+            raise AssertionError("the run began")
+        calls.append(t)
+        return 0 * x
+
+    calls, start = [], torch_face.array(X)
+    path = tmp_path / path if isinstance(path, str) else path
+    with pytest.raises(error, match=words):
+        ctsa.lyapunov_spectrum(field, start, intervals=9, checkpoint=path, allow_unverified=True)
+    calls.clear()
+    with pytest.raises(error, match=words):
+        ctsa.basins(field, start[None], time=9.0, checkpoint=path, allow_unverified=True)
+
+
 # ------------------------------------------------------------------------------------------------------------ on screen
 @pytest.mark.parametrize("name", PRINTED)
 def test_repr(made, name):
