@@ -180,6 +180,17 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
+def _short(value: Any) -> str:
+    """Return a count or a size as text; of several runs, the least and the largest."""
+    if np.ndim(value) and framework(value) is not None:
+        values = value if isinstance(value, np.ndarray) else backend(value).concrete(value)
+        if values is None:
+            return f"(traced {tuple(value.shape)})"
+        low, high = _short(values.min().item()), _short(values.max().item())
+        return low if low == high else f"{low}...{high}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trajectory(Result):
     """States along a flow or through layers.
@@ -227,7 +238,7 @@ class Trajectory(Result):
         raise TypeError("a Trajectory is not an array: take its .xs, or .xs[-1] for the last state")
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.stats.items())
+        shown = ", ".join(f"{k}={_short(v)}" for k, v in self.stats.items())
         return f"Trajectory(xs: {tuple(self.xs.shape)}, {shown})"
 
     def plot(self, ax=None, **kwargs):
