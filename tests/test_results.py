@@ -283,6 +283,9 @@ def test_reprs_hold_the_numbers(made, torch_face):
     assert repr(made["JacobianNorms"]).startswith(f"JacobianNorms(norm={made['JacobianNorms'].norm:.4g}, bound=")
     read = ctsa.read_projections(*np.random.default_rng(0).normal(size=(4, 8, 8)), heads=2, output_bias=np.ones(8))
     assert repr(read) == "Projections(query (2, 4, 8), key (2, 4, 8), value (2, 8, 8), beta 0.5; drift (8,))"
+    assert repr(made["Equilibria"].symmetry) == "Symmetry(1 classes of 2 tokens, 8 reflections, 0 rotations)"
+    pole = ctsa.theory.oja_equilibria(V)[0]
+    assert repr(pole) == "OjaEquilibrium(k=0, eigenvalue=3, stable)"
     one = ctsa.LyapunovSpectrum(
         spec.history[:, :1], spec.x[:1], spec.frame[:, :1], 1.0, 0, spec.speed[:1], spec.rotations[:1], 8, False
     )
