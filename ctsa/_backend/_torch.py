@@ -52,7 +52,7 @@ def concrete(x):
         return None
     with xp._C._DisableFuncTorch():  # inside of a transform even what it does not trace comes out wrapped
         x = x.detach().cpu()
-    return (x.float() if x.dtype == xp.bfloat16 else x).numpy()
+        return (x.float() if x.dtype == xp.bfloat16 else x).numpy()
 
 
 def stop_gradient(x):
