@@ -12,9 +12,10 @@ from ._backend._solve import progress_bar, show_progress
 from ._fingerprint import Identity
 from ._results import Result, archive, as_numpy
 from .errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
-from .geometry import Geometry
+from .geometry import Euclidean, Geometry, Sphere
 from .io import load
 from .march import March
+from .motion import Record, Verdict, judge
 from .symmetry import rotation_modes
 
 Array = Any
@@ -45,6 +46,14 @@ class LyapunovSpectrum(Result):
         dimension: dimension of the manifold, the number of exponents there are.
         continuous: whether time is continuous.
         identity: which run it comes from: hashes of its system, its start and its settings, see ``resume=``.
+        track: what ``verdict`` reads, at the end of every interval ``(intervals, ..., 2 m + 2)``: state and velocity (a
+            layer's last change), all components or projections on 8 fixed directions, and the lengths of both.
+        size: ``(...)``: largest length of the whole state since the very start, transient included.
+        began: ``(...)``: its length at the very start.
+        driven: whether the system depends on time, as a sequence of layers does.
+        bounded: whether it lives on a compact manifold.
+        eps: rounding of its numbers.
+        atol: tolerance of its solver, 0 for layers.
     """
 
     history: Any
@@ -57,13 +66,22 @@ class LyapunovSpectrum(Result):
     dimension: int
     continuous: bool
     identity: str = ""
-    _static: ClassVar[tuple[str, ...]] = ("interval", "start", "dimension", "continuous", "identity")
+    track: Any = None
+    size: Any = None
+    began: Any = None
+    driven: bool = False
+    bounded: bool = True
+    eps: float = 2.2e-16
+    atol: float = 0.0
+    _static: ClassVar[tuple[str, ...]] = (
+        "interval", "start", "dimension", "continuous", "identity", "driven", "bounded", "eps", "atol",
+    )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
         "frame": ("exponent", "token", "component"),
         "x": ("...", "token", "component"),
-        "speed": ("...",),
-        "rotations": ("...",),
+        "track": ("interval_index", "seen"),
+        **dict.fromkeys(("speed", "rotations", "size", "began"), ("...",)),
     }
 
     def __repr__(self) -> str:
@@ -71,7 +89,7 @@ class LyapunovSpectrum(Result):
             return self._ensemble()
         shown = ", ".join(f"{v:.4g}+-{s:.1g}" for v, s in zip(self.exponents[:6], self.stderr[:6], strict=True))
         more = ", ..." if len(self.exponents) > 6 else ""
-        return f"LyapunovSpectrum([{shown}{more}], {self.verdict[0]})"
+        return f"LyapunovSpectrum([{shown}{more}], {self.verdict})"
 
     def _ensemble(self) -> str:
         """Describe the members of an ensemble together: mean and spread of the leading exponents."""
@@ -145,7 +163,9 @@ class LyapunovSpectrum(Result):
         rows = (slice(None), *index)
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
-            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="",
+            speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="", track=None if self.track is None else self.track[rows],
+            size=None if self.size is None else np.asarray(self.size)[index],
+            began=None if self.began is None else np.asarray(self.began)[index],
         )  # fmt: skip
 
     def _one(self) -> None:
@@ -215,9 +235,13 @@ class LyapunovSpectrum(Result):
 
     @property
     def neutral_expected(self) -> int:
-        """How many zero exponents theory asks for: the flow's direction off equilibrium, and rotational symmetry."""
+        """How many zero exponents theory asks for: the flow's direction while it moves, and rotational symmetry.
+
+        A flow that depends on time has no neutral direction of its own, and one that settles contracts along it.
+        """
         self._one()
-        along = int(self.continuous and float(self.speed) > _REST)
+        resting = self.verdict.name in ("equilibrium", "settling") and self.verdict.period is None
+        along = int(self.continuous and not self.driven and not resting and float(self.speed) > _REST)
         # A rotating rigid state moves along its own symmetry: one direction serves both.
         return max(int(self.rotations), along) if int(self.rotations) else along
 
@@ -227,26 +251,26 @@ class LyapunovSpectrum(Result):
         self._one()
         return int((np.abs(self.exponents) <= self.resolution).sum())
 
-    @property
-    def verdict(self) -> tuple[str, str]:
-        """What the motion is, and the evidence: "equilibrium", "periodic", "quasi-periodic", "chaotic" or "undecided"."""
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the motion is, with the evidence, see ``ctsa.motion.Verdict``; unpacks as ``name, evidence``.
+
+        "equilibrium" (stable, neutral, unstable), "settling", "periodic", "quasi-periodic", "chaotic", "drifting",
+        "expanding", or "undecided" with how much longer to run. It is about the stretch seen: chaos may be transient. What
+        each word needs, and how often it is right: ``docs/verdicts.md``.
+        """
         self._one()
-        e, r, zeros = self.exponents, self.resolution, self.neutral_found
-        lead = f"largest exponent {e[0]:.3g} +- {self.stderr[0]:.1g}, resolution {r[0]:.2g}, {zeros} within it of zero"
-        speed = float(self.speed)
-        if not np.isfinite(r).all():
-            return "undecided", f"too few intervals for error bars ({len(self.history)}); {lead}"
-        if e[0] > r[0]:
-            return "chaotic", lead
-        if speed <= _REST:
-            return "equilibrium", f"speed {speed:.1g} at the end; {lead}"
-        if zeros > int(self.rotations) + int(self.continuous):
-            return "quasi-periodic", lead
-        if self.continuous and zeros == max(1, int(self.rotations)):
-            return "periodic", f"speed {speed:.1g} at the end; {lead}"
-        if not self.continuous and e[0] < -r[0]:
-            return "periodic", f"a layer changes tokens by {speed:.1g} and all directions contract; {lead}"
-        return "undecided", f"speed {speed:.1g} at the end; {lead}"
+        if self.track is None:
+            return Verdict("undecided", "the spectrum has no record of the motion (an older file, or made by hand)")
+        m = (self.track.shape[-1] - 2) // 2
+        track = np.asarray(self.track, dtype=float)
+        return judge(
+            Record(
+                x=track[:, :m], v=track[:, m : 2 * m], speed=track[:, -1], rates=self.history, interval=self.interval,
+                flow=self.continuous, size=float(self.size), began=float(self.began), bounded=self.bounded,
+                driven=self.driven, eps=self.eps, atol=self.atol,
+            )  # fmt: skip
+        )
 
     def plot(self, ax=None, **kwargs):
         """Draw the exponents with error bars and the neutral ones marked; return the ``Axes``."""
@@ -357,6 +381,8 @@ class _Checkpoint(Result):
     frame: Any
     index: int
     identity: str
+    track: Any
+    size: Any
 
 
 class _Run:
@@ -370,16 +396,19 @@ class _Run:
         )  # fmt: skip
         x = march.carry[1]
         self.history = np.zeros((0, *x.shape[:-2], march.carry[2].shape[0]))
+        self.track = np.zeros((0, *x.shape[:-2], march.seen), dtype=as_numpy(x[..., 0, 0]).dtype)
+        self.began = np.sqrt((as_numpy(x).astype(float) ** 2).sum((-2, -1)))
+        self.size = self.began
         if self.path is not None:
             self.identity.verified(f"checkpoint {self.path}", allow_unverified)
             if self.path.exists():
                 self._read()
 
-    def _place(self, index: int, x: Any, frame: Any, history: Any) -> None:
+    def _place(self, index: int, kept: Any) -> None:
         be, (_, x0, u0) = self.march.be, self.march.carry
         name = str(x0.dtype).rpartition(".")[2]
-        self.march.carry = (be.like(float(index), x0), be.asarray(x, name, x0), be.asarray(frame, name, u0))
-        self.history = np.asarray(history)
+        self.march.carry = (be.like(float(index), x0), be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0))
+        self.history, self.track, self.size = np.asarray(kept.history), np.asarray(kept.track), np.asarray(kept.size)
 
     def _read(self) -> None:
         assert self.path is not None
@@ -387,12 +416,13 @@ class _Run:
         if not isinstance(kept, _Checkpoint):
             raise ValueError(f"checkpoint {self.path} holds a {type(kept).__name__}: choose another path")
         self.identity.require(f"checkpoint {self.path}", kept.identity, self.allow_unverified)
-        self._place(kept.index, kept.x, kept.frame, kept.history)
+        self._place(kept.index, kept)
 
     def _write(self) -> None:
         if self.path is not None:
             _, x, u = self.march.carry
-            _Checkpoint(self.history, as_numpy(x), as_numpy(u), self.march.index, str(self.identity)).save(self.path)
+            index, identity = self.march.index, str(self.identity)
+            _Checkpoint(self.history, as_numpy(x), as_numpy(u), index, identity, self.track, self.size).save(self.path)
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:
         if not isinstance(spectrum, LyapunovSpectrum):
@@ -402,7 +432,9 @@ class _Run:
             raise ValueError("resume must be a LyapunovSpectrum of the same interval, count, n and d")
         self.identity.require("resume", spectrum.identity, self.allow_unverified)
         self.transient = spectrum.start
-        self._place(spectrum.start + len(spectrum.history), spectrum.x, spectrum.frame, spectrum.history)
+        if spectrum.track is None:
+            raise ValueError("resume has no record of its motion (an older file, or made by hand): begin anew")
+        self._place(spectrum.start + len(spectrum.history), spectrum)
         self.intervals += len(spectrum.history)
 
     def go(self, progress: bool | None) -> None:
@@ -428,28 +460,38 @@ class _Run:
     def _block(self, size: int) -> None:
         begin = self.march.index
         keep = self.march.carry
-        logs, ok = self.march.advance(size)
+        logs, ok, seen = self.march.advance(size)
         rates = logs.astype(np.float64) / self.march.interval
-        good = ok & ~np.isnan(rates).reshape(size, -1).any(1)
+        good = ok & np.isfinite(rates).reshape(size, -1).all(1) & np.isfinite(seen).reshape(size, -1).all(1)
         first = int(np.argmin(good)) if not good.all() else size
         skip = max(0, min(self.transient - begin, first))
         self.history = np.concatenate([self.history, rates[skip:first]])
+        self.track = np.concatenate([self.track, seen[skip:first]])
+        self.size = np.maximum(self.size, seen[:first, ..., -2].max(0, initial=0.0))
         if first < size:
             self.march.carry = keep
             if first:
                 self.march.advance(first)  # back to the last sound state
-            kept = self.result() if len(self.history) else None
-            where = begin + first
-            at = f"t={self.march.t0 + where * self.march.interval:g}" if self.march.system.flow else f"interval {where}"
+            self._break_off(begin + first)
+
+    def _break_off(self, where: int) -> None:
+        """Raise for an interval that could not be finished, handing over what was computed before it."""
+        kept = self.result() if len(self.history) else None
+        flow, flat = self.march.system.flow, isinstance(self.march.system.geometry, Euclidean)
+        at = f"t={self.march.t0 + where * self.march.interval:g}" if flow else f"interval {where}"
+        if flat and float(np.max(self.size)) > 1e4 * max(1.0, float(np.max(self.began))):
+            why = f"the state has grown to {float(np.max(self.size)):.2g} and overflowed, or its directions have"
+        elif flow:
             why = (
                 "the solver could not finish the interval (too many steps, or nan): raise max_steps, loosen atol, "
                 "shorten interval"
-                if self.march.system.flow
-                else "the layer produced nan or left the sphere: a layer must return unit tokens"
             )
-            raise LyapunovError(
-                f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept
-            )
+        elif flat:
+            why = "the layer produced nan or inf, or a derivative that is"
+        else:
+            why = "the layer produced nan or left the sphere: a layer must return unit tokens"
+        message = f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far"
+        raise LyapunovError(message, kept)
 
     def result(self) -> LyapunovSpectrum:
         m = self.march
@@ -457,5 +499,7 @@ class _Run:
         return LyapunovSpectrum(
             history=self.history, x=as_numpy(x), frame=as_numpy(u), interval=m.interval, start=self.transient,
             speed=m.speed(), rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
-            continuous=m.system.flow, identity=str(self.identity),
+            continuous=m.system.flow, identity=str(self.identity), track=self.track, size=self.size, began=self.began,
+            driven=m.driven(), bounded=isinstance(m.system.geometry, Sphere), eps=m.eps,
+            atol=m.segment.atol if m.system.flow else 0.0,
         )  # fmt: skip

@@ -12,7 +12,8 @@ from ._backend._march import Segment
 from ._results import as_numpy
 from .flow import check_solver, check_velocity
 from .geometry import Geometry, direction_generator
-from .systems import system_of
+from .motion.record import PROJECTIONS, projection
+from .systems import depends_on_time, system_of
 from .variational import layer_pushforward, pushforward, variational
 
 Array = Any
@@ -102,12 +103,24 @@ def _push_flow(field, g, segment, interval, t, x, u, total, fold):
 
 
 def _push_layer(layers, g, interval, x, u, total, fold):
+    """Also return by how much the last layer moved the state."""
     be = backend(x)
     for i in range(interval):
+        before = x
         x, u = layer_pushforward(layers[i % len(layers)], x, u)
     ok = be.xp.amax(be.xp.abs(g.radius(x) - 1)) < 1e3 * be.xp.finfo(x.dtype).eps
     x, u, r = _reorthonormalise(g, x, u)
-    return x, u, fold(total, r), ok
+    return x, u, fold(total, r), ok, x - before
+
+
+def _seen(x, v):
+    """Return what the verdict on the motion reads: projections of state and velocity, and the lengths of both."""
+    be = backend(x)
+    x, v = (a.reshape(*a.shape[:-2], -1) for a in (x, v))
+    p = projection(x.shape[-1])
+    parts = [x, v] if p is None else [a @ be.like(p.T, a) for a in (x, v)]
+    lengths = [(a * a).sum(-1, keepdims=True) ** 0.5 for a in (x, v)]
+    return be.xp.concatenate([*parts, *lengths], -1)
 
 
 def _advance(source, static, interval, t0, carry, total, fold):
@@ -115,10 +128,11 @@ def _advance(source, static, interval, t0, carry, total, fold):
     kind, g, segment = static
     if kind == "flow":
         x, u, total, ok = _push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, fold)
+        v = source(t0 + (index + 1) * interval, x)
     else:
         layers = source if kind == "layers" else (source,)
-        x, u, total, ok = _push_layer(layers, g, int(interval), x, u, total, fold)
-    return (index + 1, x, u), total, ok
+        x, u, total, ok, v = _push_layer(layers, g, int(interval), x, u, total, fold)
+    return (index + 1, x, u), total, ok, _seen(x, v)
 
 
 def _full(source, static, interval, t0, carry):
@@ -126,15 +140,15 @@ def _full(source, static, interval, t0, carry):
     _, _, u = carry
     be, k = backend(u), u.shape[0]
     one = be.like(np.eye(k), u) + be.xp.zeros_like(flatten_frame(u)[..., :1, :])
-    carry, total, ok = _advance(source, static, interval, t0, carry, one, _compound)
+    carry, total, ok, _ = _advance(source, static, interval, t0, carry, one, _compound)
     return carry, (total, ok, carry[1], carry[2])
 
 
 def _thin(source, static, interval, t0, carry):
-    """Advance ``(index, x, u)`` by one interval, keeping the logarithms of the growth factors only."""
+    """Advance ``(index, x, u)`` by one interval, keeping the logarithms of the growth factors and a glance at the motion."""
     zero = backend(carry[2]).xp.zeros_like(flatten_frame(carry[2])[..., 0, :])
-    carry, total, ok = _advance(source, static, interval, t0, carry, zero, _add_logs)
-    return carry, (total, ok)
+    carry, total, ok, seen = _advance(source, static, interval, t0, carry, zero, _add_logs)
+    return carry, (total, ok, seen)
 
 
 class March:
@@ -165,7 +179,7 @@ class March:
             x = check_velocity(be, system, s.geometry, be.like(self.t0, x), x)
         self.dimension = s.geometry.dimension(*x.shape[-2:])
         u = self._frame(x, count, frame, seed)
-        self.carry = (be.like(0.0, x), x, u)
+        self.carry, self.start = (be.like(0.0, x), x, u), x
 
     def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
         be, g, dim = self.be, self.system.geometry, self.dimension
@@ -226,6 +240,24 @@ class March:
             self.carry, outs = be.march(step, self.carry, 1, 1)
             rows.append(tuple(as_numpy(o) for o in outs))
         return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+    @property
+    def seen(self) -> int:
+        """How many numbers an interval leaves of the motion."""
+        n, d = self.carry[1].shape[-2:]
+        return 2 * min(n * d, PROJECTIONS) + 2
+
+    @property
+    def eps(self) -> float:
+        """Rounding of the numbers of the run."""
+        return float(self.be.xp.finfo(self.carry[1].dtype).eps)
+
+    def driven(self) -> bool:
+        """Whether the system depends on time, as far as the start and the present state show."""
+        if not self.system.flow:
+            return self.system.kind == "layers"
+        x, now = self.carry[1], self.t0 + self.index * self.interval
+        return any(depends_on_time(self.system.source, s, t) for s, t in ((self.start, self.t0), (x, now)))
 
     @property
     def settings(self) -> tuple:

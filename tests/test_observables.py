@@ -112,7 +112,7 @@ def test_observables_of_attention_refuse_other_fields(face, x):
         ctsa.entropy(face.SelfAttention(weights="unnormalised"), x)
     for field in (face.Oja(np.eye(D)), face.SelfAttention() + face.SelfAttention(), lambda t, y: y):
         for observable in (ctsa.energy, ctsa.entropy):
-            with pytest.raises(TypeError, match="one SelfAttention term"):
+            with pytest.raises(TypeError, match="one SelfAttention (or EnergyAttention )?term"):
                 observable(field, x)
 
 
