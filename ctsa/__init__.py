@@ -1,8 +1,10 @@
 """Continuous-time self-attention: attention as a vector field on the sphere, integrated and analysed.
 
 Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa.jax import SelfAttention``. Importing
-``ctsa`` itself loads neither framework.
+``ctsa`` itself loads neither framework, and no matplotlib: ``ctsa.plot`` and the other pictures come when first used.
 """
+
+from typing import TYPE_CHECKING
 
 from . import pretrained as pretrained, theory as theory
 from ._results import Trajectory as Trajectory
@@ -94,5 +96,28 @@ from .observables import (
     order_parameter as order_parameter,
 )
 from .variational import pushforward as pushforward
+
+if TYPE_CHECKING:
+    from . import (
+        plot as plot,
+        plot_compare as plot_compare,
+        plot_continuation as plot_continuation,
+        plot_equilibria as plot_equilibria,
+        plot_spectra as plot_spectra,
+    )
+else:
+
+    def __getattr__(name: str):
+        if name in _PICTURES:
+            from importlib import import_module
+
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *_PICTURES})
+
+
+_PICTURES = ("plot", "plot_compare", "plot_continuation", "plot_equilibria", "plot_spectra")
 
 __version__ = "0.1.0"

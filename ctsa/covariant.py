@@ -62,7 +62,16 @@ class CovariantVectors(Result):
     growth: Any
     interval: float
     _static: ClassVar[tuple[str, ...]] = ("interval",)
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {"xs": ("time", "token", "component")}
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "xs": ("time", "token", "component"),
+        "vectors": ("time", "exponent", "token", "component"),
+        "growth": ("interval_index", "exponent"),
+    }
+
+    def __repr__(self) -> str:
+        means = self.exponents
+        shown = ", ".join(f"{v:.4g}" for v in means[:6]) + (", ..." if len(means) > 6 else "")
+        return f"CovariantVectors({len(means)} vectors at {len(self.xs)} times, exponents [{shown}])"
 
     @property
     def exponents(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Jacobians of flows and layers: dense, in a tangent basis, or matrix-free."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -182,6 +182,13 @@ class Leading(Result):
     values: Any
     vectors: Any
     residuals: Any
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "values": ("mode",), "vectors": ("mode", "token", "component"), "residuals": ("mode",)
+    }  # fmt: skip
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{v:.6g}" for v in self.values[:6]) + (", ..." if len(self.values) > 6 else "")
+        return f"Leading([{shown}], largest residual {np.max(self.residuals):.1e})"
 
 
 @analysis

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from . import checks
 from ._backend import analysis
 from ._backend._solve import progress_bar, show_progress
 from ._fingerprint import Identity
-from ._results import Result, as_numpy
+from ._results import Result, archive, as_numpy
 from .errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
 from .geometry import Euclidean, Geometry, Sphere
 from .io import load
@@ -80,15 +79,25 @@ class LyapunovSpectrum(Result):
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
         "frame": ("exponent", "token", "component"),
+        "x": ("...", "token", "component"),
         "track": ("interval_index", "seen"),
+        **dict.fromkeys(("speed", "rotations", "size", "began"), ("...",)),
     }
 
     def __repr__(self) -> str:
         if self.exponents.ndim > 1:
-            return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, k={self.exponents.shape[-1]})"
+            return self._ensemble()
         shown = ", ".join(f"{v:.4g}+-{s:.1g}" for v, s in zip(self.exponents[:6], self.stderr[:6], strict=True))
         more = ", ..." if len(self.exponents) > 6 else ""
         return f"LyapunovSpectrum([{shown}{more}], {self.verdict})"
+
+    def _ensemble(self) -> str:
+        """Describe the members of an ensemble together: mean and spread of the leading exponents."""
+        every = self.exponents.reshape(-1, self.exponents.shape[-1])
+        lead = zip(every.mean(0)[:6], every.std(0, ddof=min(1, len(every) - 1))[:6], strict=True)
+        shown = ", ".join(f"{mean:.4g} (spread {spread:.1g})" for mean, spread in lead)
+        more = ", ..." if every.shape[1] > 6 else ""
+        return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, mean [{shown}{more}], see .member(i))"
 
     @property
     def _order(self) -> np.ndarray:
@@ -162,7 +171,11 @@ class LyapunovSpectrum(Result):
 
     def _one(self) -> None:
         if self.history.ndim != 2:
-            raise ValueError("this belongs to one member of an ensemble: take it from spectrum.member(i)")
+            batch = tuple(self.history.shape[1:-1])
+            raise ValueError(
+                f"the spectrum is that of an ensemble {batch}; verdict, dimension and picture belong to one member: "
+                f"take it from spectrum.member({', '.join('ijklmn'[: len(batch)])})"
+            )
 
     def _linear(self, weights: np.ndarray) -> float:
         """Return the standard error of a linear combination of the sorted exponents."""
@@ -376,7 +389,7 @@ class _Checkpoint(Result):
 class _Run:
     def __init__(self, march, intervals, transient, stop_stderr, checkpoint, allow_unverified):
         self.march, self.intervals, self.transient, self.stop_stderr = march, intervals, transient, stop_stderr
-        self.path = None if checkpoint is None else Path(checkpoint)
+        self.path = None if checkpoint is None else archive(checkpoint, "checkpoint")
         self.allow_unverified = allow_unverified
         self.identity = Identity(
             system=march.system.source, start=march.carry,
@@ -388,7 +401,6 @@ class _Run:
         self.began = np.sqrt((as_numpy(x).astype(float) ** 2).sum((-2, -1)))
         self.size = self.began
         if self.path is not None:
-            self.path = self.path if self.path.suffix == ".npz" else self.path.with_name(self.path.name + ".npz")
             self.identity.verified(f"checkpoint {self.path}", allow_unverified)
             if self.path.exists():
                 self._read()
@@ -428,7 +440,8 @@ class _Run:
 
     def go(self, progress: bool | None) -> None:
         left = self.transient + self.intervals - self.march.index
-        bar = progress_bar(float(self.transient + self.intervals)) if show_progress(progress) else None
+        total = float(self.transient + self.intervals)
+        bar = progress_bar(total, self.march.be.name) if show_progress(progress) else None
         try:
             for size in self.march.blocks(left):
                 self._block(size)

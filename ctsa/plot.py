@@ -21,9 +21,14 @@ from matplotlib import colors, lines, patches, ticker
 from matplotlib.axes import Axes
 from mpl_toolkits.mplot3d.art3d import Line3D
 
+from ._drawing import given, labels as written
+from ._drawing.globe import draw_marks, draw_paths, toward
+
 # Okabe and Ito's colour-blind safe palette, without the yellow that is lost on white paper.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A")
+_NAMED = (*_PALETTE, "#882255", "#999933", "#332288", "#7A3E0E", "#7CCBA2")  # more, for a sentence of names
 _INK, _SURFACE, _COLUMN = "0.15", 0.955, 3.4  # of text; grey of the globe; inches, one column of two
+_FEW = 64  # tokens that are drawn as lines of their own on the sphere
 _STYLE = {"figure.dpi": 150, "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": False}
 
 
@@ -40,7 +45,11 @@ def _numpy(x: Any) -> np.ndarray:
 def _real(name: str, x: Any) -> np.ndarray:
     try:
         array = _numpy(x)
+        if not array.ndim and array.dtype.kind not in "biufcV":
+            raise AttributeError
         return array.astype(float, casting="unsafe" if array.dtype.kind in "biufV" else "safe")
+    except AttributeError:
+        raise TypeError(f"{name} must be an array of real numbers, got {type(x).__name__}: see the docstring") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: wanted real numbers, got {error}; try a regular array of floats") from None
 
@@ -53,7 +62,11 @@ def _on_sphere(xs: np.ndarray) -> bool:
 def _read(traj: Any, sample: Any, tail: float | None = None, d: Any = None, unit: bool = False) -> tuple:
     """Return times (T,), states (T, n, d) of one sample, and whether the first is the trajectory's first."""
     if hasattr(traj, "xs"):
+        if not hasattr(traj, "ts"):
+            raise TypeError(f"traj must have times ts beside xs, as a Trajectory, got {type(traj).__name__}: pass its .xs")
         ts, xs = traj.ts, traj.xs
+    elif traj is None or isinstance(traj, (str, Mapping)) or callable(traj):
+        raise TypeError(f"traj must be a Trajectory, or states (T, n, d), got {type(traj).__name__}: ctsa.integrate")
     elif isinstance(traj, tuple) and len(traj) == 2 and np.ndim(_numpy(traj[0])) == 1:
         ts, xs = traj
     else:
@@ -69,9 +82,11 @@ def _read(traj: Any, sample: Any, tail: float | None = None, d: Any = None, unit
     _need(fits, "sample", f"an index into the batch axes {batch} of states {xs.shape}", sample, first)
     xs = xs[(slice(None), *index)]
     other = f"plot.trajectory, or for oscillators to reshape the states to (T, -1, {d})"
+    _need(np.isfinite(xs).any(), "traj", "finite states", "nan or inf everywhere", "a run that did not fail")
     _need(d in (None, xs.shape[-1]), "traj", f"tokens with d = {d}", f"states {xs.shape}", other)
     norms = f"norms up to {np.linalg.norm(xs, axis=-1).max():.3g}"
     _need(not unit or _on_sphere(xs), "traj", "unit tokens", norms, "plot.principal, or to normalise them")
+    tail = tail if tail is None or isinstance(tail, (int, float)) else given.number("tail", tail)
     _need(tail is None or tail >= 0, "tail", "a length of time >= 0", tail, "None for whole paths")
     keep = np.abs(ts[-1] - ts) <= (np.inf if tail is None else tail)
     return ts[keep], xs[keep], bool(keep[0])
@@ -81,23 +96,28 @@ def _colours(n: int, labels: Any) -> tuple[np.ndarray, list[lines.Line2D]]:
     """Return a colour a token (n, 4), and what to put in a legend."""
     labels = np.arange(n) if labels is None else _numpy(labels)
     _need(labels.shape == (n,), "labels", f"one label a token ({n},)", labels.shape, "the final clusters")
-    names, group = np.unique(labels, return_inverse=True)
+    names, first, group = np.unique(labels, return_index=True, return_inverse=True)
     k, style = len(names), {"marker": "o", "markersize": 3.5, "linewidth": 1.2}
+    if names.dtype.kind not in "biuf":  # names in the order of the tokens
+        order = np.argsort(first)
+        names, group = names[order], np.argsort(order)[group]
     table = mpl.colormaps["viridis"](np.linspace(0, 0.92, k))  # safe however many
-    table = colors.to_rgba_array(_PALETTE[:k]) if k <= len(_PALETTE) else table
+    if names.dtype.kind != "f":  # numbers of tokens and clusters are names: neighbours look unlike
+        table = table[np.argsort(np.arange(k) * 0.618 % 1)]
+    table = colors.to_rgba_array(_NAMED[:k]) if k <= len(_NAMED) else table
     entries = [lines.Line2D([], [], color=c, label=str(s), **style) for s, c in zip(names, table)]
     return table[group], entries if names.dtype.kind not in "biuf" and k <= 12 else []
 
 
-def _axes(given: Any, name: str, size: tuple, shape: tuple = (1, 1), projection: Any = None, **options: Any) -> Any:
+def _axes(on: Any, name: str, size: tuple, shape: tuple = (1, 1), projection: Any = None, **options: Any) -> Any:
     """Return the Axes given, or those of a new figure, as a flat array."""
-    if given is None:
+    if on is None:
         import matplotlib.pyplot as plt  # here, so that importing ctsa chooses no backend
 
         options |= {"squeeze": False, "subplot_kw": {"projection": projection}}
         with mpl.rc_context(_STYLE):  # "compressed" also packs panels of fixed aspect
             return plt.subplots(*shape, figsize=size, layout="compressed", **options)[1].ravel()
-    flat, count, kind = np.ravel(np.asarray(given, dtype=object)), np.prod(shape), projection or "2-D"
+    flat, count, kind = np.ravel(np.asarray(on, dtype=object)), np.prod(shape), projection or "2-D"
     fits = len(flat) == count and all(isinstance(ax, Axes) and (ax.name == "3d") == (kind == "3d") for ax in flat)
     got = [getattr(ax, "name", type(ax).__name__) for ax in flat]
     _need(fits, name, f"{count} {kind} Axes", got, f'{name}=None, or subplot_kw={{"projection": {projection!r}}}')
@@ -112,10 +132,13 @@ def _finish(ax: Any, xlabel: str | None = None, ylabel: str = "", legend: Any = 
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[:].set(linewidth=0.6, color=_INK)
         ax.tick_params(labelsize=7, width=0.6, length=2.5, color=_INK, labelcolor=_INK)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_offset_text().set(fontsize=7, color=_INK)
         ax.set_xlabel(xlabel, fontsize=8, color=_INK)
         ax.set_ylabel(ylabel, fontsize=8, color=_INK)
     if len(legend):
-        ax.legend(handles=legend, loc=loc, fontsize=7, frameon=False, handlelength=1.4)
+        place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if loc == "beside" else {"loc": loc}
+        ax.legend(handles=legend, fontsize=7, frameon=False, handlelength=1.4, **place)
     return ax
 
 
@@ -145,18 +168,13 @@ class _ViewLine(Line3D):
         self._points, self._anchors = points, points if anchors is None else anchors
 
     def draw(self, renderer: Any) -> None:
-        toward, a = _toward(self.axes.elev, self.axes.azim), np.linspace(0, 2 * np.pi, 181)
+        viewer, a = toward(self.axes.elev, self.axes.azim), np.linspace(0, 2 * np.pi, 181)
         if self._points is None:  # the great circle across the line of sight
-            shown = np.stack([np.cos(a), np.sin(a)], 1) @ np.linalg.svd(toward[None])[2][1:]
+            shown = np.stack([np.cos(a), np.sin(a)], 1) @ np.linalg.svd(viewer[None])[2][1:]
         else:
-            shown = np.where((self._anchors @ toward >= 0)[:, None], self._points, np.nan)
+            shown = np.where((self._anchors @ viewer >= 0)[:, None], self._points, np.nan)
         self.set_data_3d(*shown.T)
         super().draw(renderer)
-
-
-def _toward(elev: float, azim: float) -> np.ndarray:
-    e, a = np.radians([elev, azim])
-    return np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
 
 
 def _globe(ax: Any) -> None:
@@ -165,7 +183,7 @@ def _globe(ax: Any) -> None:
         return
     lon, lat = np.meshgrid(np.linspace(0, 2 * np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61))
     xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])  # (3, 61, 121)
-    light = np.tensordot(_toward(ax.elev + 35, ax.azim - 35), xyz, 1)[..., None]
+    light = np.tensordot(toward(ax.elev + 35, ax.azim - 35), xyz, 1)[..., None]
     grey = np.clip(_SURFACE - 0.035 + 0.07 * np.clip(light, -0.5, 1), 0, 1) * np.ones(3)
     # Opaque and not antialiased, as see-through facets show their seams; the rim hides the ragged edge.
     flat: dict[str, Any] = {"shade": False, "linewidth": 0, "antialiased": False, "rasterized": True}
@@ -175,9 +193,13 @@ def _globe(ax: Any) -> None:
     ax.add_line(_ViewLine(color="0.6", linewidth=0.8, zorder=1))
 
 
+def _pale(colour: Any) -> np.ndarray:
+    return 0.3 * colors.to_rgba_array(colour)[..., :3].squeeze() + 0.7 * _SURFACE
+
+
 def _both_sides(ax: Any, points: np.ndarray, anchors: np.ndarray, colour: Any, zorder: int, **style: Any) -> None:
     """Draw points (m, 3) palely (see-through adds up), in full and on top where anchors face the viewer."""
-    pale = 0.3 * np.asarray(colors.to_rgb(colour)) + 0.7 * _SURFACE
+    pale = _pale(colour)
     for ink, near in (pale, False), (colour, True):
         look = {"color": ink, "markerfacecolor": ink, "markeredgecolor": ink, "zorder": zorder + 10 * near} | style
         ax.add_line(_ViewLine(points, anchors, **look) if near else Line3D(*points.T, **look))
@@ -189,10 +211,11 @@ def sphere(
     """Draw tokens on the two-sphere (d = 3): hollow marks at the start, filled ones at the end.
 
     The far side is pale, also after ``ax.view_init``. New Axes are seen from where most tokens end.
-    Lines are labelled ``_path0``, ``_start0``, ``_end0``, ...
+    Lines are labelled ``_path0``, ``_start0``, ``_end0``, ...; more than 64 tokens are drawn as collections.
 
     Args:
-        vectors: (n, 3) or (k, n, 3), arrows at the last states (velocities, Lyapunov vectors); longest: 0.35.
+        vectors: (n, 3) or (k, n, 3), arrows at the last states (velocities, Lyapunov vectors); longest: 0.35. Those
+            that fall upon each other are drawn once.
 
     Example:
         >>> ax = sphere([[1, 0, 0], [0, 1, 0]])
@@ -202,7 +225,7 @@ def sphere(
     inks, legend = _colours(n, labels)
     u = np.zeros((0, n, 3)) if vectors is None else _real("vectors", vectors)
     _need(u.shape[-2:] == (n, 3) and u.ndim < 4, "vectors", f"({n}, 3) or (k, {n}, 3)", u.shape, "one each")
-    new, ax = ax is None, _axes(ax, "ax", (_COLUMN, _COLUMN), projection="3d")[0]
+    new, ax = ax is None, _axes(ax, "ax", (_COLUMN + written.room(legend), _COLUMN), projection="3d")[0]
     x, y, z = np.nan_to_num(last).mean(0)
     if new and np.hypot(x, y) > 0.1:  # a little from the side, as clusters in the middle look flat
         ax.view_init(15 + np.clip(60 * z, -25, 25), np.degrees(np.arctan2(y, x)) + 25)
@@ -211,7 +234,13 @@ def sphere(
     _globe(ax)
     start = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0.8, "markerfacecolor": str(_SURFACE)}
     end = {"marker": "o", "markersize": 4.6, "markeredgewidth": 0.5, "markeredgecolor": "white"}
-    for i, (path, ink) in enumerate(zip(xs.swapaxes(0, 1), inks)):
+    if n > _FEW:  # as collections, which are drawn faster than as many lines
+        pale, blank = _pale(inks), np.full((n, 3), _SURFACE)
+        draw_paths(ax, xs.swapaxes(0, 1), inks, pale, width, 2)
+        if whole and len(xs) > 1:
+            draw_marks(ax, xs[0], (blank, blank), (pale, inks), 3.2, 0.8, 3)
+        draw_marks(ax, last, (pale, inks), ("white", "white"), 4.6, 0.5, 5)
+    for i, (path, ink) in enumerate(zip(xs.swapaxes(0, 1), inks[: _FEW * (n <= _FEW)])):
         _both_sides(ax, path, path, ink, 2, linewidth=width, solid_capstyle="round", label=f"_path{i}")
         if whole and len(path) > 1:
             _both_sides(ax, path[:1], path[:1], ink, 3, label=f"_start{i}", **start)
@@ -220,11 +249,13 @@ def sphere(
         v = 0.35 * v / max(np.nanmax(np.linalg.norm(v, axis=-1)), np.finfo(float).tiny)
         back, side, tip = -0.25 * v, 0.14 * np.cross(last, v), last + v
         arrows = np.stack([last, tip, tip + back + side, tip, tip + back - side], 1)  # (n, 5, 3)
-        for arrow in arrows[np.linalg.norm(v, axis=-1) > 1e-3]:
-            _both_sides(ax, arrow, arrow[:1], (_INK, *_PALETTE)[j % 8], 4, linewidth=0.9, label="_vector")
+        arrows = arrows[np.linalg.norm(v, axis=-1) > 1e-3]
+        apart = np.unique(np.round(arrows.reshape(-1, 15), 2), axis=0, return_index=True)[1]  # one a cluster
+        for arrow in arrows[np.sort(apart)]:
+            _both_sides(ax, arrow, arrow[:1], (_INK, *_PALETTE)[j % 8], 4, linewidth=0.8, label="_vector")
     ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
     ax.set_box_aspect((1, 1, 1), zoom=1.55)
-    return _finish(ax, legend=legend, loc="upper left")
+    return _finish(ax, legend=legend, loc="beside")
 
 
 def circle(
@@ -239,13 +270,13 @@ def circle(
         >>> ax = circle([[1, 0], [0, 1]])
     """
     ts, xs, whole = _read(traj, sample, tail, d=2, unit=True)
-    _need(0 <= spread < 1, "spread", "0 <= spread < 1", spread, "0.4")
+    _need(0 <= given.number("spread", spread) < 1, "spread", "0 <= spread < 1", spread, "0.4")
     colours, legend = _colours(xs.shape[1], labels)
     r = 1 - spread * (ts[-1] - ts) / (ts[-1] - ts[0] or 1)  # (T,); zero time leaves one
-    ax = _axes(ax, "ax", (_COLUMN, _COLUMN))[0]
+    ax = _axes(ax, "ax", (_COLUMN + written.room(legend), _COLUMN))[0]
     _paths(ax, r[:, None, None] * xs, colours, whole, {r[0]: "0.8", 1.0: "0.45"})
     ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-    return _finish(ax, legend=legend, loc="center")
+    return _finish(ax, legend=legend, loc="beside")
 
 
 def angles(traj: Any, *, ax: Any = None, labels: Any = None, sample: Any = None, log_time: bool = False) -> Axes:
@@ -256,8 +287,9 @@ def angles(traj: Any, *, ax: Any = None, labels: Any = None, sample: Any = None,
     """
     ts, xs, _ = _read(traj, sample, d=2)
     colours, legend = _colours(xs.shape[1], labels)
+    given.flag("log_time", log_time)
     _need(not log_time or np.any(ts > 0), "log_time", "times > 0", f"up to {ts.max():g}", "log_time=False")
-    ax = _axes(ax, "ax", (_COLUMN, 0.68 * _COLUMN))[0]
+    ax = _axes(ax, "ax", (_COLUMN + written.room(legend), 0.68 * _COLUMN))[0]
     for path, colour in zip(np.unwrap(np.arctan2(xs[..., 1], xs[..., 0]), axis=0).T, colours):
         ax.plot(ts, path, color=colour, linewidth=1.4 / len(colours) ** 0.15)
     half_turns = np.ptp(ax.get_ylim()) / np.pi
@@ -266,7 +298,7 @@ def angles(traj: Any, *, ax: Any = None, labels: Any = None, sample: Any = None,
         ax.yaxis.set_major_locator(ticker.MultipleLocator(step * np.pi))
         ax.yaxis.set_major_formatter(_in_pi)
     _time_axis(ax, ts, log_time)
-    return _finish(ax, "time $t$", r"angle $\theta_i$", legend)
+    return _finish(ax, "time $t$", r"angle $\theta_i$", legend, "beside")
 
 
 def _in_pi(value: float, _: Any = None) -> str:
@@ -293,12 +325,12 @@ def principal(traj: Any, *, ax: Any = None, labels: Any = None, tail: float | No
     plane = np.linalg.eigh(states.T @ states)[1][:, :-3:-1]  # (d, 2)
     plane = plane * np.where(states.sum(0) @ plane < 0, -1, 1)
     share = np.sum((states @ plane) ** 2, 0) / max(np.sum(states**2), np.finfo(float).tiny)
-    ax = _axes(ax, "ax", (_COLUMN, _COLUMN))[0]
+    ax = _axes(ax, "ax", (_COLUMN + written.room(legend), _COLUMN))[0]
     _paths(ax, xs @ plane, colours, whole, {1.0: "0.75"} if unit else {})
     if unit:
         ax.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     one, two = (f"principal direction {i} ({p:.0%})" for i, p in enumerate(share, 1))
-    return _finish(ax, one, two, legend)
+    return _finish(ax, one, two, legend, "beside")
 
 
 def trajectory(traj: Any, *, ax: Any = None, **options: Any) -> Any:
@@ -322,6 +354,7 @@ def gram_matrix(x: Any, *, ax: Axes | None = None, order: Any = None, names: Any
     """
     x = _real("x", x)
     _need(x.ndim == 2 and x.size, "x", "one state (n, d)", x.shape, "plot.gram for a trajectory")
+    _need(np.isfinite(x).any(), "x", "a finite state", "nan or inf everywhere", "a run that did not fail")
     return _heat(_order(order, names, x), _axes(ax, "ax", (_COLUMN, 2.9)), x[None], order is not None, names)[0]
 
 
@@ -417,8 +450,9 @@ def panels(ts: Any, series: Mapping[str, Any], *, axes: Any = None, log_time: bo
     return _curves(ts, series, log_time, axes, False)
 
 
-def _curves(ts: Any, series: Any, log_time: bool, given: Any, together: bool) -> np.ndarray:
+def _curves(ts: Any, series: Any, log_time: bool, on: Any, together: bool) -> np.ndarray:
     """Draw each series, together in one Axes or each in its own."""
+    given.flag("log_time", log_time)
     ts = _real("ts", ts)
     _need(ts.ndim == 1 and ts.size, "ts", "times (T,)", ts.shape, "traj.ts")
     _need(isinstance(series, Mapping) and series, "series", "arrays by name", series, '{"energy": energies}')
@@ -426,9 +460,10 @@ def _curves(ts: Any, series: Any, log_time: bool, given: Any, together: bool) ->
     for name, v in values.items():
         fits = v.ndim in (1, 2) and v.size and len(v) == len(ts)
         _need(fits, f"series[{name!r}]", f"shape ({len(ts)},) or ({len(ts)}, m)", v.shape, "time as the first axis")
+        _need(np.isfinite(v).any(), f"series[{name!r}]", "finite numbers", "nan or inf everywhere", "to leave it out")
     _need(not log_time or np.any(ts > 0), "log_time", "times > 0", f"up to {ts.max():g}", "log_time=False")
     k, name = (1, "ax") if together else (len(values), "axes")
-    axes = _axes(given, name, (_COLUMN, 2.3 if together else 0.35 + 1.05 * k), (k, 1), sharex=True)
+    axes = _axes(on, name, (_COLUMN, 2.3 if together else 0.35 + 1.05 * k), (k, 1), sharex=True)
     colours = _colours(len(values), None)[0] if together else [_PALETTE[0]] * k
     for i, ((name, v), colour) in enumerate(zip(values.items(), colours)):
         ax, counts, thin = axes[i % k], np.all(v[np.isfinite(v)] % 1 == 0), v.ndim == 2 and v.shape[1] > 1

@@ -1,17 +1,20 @@
 """Pictures of comparisons between flows and layers, and of monitors."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
-from matplotlib.ticker import LogFormatterSciNotation, NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullLocator
 
+from ._drawing import given
 from ._results import Trajectory
 from .observables import cluster_count, order_parameter
 from .plot import _PALETTE, _axes, _finish
 
 _INK = "0.35"
+_COMPARISON = ("Comparison", "ctsa.compare")
 _ENTRIES, _TICKS = 7, 5  # most entries of a legend, and ticks of an axis of steps
 
 
@@ -24,7 +27,7 @@ def _legend(ax: Any) -> None:
     if lines:
         shown = _spread(len(lines), _ENTRIES)
         lines, labels = [lines[i] for i in shown], [labels[i] for i in shown]
-        ax.legend(lines, labels, loc="best", frameon=False, fontsize=6.5, handlelength=1.4)
+        ax.legend(lines, labels, loc="best", frameon=False, fontsize=7, handlelength=1.4)
 
 
 def _spread(count: int, most: int) -> np.ndarray:
@@ -47,6 +50,7 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
     Returns:
         The Axes.
     """
+    given.result("comp", comp, *_COMPARISON)
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
     known = (comp.errors > comp.reference_error) & (comp.errors < max(_reach(comp), comp.tol))
     for i, step in enumerate(comp.step_sizes):
@@ -75,6 +79,7 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
     Returns:
         The Axes.
     """
+    given.result("comp", comp, *_COMPARISON)
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
     h = np.asarray(comp.step_sizes)
     worst, ends = (
@@ -95,7 +100,7 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
     if np.isfinite([*worst, *ends]).any():
         ax.set_yscale("log")
         ax.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.5)))
-        ax.tick_params(axis="y", which="minor", labelsize=6)
+        ax.tick_params(axis="y", which="minor", labelsize=7)
     else:
         ax.set_yticks([])
         ax.text(0.5, 0.5, "no errors to show", ha="center", transform=ax.transAxes, fontsize=7, color=_INK)
@@ -121,6 +126,7 @@ def multipliers(comp: Any, *, ax: Any = None) -> Axes:
     Returns:
         The Axes.
     """
+    given.result("comp", comp, *_COMPARISON)
     ax = _axes(ax, "ax", (2.8, 2.8))[0]
     ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.6", linewidth=0.8))
     for i in range(len(comp.step_sizes)):
@@ -147,6 +153,7 @@ def exponents(comp: Any, *, ax: Any = None) -> Axes:
     Raises:
         ValueError: the comparison has no spectra.
     """
+    given.result("comp", comp, *_COMPARISON)
     if not comp.flow_exponents.size:
         raise ValueError("comp has no spectra: make it with ctsa.compare(..., spectra=True)")
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
@@ -170,11 +177,12 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
 
     Args:
         comp: a ``Comparison``.
-        axes: six Axes; None makes a figure. Without spectra the last stays empty.
+        axes: six Axes; None makes a figure. Without spectra the last names the artefacts.
 
     Returns:
         An array of the six Axes.
     """
+    given.result("comp", comp, *_COMPARISON)
     axes = _axes(axes, "axes", (10.0, 5.2), (2, 3))
     errors(comp, ax=axes[0])
     order(comp, ax=axes[1])
@@ -183,7 +191,7 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
         axes[2].plot(path.ts, aligned, color=colour, linewidth=width, label=label, zorder=3 if label == "flow" else 2)
         axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
     _finish(axes[2], "time", "length of the mean token")
-    axes[3].yaxis.get_major_locator().set_params(integer=True)
+    axes[3].yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     _finish(axes[3], "time", "clusters")
     _legend(axes[2])
     multipliers(comp, ax=axes[4])
@@ -191,6 +199,10 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
         exponents(comp, ax=axes[5])
     else:
         axes[5].set_axis_off()
+        found = [f"- {a}" for a in comp.artefacts] or ["none found"]
+        text = [line for a in found for line in textwrap.wrap(a, 58, subsequent_indent="  ")]
+        text = ["artefacts of the layers:", *text[:14], *(["..."] if len(text) > 14 else [])]
+        axes[5].text(0, 1, "\n".join(text), va="top", fontsize=7, color=_INK, transform=axes[5].transAxes, wrap=False)
     return axes
 
 
@@ -204,11 +216,17 @@ def effective(fit: Any, *, ax: Any = None) -> Axes:
     Returns:
         The Axes.
     """
+    given.result("fit", fit, "EffectiveStep", "ctsa.effective_step")
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
-    ax.plot(np.ravel(fit.steps), np.ravel(fit.residuals), "o", markersize=3.5, color=_PALETTE[0])
-    ax.axvline(fit.common_step, color=_INK, linewidth=0.9, linestyle=":")
+    ax.plot(np.ravel(fit.steps), np.ravel(fit.residuals), "o", markersize=3.5, color=_PALETTE[0], label="one token")
+    if not np.isfinite(fit.residuals).any():
+        ax.text(0.5, 0.5, "no update to explain", ha="center", transform=ax.transAxes, fontsize=7, color=_INK)
+    if np.isfinite(fit.common_step) and np.isfinite(fit.common_residual):
+        common = f"one step for all, {fit.common_step:.3g}: {fit.common_residual:.1%} unexplained"
+        ax.axvline(fit.common_step, color=_INK, linewidth=0.9, linestyle=":", label=common)
     ax.set_ylim(-0.03, 1.03)
-    return _finish(ax, "effective step", "unexplained share")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, fontsize=7, handlelength=1.4)
+    return _finish(ax, "effective step", "unexplained share (0: Euler step)")
 
 
 def record(found: Any, *, axes: Any = None) -> Any:
@@ -216,25 +234,35 @@ def record(found: Any, *, axes: Any = None) -> Any:
 
     Args:
         found: a ``MonitorRecord``.
-        axes: five Axes; None makes a figure.
+        axes: five Axes; None makes a figure. Where a monitor does not apply, the Axes say why.
 
     Returns:
         An array of the five Axes.
     """
-    axes = _axes(axes, "axes", (11.0, 2.2), (1, 5))
+    given.result("found", found, "MonitorRecord", "ctsa.monitor")
+    if axes is None:
+        *axes, last = _axes(None, "axes", (8.0, 3.8), (2, 3))
+        last.remove()
+    axes = _axes(axes, "axes", (1, 1), (1, 5))
     names = dict(
-        pseudo_energy="pseudo-energy", contribution=f"share in the top {found.share:.0%} of $J + J^T$",
-        complex_share="share of complex eigenvalues", norm="norm of the Jacobian",
+        pseudo_energy="pseudo-energy", contribution=f"share in top {found.share:.0%} of $J + J^T$",
+        complex_share="complex eigenvalues", norm="norm of the Jacobian",
         order_parameter="length of the mean token",
     )  # fmt: skip
     for i, (name, label) in enumerate(names.items()):
+        if name in found.missing:
+            why = "\n".join(textwrap.wrap(f"{name.replace('_', ' ')} {found.missing[name]}", 28))
+            axes[i].text(0.5, 0.5, why, ha="center", va="center", fontsize=7, color=_INK, transform=axes[i].transAxes)
+            axes[i].set(xticks=[], yticks=[])
+            _finish(axes[i], "", label)
+            continue
         axes[i].plot(found.ts, getattr(found, name), "-" if found.continuous else ".-", color=_colour(i), linewidth=1.1)
         _finish(axes[i], "time" if found.continuous else "layers", label)
     return axes
 
 
 def energy(report: Any, *, ax: Any = None) -> Axes:
-    """Draw an energy against time; steps against its sign are marked.
+    """Draw an energy against time, what is promised of it, and how far it went against that.
 
     Args:
         report: an ``EnergyReport``.
@@ -243,11 +271,17 @@ def energy(report: Any, *, ax: Any = None) -> Axes:
     Returns:
         The Axes.
     """
+    given.result("report", report, "EnergyReport", "ctsa.energy_report")
     ax = _axes(ax, "ax", (3.4, 2.4))[0]
     values = report.energies.reshape(len(report.ts), -1)
     ax.plot(report.ts, values, color=_PALETTE[0], linewidth=1.2)
     if not report.held:
         at = int(np.argmin(np.abs(report.ts - report.at)))
-        ax.axvline(report.ts[at], color=_PALETTE[1], linewidth=0.9, linestyle=":", label="largest violation")
+        against = f"{'fell' if report.sign > 0 else 'rose'} by {report.violation:.2g} at {report.at:.3g}"
+        ax.axvline(report.ts[at], color=_PALETTE[1], linewidth=0.9, linestyle=":", label=against)
         _legend(ax)
+    verb = "rise" if report.sign > 0 else "fall"
+    promise = f"guaranteed to {verb}" if report.theorem else f"no theorem that it must {verb}"
+    why = "\n".join(textwrap.wrap(f"{promise}: {report.why}" if report.why else promise, 58))
+    ax.set_title(why, fontsize=7, color=_INK, loc="left")
     return _finish(ax, "time", "energy")

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ._drawing import given, labels as written
 from .observables import order_parameter
 from .plot import _PALETTE, _axes, _finish, _on_sphere
 
@@ -48,7 +49,12 @@ def diagram(
         TypeError: ``observable`` is not callable.
         ValueError: it does not return one number a state, or there is no branch.
     """
-    branches = list(getattr(result, "branches", [result] if hasattr(result, "xs") else result))
+    found = getattr(result, "branches", [result] if hasattr(result, "xs") else result)
+    if not isinstance(found, (list, tuple)):
+        given.result("result", result, "Branch", "ctsa.continue_equilibrium", "Diagram", "list of them")
+    branches = list(found)
+    for branch in branches:
+        given.result("result", branch, "Branch", "ctsa.continue_equilibrium", "Diagram", "list of them")
     if not branches:
         raise ValueError("result must hold at least one branch, got none")
     function, name = _observed(branches[0], observable)
@@ -83,7 +89,7 @@ def diagram(
                     Line2D([], [], color=_INK, marker=marker, mfc="white", markersize=4, linestyle="none", label=text)
                 )
         ax.legend(handles=entries, loc="best", frameon=False, fontsize=7)
-    return _finish(ax, branches[0].parameter, name if label is None else label)
+    return _finish(ax, written.symbol(branches[0].parameter), name if label is None else label)
 
 
 def _line(branch: Any, function: Observable) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list]:
@@ -120,7 +126,7 @@ def _runs(stable: np.ndarray, special: np.ndarray) -> list[tuple[int, int]]:
 
 
 def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes:
-    """Draw the leading eigenvalues along a branch against the parameter.
+    """Draw the leading eigenvalues along a branch against the parameter, numbered in their order; special points dashed.
 
     Args:
         branch: a ``Branch``.
@@ -130,12 +136,21 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
     Returns:
         The Axes.
     """
+    given.result("branch", branch, "Branch", "ctsa.continue_equilibrium")
+    given.flag("imaginary", imaginary)
     ax = _axes(ax, "ax", (3.4, 2.6))[0]
     values = np.asarray(branch.eigenvalues)
     part = values.imag if imaginary else values.real
-    for i, row in enumerate(part.T):
-        ax.plot(branch.parameters, row, ".", markersize=2.5, color=_PALETTE[i % len(_PALETTE)])
+    inks = [_PALETTE[i % len(_PALETTE)] for i in range(part.shape[1])]
+    for row, ink in zip(part.T, inks, strict=True):
+        ax.plot(branch.parameters, row, ".-", markersize=2.5, linewidth=1.0, color=ink)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    for point in branch.points:
-        ax.axvline(point.parameter, color="0.85", linewidth=0.8, zorder=0)
-    return _finish(ax, branch.parameter, f"{'imaginary' if imaginary else 'real'} part of eigenvalues")
+    for style, kind in zip((":", "--", "-."), _MARKERS, strict=True):
+        for i, point in enumerate(p for p in branch.points if p.kind == kind):
+            name = None if i else _MARKERS[kind][1]
+            ax.axvline(point.parameter, color="0.6", linewidth=0.8, linestyle=style, zorder=0, label=name)
+    if branch.points:
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
+    if branch.parameters[-1] == branch.parameters.max() > branch.parameters[0]:  # its last points are at the right
+        written.at_ends(ax, part[-1], inks, r"\mu")
+    return _finish(ax, written.symbol(branch.parameter), f"{'imaginary' if imaginary else 'real'} part of eigenvalues")

@@ -13,11 +13,12 @@ from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from ._drawing import given, labels as written
 from ._results import as_numpy
 from .equilibria._limits import KINDS
 from .equilibria.starts import consensus_matrix, eigenspaces
 from .observables import clusters
-from .plot import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _real, sphere
+from .plot import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _read, _real, sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
 _COLOURS = dict(zip(KINDS, (*_PALETTE[:4], *_PALETTE[:3], "#BBBBBB"), strict=True))
@@ -81,6 +82,13 @@ def _new_globe(ax: Any, spaces: list, flat: bool, size: float) -> Any:
     return ax
 
 
+def _state(found: Any) -> np.ndarray:
+    x = _real("found", as_numpy(getattr(found, "x", found)))
+    _need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
+    _need(np.isfinite(x).all(), "found", "a finite state", "nan or inf", "one of ctsa.find_equilibria")
+    return x
+
+
 def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = True) -> Any:
     """Draw an equilibrium on the globe: blue if stable, red and hollow if not; numbers count the tokens at a place.
 
@@ -96,8 +104,7 @@ def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = 
         >>> import numpy as np
         >>> ax = equilibrium([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]], value=np.diag([3.0, 2.0, 1.0]))
     """
-    x = _real("found", as_numpy(getattr(found, "x", found)))
-    _need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
+    x = _state(found)
     stable = getattr(found, "stable", None)
     ink = "0.35" if stable is None else _STABLE if stable else _UNSTABLE
     points, spaces = _in_space(x, _spaces(value, x.shape[1]))
@@ -139,8 +146,12 @@ def equilibria(
     Example:
         >>> axes = equilibria([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])
     """
+    if isinstance(found, (str, Mapping)) or not hasattr(found, "__iter__"):
+        raise TypeError(f"found must be Equilibria or a list of states, got {type(found).__name__}: wrap one as [found]")
+    columns, most = given.count("columns", columns), given.count("most", most)
     shown = list(found)[:most]
-    _need(len(shown) and columns > 0, "found", "at least one equilibrium", found, "ctsa.find_equilibria")
+    _need(len(shown), "found", "at least one equilibrium", found, "ctsa.find_equilibria")
+    states = [_state(e) for e in shown]
     width = min(columns, len(shown))
     shape = (-(-len(shown) // width), width)
     if axes is None:
@@ -148,9 +159,8 @@ def equilibria(
         for ax in every[len(shown) :]:
             ax.remove()
         axes = every[: len(shown)]
-        d = np.shape(as_numpy(getattr(shown[0], "x", shown[0])))[-1]
-        for ax, e in zip(axes, shown, strict=True):
-            _look_at(ax, _in_space(_real("found", as_numpy(getattr(e, "x", e))), _spaces(value, d))[1], d == 2)
+        for ax, x in zip(axes, states, strict=True):
+            _look_at(ax, _in_space(x, _spaces(value, x.shape[1]))[1], x.shape[1] == 2)
     axes = _axes(axes, "axes", (1, 1), (1, len(shown)), "3d")
     for ax, e in zip(axes, shown, strict=True):
         equilibrium(e, value, ax=ax)
@@ -171,6 +181,7 @@ def trajectory(traj: Any, value: Any = None, *, ax: Any = None, title: str | Non
         >>> import numpy as np
         >>> ax = trajectory([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.diag([3.0, 2.0, 1.0]))
     """
+    _read(traj, options.get("sample"), d=3, unit=True)  # before a globe is made
     spaces = _spaces(value, 3)
     ax = sphere(traj, ax=_new_globe(ax, spaces, False, _COLUMN), **options)
     _draw_axes(ax, spaces)
@@ -197,6 +208,9 @@ def trajectories(runs: Mapping[str, Any], value: Any = None, *, axes: Any = None
     """
     _need(isinstance(runs, Mapping) and len(runs), "runs", "trajectories by title", runs, '{"beta = 1": traj}')
     values = list(value) if isinstance(value, (list, tuple)) and np.ndim(value[0]) != 1 else [value] * len(runs)
+    columns = given.count("columns", columns)
+    for traj in runs.values():
+        _read(traj, None, d=3, unit=True)
     _need(len(values) == len(runs), "value", f"one for each of {len(runs)} trajectories", len(values), "one for all")
     if axes is None:
         width = min(columns, len(runs))
@@ -233,7 +247,7 @@ def _bars(ax: Axes, places: Any, heights: Any, label: str, **options: Any) -> No
 def _legend(ax: Axes, labels: Sequence[str]) -> None:
     handles = [Patch(facecolor=_ink(s)[0], hatch=_ink(s)[1], edgecolor="white", label=_short(s)) for s in labels]
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
-    columns = 2 if max(map(len, labels)) < 30 else 1
+    columns = 2 if written.fits_columns(ax, [_short(s) for s in labels], 2) else 1
     ax.legend(handles=handles[::-1], fontsize=6.5, frameon=False, handlelength=1.1, ncols=columns, **place)
 
 
@@ -250,7 +264,8 @@ def basin_bars(found: Any, *, ax: Any = None, by: str = "direction", most: int =
         by: level of the labels: "kind", "direction" or "sizes".
         most: show the most frequent ones only, and the others together.
     """
-    shares = found.shares(by)
+    given.result("found", found, "Basins", "ctsa.basins")
+    shares, most = found.shares(by), given.count("most", most)
     labels = list(shares)[:most]
     ax = _axes(ax, "ax", (_COLUMN, 0.55 + 0.24 * min(len(shares), most + 1)))[0]
     for i, label in enumerate(labels):
@@ -291,9 +306,11 @@ def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "directi
         >>> ax = basin_shares(runs, name="a")
     """
     _need(isinstance(found, Mapping) and len(found), "found", "Basins by value", found, "{beta: ctsa.basins(...)}")
+    for b in found.values():
+        given.result("found", b, "Basins", "ctsa.basins")
     rows = [b.shares(by) for b in found.values()]
     labels = sorted({label for row in rows for label in row}, key=_rank)
-    ax = _axes(ax, "ax", (_COLUMN, 2.5))[0]
+    ax = _axes(ax, "ax", (_COLUMN, 2.1 + 0.15 * len(labels)))[0]
     places, low = np.arange(len(rows)), np.zeros(len(rows))
     for label in labels:
         heights = np.array([row.get(label, (0.0,))[0] for row in rows])
@@ -333,8 +350,9 @@ def census_bars(table: Mapping[tuple[str, int], Any], betas: Any, *, ax: Any = N
         f"{kind} on v{k}": np.array([float(c) for c in counts]) for (kind, k), counts in table.items() if any(counts)
     }
     _need(rows, "table", "at least one stable state", table, "other betas")
-    ax = _axes(ax, "ax", (_COLUMN, 2.5))[0]
+    ax = _axes(ax, "ax", (_COLUMN, 2.1 + 0.15 * len(rows)))[0]
     places, width = np.arange(len(betas)), 0.84 / len(rows)
+    room = width * 0.85 * ax.bbox.width / ax.figure.dpi * 72 / len(betas)  # points, of a bar
     labels = sorted(rows, key=_rank)
     for i, label in enumerate(labels):
         at = places + (i - (len(labels) - 1) / 2) * width
@@ -342,7 +360,8 @@ def census_bars(table: Mapping[tuple[str, int], Any], betas: Any, *, ax: Any = N
         _bars(ax, at[counts > 0], counts[counts > 0], label, width=0.92 * width)
         for x, count in zip(at[counts > 0], counts[counts > 0], strict=True):
             text = f"{count:.0f}" if count < 1e5 else f"{count:.0e}"
-            ax.text(x, 1.15 * count, text, ha="center", va="bottom", fontsize=5.5, color=_INK, rotation=90)
+            upright = 3.6 * len(text) <= max(room, 8)
+            ax.text(x, 1.15 * count, text, ha="center", va="bottom", fontsize=6, color=_INK, rotation=90 * (not upright))
     ax.set_yscale("log")
     ax.set_ylim(0.8, 6 * max(v.max() for v in rows.values()))
     ax.set_xticks(places, [f"{b:g}" for b in betas])

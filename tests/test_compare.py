@@ -373,7 +373,8 @@ def test_pictures(comp):
     assert axes[2].lines[0].get_ydata() == pytest.approx(ctsa.order_parameter(comp.flow_xs))
     assert axes[5].lines[0].get_ydata().tolist() == comp.flow_exponents.tolist()
     plain = dataclasses.replace(comp, flow_exponents=np.zeros(0))
-    assert not plain.plot()[5].axison
+    last = plain.plot()[5]
+    assert not last.axison and last.texts[0].get_text().startswith("artefacts of the layers:")
     with pytest.raises(ValueError, match="spectra=True"):
         plot_compare.exponents(plain)
 

@@ -572,6 +572,8 @@ def test_picture_of_a_diagram(two_tokens, plt):
     assert two_tokens[0].plot().get_ylabel() == "order parameter"
     values = plot_continuation.eigenvalues(two_tokens[0])
     assert np.array_equal(values.lines[0].get_xydata()[:, 1], two_tokens[0].eigenvalues[:, 0].real)
+    assert values.lines[0].get_linestyle() == "-" and values.get_xlabel() == r"$\beta$" == ax.get_xlabel()
+    assert [t.get_text() for t in values.get_legend().get_texts()] == ["branch point"]
     plot_continuation.diagram(list(two_tokens))
     with pytest.raises(TypeError, match="observable must be a function of a state"):
         two_tokens.plot("overlap")

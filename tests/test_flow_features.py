@@ -14,6 +14,7 @@ from scipy.linalg import expm
 from scipy.optimize import brentq
 
 import ctsa
+from ctsa._backend import _jax_solve, _solve
 
 FLAT = ctsa.Euclidean()
 TS = np.linspace(0, 2, 5)
@@ -620,6 +621,36 @@ def test_a_bar_for_solves_that_last(face, capsys):
     shown = capsys.readouterr().err
     assert "integrate" in shown and "%" in shown
     assert traj.stats["steps"] == 150
+
+
+def test_compiling_is_said(jax_face, capsys, monkeypatch):
+    """A line says why nothing moves, until the solver does."""
+    start, solve, live = jax_face.array([[1.0, 0.0]]), _jax_solve._solve, _solve.Notice.waiting
+
+    def slowly(*args, **kwargs):
+        for notice in list(live):
+            notice.timer.join()  # as if it took long enough to compile
+        return solve(*args, **kwargs)
+
+    monkeypatch.setattr(_jax_solve, "_solve", slowly)
+    monkeypatch.setattr(_solve.Notice, "after", 0.0)
+    ctsa.integrate(lambda t, x: 0 * x, start, [0.0, 1.0], progress=False)
+    assert capsys.readouterr().err == ""
+    ctsa.integrate(lambda t, x: 0 * x, start, [0.0, 1.0], progress=True)
+    shown = capsys.readouterr().err
+    assert shown.startswith("\rJAX compiles") and shown.endswith(" \r") and not live
+
+
+def test_bars_of_jax_begin_with_a_notice():
+    live = _solve.Notice.waiting
+    bar = _solve.progress_bar(2.0, "jax")
+    assert len(live) == 1
+    bar.update(1)
+    assert not live and bar.n == 1
+    bar.close()
+    for framework in ("jax", "torch", ""):
+        _solve.progress_bar(2.0, framework).close()
+        assert not live
 
 
 @pytest.mark.parametrize("progress", [True, False, None])

@@ -80,8 +80,17 @@ def test_what_vmap_and_jit_return(jax_face, tmp_path):
     back = ctsa.load(many.save(tmp_path / "many"))
     assert np.array_equal(back.xs, np.asarray(many.xs)) and back.xs.shape == (4, 3, 3, 2)
     assert back.stats["steps"] == many.stats["steps"].tolist()
+    assert "[" not in repr(many) and "\n" not in repr(many)  # a line, however many runs
+    counts = {"steps": jnp.arange(3, 6), "size": np.array([0.12345, 0.5]), "stopped": jnp.zeros(3, bool)}
+    made = ctsa.Trajectory(np.zeros(1), X[None], counts)
+    assert repr(made) == "Trajectory(xs: (1, 3, 2), steps=3...5, size=0.123...0.5, stopped=False)"
+    seen = []
+    jax.jit(lambda steps: seen.append(repr(ctsa.Trajectory(0, X, {"steps": steps}))))(counts["steps"])
+    assert seen == ["Trajectory(xs: (3, 2), steps=(traced (3,)))"]
     data = many.to_xarray()
     assert data.xs.dims == ("sample_0", "time", "token", "component") and data.ts.dims == ("sample_0", "time")
+    assert data.steps.dims == ("sample_0",) and data.steps.values.tolist() == many.stats["steps"].tolist()
+    data.to_netcdf(tmp_path / "many.nc", engine="scipy")
 
 
 def test_saving_over_an_older_file(paths, saved):
@@ -118,9 +127,11 @@ def test_an_interrupted_save_leaves_the_old_file(paths, saved, monkeypatch, erro
 
 
 def test_folders_that_cannot_be_written(paths, tmp_path, saved):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="the folder .*such does not exist: make it before writing folder"):
         paths["torch"].save(tmp_path / "no" / "such" / "folder")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(IsADirectoryError, match="path must name a file"):
+        paths["torch"].save("")
+    with pytest.raises(NotADirectoryError, match="run.npz is a file, not a folder"):
         paths["torch"].save(saved / "inside a file")
     assert os.listdir(tmp_path) == ["run.npz"]
 
@@ -129,6 +140,7 @@ def test_folders_that_cannot_be_written(paths, tmp_path, saved):
 def refused(path, *words):
     with pytest.raises(ValueError) as caught:
         ctsa.load(path)
+    assert "pickle" not in str(caught.value)  # NumPy's advice to open it unsafely
     for word in (str(path), *words):
         assert word in str(caught.value), f"{word!r} is missing in: {caught.value}"
 
@@ -136,8 +148,22 @@ def refused(path, *words):
 def test_no_such_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file: .*run.npz"):
         ctsa.load(tmp_path / "run.npz")
-    with pytest.raises(FileNotFoundError):
-        ctsa.load(tmp_path)  # a folder is no file
+    with pytest.raises(FileNotFoundError, match="is a folder: name a file in it$"):
+        ctsa.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="the folder .*nowhere does not exist"):
+        ctsa.load(tmp_path / "nowhere" / "run.npz")
+    (tmp_path / "run.npz").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"did you mean run.npz\?"):
+        ctsa.load(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="name a file in it, as run.npz"):
+        ctsa.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", [5, None, ["a"], b"run"])
+def test_no_path(paths, path):
+    for call in (ctsa.load, paths["torch"].save):
+        with pytest.raises(TypeError, match=f"path must be a string or a pathlib.Path, got {type(path).__name__}"):
+            call(path)
 
 
 def test_damaged_files(saved):
@@ -162,15 +188,15 @@ def test_damaged_files(saved):
 def test_foreign_files(tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, xs=np.zeros(3))
-    refused(path, "not a file saved by ctsa")
+    refused(path, "not a file saved by ctsa", "it has no header of ctsa, but the arrays xs: try numpy.load")
     path.write_text("just words")
-    refused(path, "not a file saved by ctsa")
+    refused(path, "not a file saved by ctsa", "does not begin as an .npz file does")
     path.write_bytes(pickle.dumps({"xs": 1}))
     refused(path, "not a file saved by ctsa")
     np.save(tmp_path / "array.npy", np.zeros(3))
     refused(tmp_path / "array.npy", "not a file saved by ctsa")
     np.savez(path, __header__=np.array([{"ctsa": 1}], dtype=object))  # pickled: must not be opened
-    refused(path, "not a file saved by ctsa")
+    refused(path, "not a file saved by ctsa", "holds Python objects, which are not opened")
 
 
 HEADERS = {

@@ -340,6 +340,13 @@ def test_record_of_a_flow(torch_face):
     assert record.continuous and record.ts == pytest.approx([0, 0.5, 1, 1.5, 2])
     bare = ctsa.monitor(lambda t, x: 0 * x, torch_face.array(X), time=1.0, points=2)
     assert np.isnan(bare.pseudo_energy).all() and bare.norm.tolist() == [0, 0]
+    assert list(bare.missing) == ["pseudo_energy"] and not record.missing
+    lines = bare.table().splitlines()  # no column of nan, but the reason
+    assert "pseudo_energy" not in lines[0] and "nan" not in bare.table() and "pseudo_energy" in record.table()
+    assert lines[-1].startswith("left out: pseudo_energy needs the update C + MSA(X)")
+    axes = bare.plot()
+    axes[0].figure.canvas.draw()
+    assert len(axes) == 5 and "pseudo energy needs the update" in axes[0].texts[0].get_text().replace("\n", " ")
     layers = ctsa.monitor(ctsa.EulerLayer(driven(torch_face), 0.1), X, depth=40, points=5)
     assert layers.ts.tolist() == [0, 10, 20, 30, 40]
 

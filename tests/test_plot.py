@@ -3,6 +3,8 @@
 import doctest
 import importlib.util
 import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import matplotlib
@@ -231,6 +233,28 @@ def test_vectors_are_arrows_at_the_last_states(shape, arrows):
     assert_allclose(first[1] - first[0], 0.35 * u[0] / np.linalg.norm(u, axis=-1).max())
 
 
+def test_arrows_that_coincide_are_one():
+    x = np.array([[1.0, 0, 0]] * 5 + [[0.0, 1, 0]])
+    assert len(lines3d(plot.sphere(x, vectors=np.tile([0.0, 0, 1], (6, 1))), "_vector")) == 2 * 2
+
+
+def test_many_tokens_are_few_artists():
+    traj = walk(65, 3)
+    ax = plot.sphere(traj)
+    assert len(ax.collections) == 7 and len(ax.lines) < 30  # globe, paths, starts, ends
+    ax.view_init(10, 20)
+    again = pickle.loads(pickle.dumps(ax.figure)).axes[0]
+    again.figure.canvas.draw()
+    e, a = np.radians([10, 20])
+    toward = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+    far, near = (c for c in again.collections if c.get_label() == "_paths")
+    seen = [np.isfinite(s).all(-1) for s in near._segments3d]
+    assert_array_equal(seen, (traj.xs @ toward >= 0).T)
+    assert np.isfinite(far._segments3d).all()
+    ends = [c for c in again.collections if c.get_label() == "_marks"][-1]
+    assert np.isfinite(np.ma.filled(ends._offsets3d[0], np.nan)).sum() == (traj.xs[-1] @ toward >= 0).sum()
+
+
 # Principal plane
 
 
@@ -288,6 +312,33 @@ def test_any_number_of_tokens_even_at_rest(n, d, steps):
         ax.figure.canvas.draw()
     if d != 3:
         assert len(plot.trajectory(xs).lines) == n
+
+
+WORDS = ["the", "cat", "sat", "on", "the", "mat", "."]
+
+
+@pytest.mark.parametrize("draw, d", [(plot.principal, 5), (plot.sphere, 3), (plot.circle, 2), (plot.angles, 2)])
+def test_names_in_the_order_of_the_tokens(draw, d):
+    ax = draw(walk(7, d), labels=WORDS)
+    legend = ax.get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == ["the", "cat", "sat", "on", "mat", "."]
+    inks = [matplotlib.colors.to_hex(line.get_color()) for line in legend.get_lines()]
+    assert len(set(inks)) == 6
+    ax.figure.canvas.draw()
+    frame, box = ax.get_window_extent(), legend.get_window_extent()
+    assert box.x0 >= frame.x1 - 1 and box.x1 <= ax.figure.bbox.x1  # beside the picture, and all in the figure
+    if d == 5:
+        colours = [matplotlib.colors.to_hex(line.get_color()) for line in ax.lines]
+        assert colours == [inks[i] for i in (0, 1, 2, 3, 0, 4, 5)]
+
+
+def test_neighbouring_numbers_look_unlike():
+    """Numbers of tokens mean no order; floats do."""
+    colours = np.array([matplotlib.colors.to_rgb(line.get_color()) for line in plot.circle(walk(40, 2)).lines])
+    assert np.linalg.norm(np.diff(colours, axis=0), axis=1).min() > 0.15
+    rising = plot.circle(walk(40, 2), labels=np.linspace(0, 1, 40)).lines
+    colours = np.array([matplotlib.colors.to_rgb(line.get_color()) for line in rising])
+    assert np.linalg.norm(np.diff(colours, axis=0), axis=1).max() < 0.1
 
 
 def test_distinct_colours_up_to_64_tokens():
@@ -451,3 +502,15 @@ def test_arrays_of_both_frameworks(framework):
     assert_array_equal(plot.gram_matrix(low).images[0].get_array(), np.eye(3))
     assert len(plot.panels(convert(traj.ts), {"energy": convert(traj.ts), "count": labels[np.zeros(20, int)]})) == 2
     assert len(plot.gram((convert(traj.ts), convert(traj.xs)), convert([0.0, 1.0]), order=labels.argsort())) == 2
+
+
+def test_pictures_come_when_used():
+    """``ctsa.plot`` needs no import of its own, and ``import ctsa`` no matplotlib."""
+    code = (
+        "import sys, ctsa; before = 'matplotlib' in sys.modules; names = dir(ctsa); "
+        "found = [getattr(ctsa, n).__name__ for n in names if n.startswith('plot')]; "
+        "print(before, found, hasattr(ctsa, 'plots'), 'torch' in sys.modules or 'jax' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = [f"ctsa.plot{name}" for name in ("", "_compare", "_continuation", "_equilibria", "_spectra")]
+    assert ran.stdout.split("\n")[0] == f"False {modules} False False"

@@ -135,6 +135,9 @@ def test_basin_shares():
     texts = [t.get_text() for t in ax.get_legend().get_texts()]
     assert texts == ["rotating consensus on $v_{0}$", "polygonal on $v_{0}$", "consensus on $v_{0}$"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0.5", "1"] and ax.get_xlabel() == "b"
+    frame = ax.figure.bbox  # all of the legend is in the figure
+    legend = ax.get_legend().get_window_extent()
+    assert frame.x0 <= legend.x0 and legend.x1 <= frame.x1 and legend.y1 <= frame.y1
 
 
 def test_colours_tell_kinds_and_eigenvectors_apart():
@@ -158,6 +161,9 @@ def test_census_bars():
     heights = sorted(p.get_height() for p in ax.patches)
     assert heights == [2, 2, 2, 1002, 1022]  # no bar for zero
     assert ax.get_yscale() == "log" and sorted(t.get_text() for t in ax.texts) == ["1002", "1022", "2", "2", "2"]
+    assert {t.get_rotation() for t in ax.texts} == {0}  # short ones stand upright
+    many = pe.census_bars({("consensus", 0): [1234] * 20, ("polygonal", 0): [1] * 20}, np.arange(20.0))
+    assert {t.get_rotation() for t in many.texts if len(t.get_text()) == 4} == {90}
 
 
 def test_given_axes_are_used():

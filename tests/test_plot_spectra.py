@@ -27,6 +27,10 @@ def spectrum():
     )
 
 
+# final state and frame, interval, start, speed, rotations, dimension, continuous
+REST = (np.zeros((2, 3)), np.zeros((4, 2, 3)), 1.0, 10, np.array(1.0), np.array(0), 4, True)
+
+
 @pytest.fixture(scope="module")
 def vectors():
     v = np.random.default_rng(1).normal(size=(200, 3, 1, 4))
@@ -80,6 +84,26 @@ def test_convergence(spectrum):
     low, high = ax.get_ylim()
     assert low < spectrum.exponents[2] and high > spectrum.exponents[0]
     assert ax.get_xlabel() == "time"
+    assert [t.get_text() for t in ax.texts] == [rf"$\lambda_{{{i}}}$" for i in (1, 2, 3)]
+    close = ctsa.LyapunovSpectrum(*[np.repeat(spectrum.history[:, :1], 4, 1) + [0, -1e-9, -2e-9, 9.0]], *REST)
+    texts = plot_spectra.convergence(close).texts  # those that end together share a label
+    assert [t.get_text() for t in texts] == [r"$\lambda_{1}$", r"$\lambda_{2-4}$"]
+
+
+def test_nothing_neutral_is_not_explained():
+    history = np.random.default_rng(0).normal(size=(400, 2)) * 0.1 + [-1.5, 0.9]
+    layers = ctsa.LyapunovSpectrum(history, *REST[:-1], False)
+    assert layers.plot().get_legend() is None
+    flow = ctsa.LyapunovSpectrum(history, *REST)  # one is expected, and missing
+    assert [t.get_text() for t in flow.plot().get_legend().get_texts()] == ["0 neutral (1 expected)"]
+
+
+def test_angles_within_a_degree():
+    turn = np.radians(80 + np.random.default_rng(0).uniform(-0.2, 0.2, size=50))
+    v = np.stack([np.stack([np.ones(50), np.zeros(50)], -1), np.stack([np.cos(turn), np.sin(turn)], -1)], 1)[:, :, None]
+    ax = ctsa.CovariantVectors(np.zeros((50, 1, 2)), v, np.zeros((49, 2)), 1.0).plot()
+    low, high = ax.get_xlim()
+    assert 79.6 < low < 79.85 and 80.15 < high < 80.35
 
 
 @pytest.mark.parametrize("continuous", [True, False])
@@ -94,6 +118,8 @@ def test_eigenvalues(continuous):
     assert len(circles) == (0 if continuous else 1)
     assert ax.get_legend() is not None
     assert drawn(plot_spectra.eigenvalues([-1.0, -2.0])).get_legend() is None  # nothing unstable to tell apart
+    ax = plot_spectra.eigenvalues([1 + 1e-9, 0.2, -0.3], continuous=False, neutral=1)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["neutral", "stable"]
 
 
 def test_angles(vectors):

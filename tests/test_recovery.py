@@ -199,6 +199,7 @@ def test_tokens_that_turn_too_far_stand_still_or_have_no_velocity(torch_face):
     ax = fit.plot()
     ax.figure.canvas.draw()
     assert np.array_equal(ax.lines[0].get_xydata()[2], [0, 0])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["one token", "one step for all, 0: 100.0% unexplained"]
     plt.close(ax.figure)
 
 

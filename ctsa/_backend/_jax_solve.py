@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 
-from ._solve import SLIVER, Problem, Solved, error_floor, first_step, progress_bar
+from ._solve import SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
 
 
 class RK4(dx.AbstractERK):
@@ -47,6 +47,8 @@ class _Bar(dx.TqdmProgressMeter):
 
     @staticmethod
     def _init_bar():
+        for notice in list(Notice.waiting):  # what runs is compiled
+            notice.end()
         return progress_bar(100.0)
 
     @staticmethod
@@ -136,11 +138,16 @@ def odeint(problem: Problem) -> Solved:
         adjoint = dx.BacksolveAdjoint()
     floor = error_floor(float(jnp.finfo(p.y0[0].dtype).eps), p.rtol, p.atol)
     clock = p.y0[0].dtype  # diffrax would promote a float32 state to the dtype of time
-    sol = _solve(
-        p.rhs, p.y0, jnp.asarray(p.ts, clock), None if p.grid is None else jnp.asarray(p.grid, clock),
-        jnp.asarray(p.rtol, clock), jnp.asarray(p.atol, clock), jnp.asarray(floor, clock), p.stop,
-        solver=solver, max_steps=p.max_steps, adjoint=adjoint, bar=p.progress and not traced, throw=traced,
-    )  # fmt: skip
+    notice = Notice() if p.progress and not traced else None
+    try:
+        sol = _solve(
+            p.rhs, p.y0, jnp.asarray(p.ts, clock), None if p.grid is None else jnp.asarray(p.grid, clock),
+            jnp.asarray(p.rtol, clock), jnp.asarray(p.atol, clock), jnp.asarray(floor, clock), p.stop,
+            solver=solver, max_steps=p.max_steps, adjoint=adjoint, bar=p.progress and not traced, throw=traced,
+        )  # fmt: skip
+    finally:
+        if notice is not None:
+            notice.end()
     if p.stop is None:
         ts, ys, ends, last = sol.ts, sol.ys, None, None
     else:

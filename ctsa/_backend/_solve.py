@@ -1,9 +1,10 @@
 """What both solver libraries are given, and what they give back; the first step, computed once for both."""
 
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -98,9 +99,57 @@ def show_progress(progress: bool | None) -> bool:
     return sys.stderr.isatty() if progress is None else bool(progress)
 
 
-def progress_bar(total: float):
-    """Open a bar on stderr that appears after one second, for runs long enough to wonder about."""
+class Notice:
+    """A line on stderr that appears after one second and goes with ``end``: JAX compiles, and nothing else would show."""
+
+    text, after = "JAX compiles what is new to it ...", 1.0
+    waiting: ClassVar[set["Notice"]] = set()
+
+    def __init__(self):
+        self.shown = False
+        self.timer = threading.Timer(self.after, self._show)
+        self.timer.daemon = True
+        self.waiting.add(self)
+        self.timer.start()
+
+    def _show(self) -> None:
+        if self in self.waiting:
+            self.shown = True
+            print(f"\r{self.text}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Take the line away, or see to it that it never comes."""
+        self.timer.cancel()
+        self.waiting.discard(self)
+        if self.shown:
+            self.shown = False
+            print(f"\r{' ' * len(self.text)}\r", end="", file=sys.stderr, flush=True)
+
+
+def progress_bar(total: float, framework: str = ""):
+    """Open a bar on stderr that appears after one second, for runs long enough to wonder about.
+
+    With ``framework="jax"`` a ``Notice`` stands in its place until the first update.
+    """
     from tqdm import tqdm
 
+    class Bar(tqdm):
+        notice = Notice() if framework == "jax" else None
+
+        def update(self, n=1):
+            """Move on; the first time, instead of the notice."""
+            self._end_notice()
+            return super().update(n)
+
+        def close(self):
+            """Take everything away."""
+            self._end_notice()
+            return super().close()
+
+        def _end_notice(self):
+            if self.notice is not None:
+                self.notice.end()
+                self.notice = None
+
     form = "integrate {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    return tqdm(total=total, bar_format=form, delay=1.0, leave=False, mininterval=0.2)
+    return Bar(total=total, bar_format=form, delay=1.0, leave=False, mininterval=0.2)

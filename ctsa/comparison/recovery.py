@@ -143,6 +143,7 @@ class EffectiveStep(Result):
         common_step: the one step for all tokens that explains most.
         common_residual: share of all updates together that this step does not explain; nan if nothing moves beyond
             rounding, or all tokens turn too far.
+        channels: components of an oscillator, 0 for whole tokens; with them the arrays are ``(..., n, oscillators)``.
     """
 
     steps: Any
@@ -151,7 +152,15 @@ class EffectiveStep(Result):
     turned: Any
     common_step: float
     common_residual: float
-    _static: ClassVar[tuple[str, ...]] = ("common_step", "common_residual")
+    channels: int = 0
+    _static: ClassVar[tuple[str, ...]] = ("common_step", "common_residual", "channels")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("steps", "residuals", "angles", "turned"), ("...", "token")
+    )
+
+    def _axes_of(self, name: str, ndim: int, outer: list[str]) -> list[str]:
+        names = super()._axes_of(name, ndim - bool(self.channels), outer)
+        return [*names, "oscillator"] if self.channels else names
 
     def __repr__(self) -> str:
         turned = f", {int(np.sum(self.turned))} turned too far" if np.any(self.turned) else ""
@@ -278,4 +287,5 @@ def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray, eps: float) -
     angles = np.asarray(g.distance(x, y))
     if not kept.any() or angles.max() <= 8 * eps * max(1.0, float(np.abs(x).max())):
         share = float("nan")  # nothing moved beyond rounding: no update to explain
-    return EffectiveStep(steps, residuals, angles, turned, common, share)
+    channels = getattr(g, "channels", None) or 0
+    return EffectiveStep(steps, residuals, angles, turned, common, share, channels)

@@ -91,8 +91,15 @@ class Comparison(Result):
         "tol", "reference_error", "scheme", "flat", "channels", "flow_kind", "flow_clusters", "speed", "pure_rotation",
     )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "errors": ("step_size", "layer"), "times": ("step_size", "layer"), "step_sizes": ("step_size",), "ts": ("time",),
-        "flow_xs": ("time", "token", "component"), "exponents": ("step_size", "exponent"),
+        **dict.fromkeys(("step_sizes", "depths", "layer_kinds", "layer_clusters", "cluster_angles"), ("step_size",)),
+        **dict.fromkeys(("same_groups", "jumps", "change", "back"), ("step_size",)),
+        **dict.fromkeys(("errors", "times"), ("step_size", "layer")),
+        "layer_xs": ("step_size", "layer", "token", "component"),
+        "ts": ("time",), "flow_xs": ("time", "token", "component"),
+        "eigenvalues": ("mode",), **dict.fromkeys(("predicted", "measured"), ("step_size", "mode")),
+        "end_steps": ("step_size", "end"), "frequencies": ("group", "plane"),
+        **dict.fromkeys(("flow_exponents", "flow_stderr"), ("exponent",)),
+        **dict.fromkeys(("exponents", "stderr"), ("step_size", "exponent")),
     }  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------------- trajectories

@@ -208,7 +208,7 @@ class Run:
     # ---------------------------------------------------------------------------------------------------- checkpoint
     def keep_in(self, path: Path, allow_unverified: bool) -> None:
         """Keep the run in a file, and continue from what is there."""
-        self.path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        self.path = path
         settings = (
             self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver[:3], self.step,
             self.t,

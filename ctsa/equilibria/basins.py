@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
-from ctsa._results import Result
+from ctsa._results import Result, archive
 from ctsa.geometry import Geometry
 
 from ._basin_run import GaveUp, Run
@@ -262,7 +261,7 @@ def basins(
         batch=batch, solver=solver, rtol=rtol, atol=atol, step=step, max_steps=max_steps, t=t,
     )  # fmt: skip
     if checkpoint is not None:
-        run.keep_in(Path(checkpoint), bool(allow_unverified))
+        run.keep_in(archive(checkpoint, "checkpoint"), bool(allow_unverified))
     try:
         run.go(show_progress(progress))
     except GaveUp as error:

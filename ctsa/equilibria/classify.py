@@ -41,6 +41,7 @@ class Classification(Result):
     overlap: float
     zero_output: bool
     _static: ClassVar[tuple[str, ...]] = ("kind", "residual", "direction", "overlap", "zero_output")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {"multiplicities": ("cluster",), "labels": ("token",)}
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, self.multiplicities))

@@ -1,9 +1,11 @@
 """Find all equilibria of a field, stable or not, tell which are the same, and say what each one is."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,6 +72,12 @@ class Equilibrium(Result):
         """Whether the linearisation leaves stability open: no growth, but eigenvalues without a real part to spare."""
         return self.index == 0 and not self.stable
 
+    def plot(self, value: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw it on a globe, see ``ctsa.plot_equilibria.equilibrium``; return the ``Axes``."""
+        from ctsa import plot_equilibria
+
+        return plot_equilibria.equilibrium(self, value, ax=ax, **kwargs)
+
     def __repr__(self) -> str:
         sizes = "+".join(map(str, sorted(self.multiplicities, reverse=True)))
         along = f" on v{self.direction}" if self.direction >= 0 else ""
@@ -103,6 +111,24 @@ class Equilibria(list):
     def counts(self) -> dict[tuple[str, bool], int]:
         """How many of each kind, ``{(kind, stable): number}``, one of each orbit."""
         return dict(Counter((e.kind, e.stable) for e in self))
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write them, and how the search went, to one ``.npz`` file, as other results do; ``ctsa.load`` reads it."""
+        from ._keep import table_of
+
+        return table_of(self).save(path)
+
+    def to_xarray(self) -> Any:
+        """Return an ``xarray.Dataset`` with a row an equilibrium, see ``Trajectory.to_xarray``."""
+        from ._keep import table_of
+
+        return table_of(self).to_xarray()
+
+    def plot(self, value: Any = None, *, axes: Any = None, **kwargs: Any) -> Any:
+        """Draw a globe each, see ``ctsa.plot_equilibria.equilibria``; return the ``Axes``."""
+        from ctsa import plot_equilibria
+
+        return plot_equilibria.equilibria(self, value, axes=axes, **kwargs)
 
     def __repr__(self) -> str:
         lines = [f"{len(self)} equilibri{'um' if len(self) == 1 else 'a'}, {len(self.stable)} stable: {self.reason}"]

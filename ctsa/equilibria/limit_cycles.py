@@ -60,6 +60,12 @@ class LimitCycle(Result):
         with np.errstate(divide="ignore"):
             return np.log(np.abs(self.multipliers)) / self.period
 
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw the multipliers in the complex plane, see ``ctsa.plot_spectra.eigenvalues``; return the ``Axes``."""
+        from ctsa import plot_spectra
+
+        return plot_spectra.eigenvalues(self.multipliers, ax=ax, continuous=False, neutral=self.neutral, **kwargs)
+
     def __repr__(self) -> str:
         verdict = "stable" if self.stable else "not stable"
         return f"LimitCycle({self.kind}, period={self.period:.10g}, {verdict}, residual={self.residual:.0e})"

@@ -47,6 +47,10 @@ class Symmetry:
     generators: np.ndarray = data_field(default_factory=lambda: np.zeros((0, 1, 1)))
     complete: bool = True
 
+    def __repr__(self) -> str:
+        classes = f"{len(np.unique(self.classes))} classes of {len(self.classes)} tokens"
+        return f"Symmetry({classes}, {len(self.signs)} reflections, {len(self.generators)} rotations)"
+
     @property
     def exchangeable(self) -> bool:
         """Whether all tokens may be exchanged."""

@@ -13,6 +13,10 @@ class Projections(NamedTuple):
     attention: dict[str, Any]
     drift: np.ndarray | None
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {np.shape(a) or f'{a:.4g}'}" for name, a in self.attention.items())
+        return f"Projections({shapes}; {'no drift' if self.drift is None else f'drift {self.drift.shape}'})"
+
 
 def read_projections(
     query: Any,

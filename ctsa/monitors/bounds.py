@@ -127,6 +127,10 @@ class JacobianNorms(Result):
         "norm", "tangent_norm", "update_norm", "radius", "bound", "lipschitz", "a_priori", "holds",
     )  # fmt: skip
 
+    def __repr__(self) -> str:
+        verdict = "holds" if self.holds else "does not hold"
+        return f"JacobianNorms(norm={self.norm:.4g}, bound={self.bound:.4g} {verdict}, tangent={self.tangent_norm:.4g})"
+
     def table(self) -> str:
         """Return all of it as text, a line a number."""
         names = (

@@ -20,6 +20,10 @@ from ctsa.systems import System, home_of, system_of
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed
 _SERIES = ("pseudo_energy", "contribution", "complex_share", "norm", "order_parameter")
+_MISSING = {
+    "pseudo_energy": "needs the update C + MSA(X), which a module or a bare callable does not tell",
+    "complex_share": f"needs all eigenvalues, which are computed up to n d = {_DENSE}",
+}
 
 
 def _update_of(system: Any) -> Any:
@@ -222,11 +226,20 @@ class MonitorRecord(Result):
             f"MonitorRecord({unit} {self.ts[0]:g} ... {self.ts[-1]:g}: {energy}contribution {c[0]:.1%} -> {c[-1]:.1%})"
         )
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """Monitors that do not apply, all of them nan, and why: ``{"pseudo_energy": "needs the update ..."}``."""
+        names = [name for name in _SERIES if np.isnan(np.asarray(getattr(self, name))).all()]
+        return {name: _MISSING.get(name, "is not a number in any state") for name in names}
+
     def table(self) -> str:
-        """Return the record as text, a line a state."""
-        lines = [f"{'t' if self.continuous else 'layer':>9}" + "".join(f"{name:>17}" for name in _SERIES)]
+        """Return the record as text, a line a state; at the end, why monitors are left out."""
+        missing = self.missing
+        shown = [name for name in _SERIES if name not in missing]
+        lines = [f"{'t' if self.continuous else 'layer':>9}" + "".join(f"{name:>17}" for name in shown)]
         for i, t in enumerate(self.ts):
-            lines.append(f"{t:>9.4g}" + "".join(f"{getattr(self, name)[i]:>17.6g}" for name in _SERIES))
+            lines.append(f"{t:>9.4g}" + "".join(f"{getattr(self, name)[i]:>17.6g}" for name in shown))
+        lines += [f"left out: {name} {why}" for name, why in missing.items()]
         return "\n".join(lines)
 
     def plot(self, axes=None, **kwargs):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colors
 
+from ctsa._drawing import given
 from ctsa.plot import _PALETTE, _axes, _finish
 
 
@@ -19,7 +20,8 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
     Returns:
         The two Axes.
     """
-    left, right = axes = _axes(axes, "axes", (7.2, 2.9), (1, 2))
+    given.result("survey", survey, "Survey", "ctsa.pretrained.survey")
+    left, right = axes = _axes(axes, "axes", (7.8, 2.9), (1, 2))
     code = {end: i for i, end in enumerate(ends)}
     colour = dict(zip(ends, (*_PALETTE[:5], "0.75"), strict=True))
     image = np.vectorize(code.__getitem__)(survey.end)
@@ -38,7 +40,11 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
         entries += right.plot(
             z.real, np.abs(z.imag), "o", markersize=3.5, color=colour[end], label=f"{end} ({count})", clip_on=False
         )
-    right.set_ylim(bottom=0)
-    _finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries)
+    low, high = min(0.0, float(lead.real.min())), max(0.0, float(lead.real.max()))
+    pad = 0.04 * (high - low) or 0.1  # no mark lies on the frame
+    right.set_xlim(low - pad, high + pad)
+    top = float(np.abs(lead.imag).max())
+    right.set_ylim(0, 1.08 * top if top > 0 else 1.0)
+    _finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries, loc="beside")
     flat: np.ndarray[Any, Any] = axes
     return flat

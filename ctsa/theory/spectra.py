@@ -202,6 +202,11 @@ class OjaEquilibrium:
     stable: bool
     family: int
 
+    def __repr__(self) -> str:
+        verdict = "stable" if self.stable else "not stable"
+        family = f", family of dimension {self.family}" if self.family else ""
+        return f"OjaEquilibrium(k={self.k}, eigenvalue={self.eigenvalue:.6g}, {verdict}{family})"
+
 
 def oja_equilibria(value: Any) -> list[OjaEquilibrium]:
     """Return all equilibria of Oja's flow ``dx/dt = V x - (x^T V x) x``: both signs of every real eigenvector of V.

@@ -1,0 +1,359 @@
+"""Every kind of result, made by a small run: saved and loaded, as netCDF and back, printed on a line, drawn."""
+
+import dataclasses
+import importlib.util
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import ctsa
+from ctsa._results import Result, as_numpy
+
+V = np.diag([3.0, 2.0, 1.0])
+X = ctsa.random_tokens(4, 3, seed=1)
+POLES = np.array([[1.0, 0.0], [-1.0, 0.0]])
+
+
+def _survey():
+    from ctsa.pretrained import Survey
+
+    at = (2, 3)  # layers, heads
+    rng = np.random.default_rng(0)
+    grid = dict.fromkeys(("asymmetry", "gain", "speed", "effective_step", "turn", "distance"), rng.normal(size=at))
+    rows = dict.fromkeys(("layer_eigenvalue", "beta", "step", "layer_distance", "model_distance"), rng.normal(size=2))
+    return Survey(
+        model="bert small", tokens=np.array(["[CLS]", "läuft", "##s", ""]), layers=np.arange(2), heads=np.arange(3),
+        time=5.0, eigenvalues=rng.normal(size=(*at, 2)) + 1j, end=np.array([["fixed", "apart", "rotating"]] * 2),
+        clusters=np.ones(at, int), period=np.full(at, np.inf), exponents=rng.normal(size=(*at, 2)),
+        stderr=np.zeros((*at, 2)), source=np.full(at, "closed form"), **grid, **rows,
+    )  # fmt: skip
+
+
+def _make(face, folder):
+    """Return results by name, at least one of every kind."""
+    field = face.SelfAttention(key=V, value=V, beta=1.0)
+    plain = face.SelfAttention(beta=2.0)
+    layer = face.EulerLayer(plain, 0.2)
+    a = np.diag([3.0, 2.0])
+    pair = face.SelfAttention(key=a, value=a, beta=1.0)
+    swirl = face.SelfAttention(value=np.array([[1.0, -2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, -1.0]]))
+    batch = ctsa.random_tokens(4, 3, seed=2, batch=(2,))
+    run = ctsa.integrate(plain, X, [0.0, 0.5, 1.0])
+    diagram = ctsa.bifurcation_diagram(pair, [POLES], "beta", (0.2, 1.0), step=0.1)
+    found = ctsa.find_equilibria(field, 2, 3, starts=8, rounds=1, flow_limits=False)
+    short = dict(intervals=9, transient=1, count=3, atol=1e-6)
+    ctsa.basins(field, 3, n=2, d=3, time=5.0, checkpoint=folder / "basins")
+    ctsa.lyapunov_spectrum(layer, X, **short, checkpoint=folder / "spectrum")
+    pairs = ctsa.Sphere(channels=2)
+    turning = face.EulerLayer(face.Rotation(frequencies=[1.0, -2.0], geometry=pairs), 0.3)
+    oscillators = ctsa.random_tokens(3, 4, seed=3, channels=2)
+    made = {
+        "Trajectory": run,
+        "Trajectory of an ensemble": ctsa.integrate(plain, batch, [0.0, 0.5]),
+        "Trajectory of layers": ctsa.iterate(layer, X, 3),
+        "LyapunovSpectrum": ctsa.lyapunov_spectrum(plain, X, **short),
+        "LyapunovSpectrum of an ensemble": ctsa.lyapunov_spectrum(layer, batch, **short),
+        "CovariantVectors": ctsa.covariant_vectors(layer, X, intervals=4, transient=3, transient_back=3, count=3),
+        "Leading": ctsa.leading(plain, X, 3),
+        "Leading, singular": ctsa.leading(plain, X, 3, which="singular"),
+        "Diagram": diagram,
+        "Branch": diagram[0],
+        "Branch without special points": ctsa.continue_equilibrium(pair, POLES, "beta", (0.9, 1.1), step=0.1),
+        "SpecialPoint": diagram[0].points[0],
+        "Classification": ctsa.classification(field, np.eye(3)[:2]),
+        "LimitCycle": ctsa.find_limit_cycle(swirl, ctsa.random_tokens(2, 3, seed=1)),
+        "Equilibrium": found[0],
+        "Equilibria": found,
+        "Basins": ctsa.basins(field, 3, n=2, d=3, time=5.0),
+        "EffectiveStep": ctsa.effective_step(layer, X, plain),
+        "EffectiveStep of a batch": ctsa.effective_step(layer, batch, plain),
+        "EffectiveStep of oscillators": ctsa.effective_step(turning, oscillators),
+        "Comparison": ctsa.compare(plain, X, 1.0, [0.5, 0.25]),
+        "Comparison of turning tokens": ctsa.compare(
+            face.Rotation(omega=np.array([[0.0, -1.0], [1.0, 0.0]])) + face.SelfAttention(), POLES, 1.0, [0.5],
+            spectra=True, intervals=9, transient=1,
+        ),
+        "EnergyReport": ctsa.energy_report(plain, run),
+        "MonitorRecord": ctsa.monitor(layer, X, 3),
+        "MonitorRecord of a module": ctsa.monitor(face.WrappedLayer(lambda x: layer(x)), X, 2),
+        "JacobianNorms": ctsa.jacobian_norms(layer, X),
+        "Survey": _survey(),
+        "_Checkpoint": ctsa.load(folder / "spectrum.npz"),
+        "_BasinCheckpoint": ctsa.load(folder / "basins.npz"),
+    }  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    import ctsa.torch
+
+    return _make(ctsa.torch, tmp_path_factory.mktemp("checkpoints"))
+
+
+NAMES = [
+    "Trajectory", "Trajectory of an ensemble", "Trajectory of layers", "LyapunovSpectrum",
+    "LyapunovSpectrum of an ensemble", "CovariantVectors", "Leading", "Leading, singular", "Diagram", "Branch",
+    "Branch without special points", "SpecialPoint", "Classification", "LimitCycle", "Equilibrium", "Equilibria", "Basins",
+    "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators", "Comparison",
+    "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms", "Survey",
+    "_Checkpoint", "_BasinCheckpoint",
+]  # fmt: skip
+PRINTED = [name for name in NAMES if not name.startswith("_")]
+
+
+def entries(result):
+    """All fields of a result by name, dicts taken apart, arrays as NumPy."""
+    if isinstance(result, ctsa.Equilibria):
+        from ctsa.equilibria._keep import table_of
+
+        result = table_of(result)
+    found = {}
+    for f in dataclasses.fields(result):
+        value = getattr(result, f.name)
+        found |= value if isinstance(value, dict) else {f.name: value}
+    return {name: as_numpy(value) for name, value in found.items()}
+
+
+def alike(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def test_every_kind_is_here(made):
+    assert list(made) == NAMES
+    kinds = {kind for kind in Result.kinds if Result.kinds[kind].__module__.startswith("ctsa")}
+    assert kinds - {type(r).__name__ for r in made.values()} == {"EquilibriaTable"}  # how Equilibria are kept
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(k for k, c in Result.kinds.items() if k[0] != "_" and c.__module__[:4] == "ctsa")
+)
+def test_every_array_has_named_axes(made, kind):
+    """A new field of arrays belongs into ``_dims``, where ``"..."`` stands for batch axes."""
+    cls = Result.kinds[kind]
+    for result in [r for r in made.values() if type(r) is cls]:
+        arrays = [f.name for f in dataclasses.fields(cls) if np.ndim(as_numpy(getattr(result, f.name))) > 0]
+        arrays = [name for name in arrays if not isinstance(getattr(result, name), dict | list | str)]
+        assert set(arrays) <= set(cls._dims), f"{kind}._dims lacks {sorted(set(arrays) - set(cls._dims))}"
+    assert set(cls._dims) <= {f.name for f in dataclasses.fields(cls)}
+
+
+# -------------------------------------------------------------------------------------------------------------- on disk
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded(made, name, tmp_path):
+    result = made[name]
+    back = ctsa.load(result.save(tmp_path / "kept"))
+    assert type(back) is type(result) and repr(back) == repr(result)
+    before, after = entries(result), entries(back)
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert alike(value, after[key]), key
+        scalar = isinstance(value, bool | int | float | str)
+        assert not scalar or isinstance(after[key], bool if isinstance(value, np.bool_) else type(value)) or (
+            isinstance(value, np.generic) and type(after[key]) is type(value.item())
+        ), key  # fmt: skip
+
+
+def test_equilibria_come_back_whole(made, tmp_path):
+    found = made["Equilibria"]
+    back = ctsa.load(found.save(tmp_path / "found"))
+    assert (back.reason, back.report, back.counts) == (found.reason, found.report, found.counts)
+    for a, b in zip(found, back, strict=True):
+        assert a.multiplicities.tolist() == b.multiplicities.tolist() and (a.orbit, a.marginal) == (b.orbit, b.marginal)
+    assert len(back.symmetry.blocks) == len(found.symmetry.blocks)
+    assert back.symmetry.same(back[0].x, -found[0].x) == found.symmetry.same(found[0].x, -found[0].x)
+    none = ctsa.Equilibria([], "none", {"starts": 3}, found.symmetry)
+    assert list(ctsa.load(none.save(tmp_path / "none"))) == []
+
+
+MODULES = {"scipy": "scipy", "netcdf4": "netCDF4", "h5netcdf": "h5netcdf"}
+ENGINES = [engine for engine, module in MODULES.items() if importlib.util.find_spec(module)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", NAMES)
+def test_netcdf(made, name, engine, tmp_path):
+    """Written, and read again with the same dimensions, values and attributes; nothing is lost."""
+    xarray = pytest.importorskip("xarray")
+    data = made[name].to_xarray()
+    data.to_netcdf(tmp_path / "result.nc", engine=engine)
+    with xarray.open_dataset(tmp_path / "result.nc", engine=engine) as back:
+        back = back.load()
+    assert dict(back.sizes) == dict(data.sizes) and set(back.variables) == set(data.variables)
+    for key, variable in data.variables.items():
+        assert back[key].dims == variable.dims and alike(back[key].values, variable.values), key
+    assert back.attrs.keys() == data.attrs.keys()
+    for key, value in data.attrs.items():
+        assert back.attrs[key] == value or value != value, key
+    empty = data.attrs.get("empty", "").split()
+    for key, value in entries(made[name]).items():
+        if value is None or key in empty:
+            assert np.size(value) == 0 or value is None
+        elif np.iscomplexobj(value) and np.ndim(value):
+            assert alike(back[f"{key}_real"] + 1j * back[f"{key}_imag"], value)
+        elif key in back:
+            assert alike(back[key].values, value), key
+        elif isinstance(value, list | tuple):
+            assert json.loads(back.attrs[key]) == value
+        else:
+            assert back.attrs[key] == value or value != value, key
+
+
+def test_names_of_axes(made):
+    pytest.importorskip("xarray")
+    tokens = ("token", "component")
+    assert made["LyapunovSpectrum"].to_xarray().x.dims == tokens
+    many = made["LyapunovSpectrum of an ensemble"].to_xarray()
+    assert many.x.dims == ("batch_0", *tokens) and many.speed.dims == many.rotations.dims == ("batch_0",)
+    assert many.history.dims == ("interval_index", "batch_0", "exponent")
+    assert many.frame.dims == ("exponent", "batch_0", *tokens)
+    assert made["Comparison"].to_xarray().layer_xs.dims == ("step_size", "layer", *tokens)
+    assert made["CovariantVectors"].to_xarray().vectors.dims == ("time", "exponent", *tokens)
+    assert made["EffectiveStep of a batch"].to_xarray().steps.dims == ("batch_0", "token")
+    assert made["EffectiveStep of oscillators"].to_xarray().steps.dims == ("token", "oscillator")
+    assert made["Branch without special points"].to_xarray().attrs["empty"].split()[0] == "point_kinds"
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(ctsa.Trajectory):
+    """What a user may put into a result."""
+
+    more: object = None
+    flags: object = None
+
+
+@pytest.mark.parametrize("stats", [
+    {"a": True, "b": None, "c": [1, [2, 3]], "d": {"e": np.float32(0.5)}, "f": 2**40, "g": 1 + 2j, 3: "x", "h": ()},
+    {"xs": 1, "flag": np.True_, "array": np.arange(3), "two": np.eye(2), "empty": np.zeros(0), "text": "grün"},
+])  # fmt: skip
+def test_odd_contents(stats, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    odd = Odd(np.arange(2.0), np.zeros((2, 1, 3), np.float16), stats, more=np.array([2**40, 1]), flags=(True, None))
+    data = odd.to_xarray()
+    data.to_netcdf(tmp_path / "odd.nc", engine="scipy")
+    with xarray.open_dataset(tmp_path / "odd.nc", engine="scipy") as back:
+        assert back.more.values.tolist() == [2**40, 1] and back.more.dims == ("more_0",)
+        assert back.xs.dims == ("time", "token", "component") and json.loads(back.attrs["flags"]) == [True, None]
+        if "a" in stats:
+            assert (back.attrs["a"], back.attrs["f"], back.attrs["3"]) == (1, 2**40, "x") and "b" not in back.attrs
+            assert json.loads(back.attrs["d"]) == {"e": 0.5} and json.loads(back.attrs["c"]) == [1, [2, 3]]
+            assert json.loads(back.attrs["g"]) == [1, 2]
+        else:
+            assert back.attrs["stats_xs"] == 1 and back.attrs["flag"] == 1 and back.attrs["text"] == "grün"
+            assert back.array.dims == ("array_0",) and back.two.shape == (2, 2) and back.attrs["empty"] == "empty"
+
+
+@pytest.mark.parametrize("path, error, words", [
+    ("nowhere/run", FileNotFoundError, "the folder .*nowhere does not exist"),
+    (5, TypeError, "checkpoint must be a string or a pathlib.Path, got int"),
+])  # fmt: skip
+def test_checkpoints_are_checked_before_the_run(torch_face, tmp_path, path, error, words):
+    def field(t, x):
+        if len(calls) > 20:
+            raise AssertionError("the run began")
+        calls.append(t)
+        return 0 * x
+
+    calls, start = [], torch_face.array(X)
+    path = tmp_path / path if isinstance(path, str) else path
+    with pytest.raises(error, match=words):
+        ctsa.lyapunov_spectrum(field, start, intervals=9, checkpoint=path, allow_unverified=True)
+    calls.clear()
+    with pytest.raises(error, match=words):
+        ctsa.basins(field, start[None], time=9.0, checkpoint=path, allow_unverified=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ on screen
+@pytest.mark.parametrize("name", PRINTED)
+def test_repr(made, name):
+    lines = repr(made[name]).splitlines()
+    assert len(lines[0]) < 500 and "array(" not in repr(made[name])
+    assert len(lines) == 1 or name in ("Diagram", "Equilibria")
+
+
+def test_reprs_hold_the_numbers(made, torch_face):
+    clv, spec = made["CovariantVectors"], made["LyapunovSpectrum of an ensemble"]
+    assert repr(clv).startswith(f"CovariantVectors(3 vectors at 5 times, exponents [{clv.exponents[0]:.4g}, ")
+    mean, spread = spec.exponents.mean(0)[0], spec.exponents.std(0, ddof=1)[0]
+    assert repr(spec).startswith(f"LyapunovSpectrum(ensemble (2,), mean [{mean:.4g} (spread {spread:.1g}), ")
+    assert repr(made["Leading"]).startswith("Leading([")
+    assert repr(made["JacobianNorms"]).startswith(f"JacobianNorms(norm={made['JacobianNorms'].norm:.4g}, bound=")
+    read = ctsa.read_projections(*np.random.default_rng(0).normal(size=(4, 8, 8)), heads=2, output_bias=np.ones(8))
+    assert repr(read) == "Projections(query (2, 4, 8), key (2, 4, 8), value (2, 8, 8), beta 0.5; drift (8,))"
+    assert repr(made["Equilibria"].symmetry) == "Symmetry(1 classes of 2 tokens, 8 reflections, 0 rotations)"
+    pole = ctsa.theory.oja_equilibria(V)[0]
+    assert repr(pole) == "OjaEquilibrium(k=0, eigenvalue=3, stable)"
+    one = ctsa.LyapunovSpectrum(
+        spec.history[:, :1], spec.x[:1], spec.frame[:, :1], 1.0, 0, spec.speed[:1], spec.rotations[:1], 8, False
+    )
+    assert "nan" not in repr(one)
+
+
+def test_an_ensemble_says_so(made):
+    spec = made["LyapunovSpectrum of an ensemble"]
+    for look in (lambda: spec.verdict, spec.plot, lambda: spec.kaplan_yorke):
+        with pytest.raises(ValueError, match=r"ensemble \(2,\); .* take it from spectrum.member\(i\)"):
+            look()
+
+
+@pytest.mark.parametrize("name", [
+    "Trajectory", "LyapunovSpectrum", "CovariantVectors", "Diagram", "Branch", "LimitCycle", "Equilibrium", "Equilibria",
+    "Basins", "EffectiveStep", "EffectiveStep of oscillators", "Comparison", "EnergyReport", "MonitorRecord",
+    "MonitorRecord of a module", "Survey", "Branch without special points", "Comparison of turning tokens",
+])  # fmt: skip
+def test_drawn(made, name):
+    axes = np.ravel(made[name].plot())
+    axes[0].figure.canvas.draw()
+    plt.close("all")
+
+
+# ---------------------------------------------------------------------------------------------------------- trajectories
+@pytest.fixture(scope="module")
+def path():
+    return ctsa.Trajectory(np.arange(10.0), np.random.default_rng(0).normal(size=(10, 2, 3)), {"steps": 4})
+
+
+@pytest.mark.parametrize("index, kept", [
+    (slice(3), [0, 1, 2]), (slice(None, None, 4), [0, 4, 8]), (-1, [9]), (0, [0]), (np.int64(3), [3]), ([0, 9], [0, 9]),
+    (slice(-2, None), [8, 9]), (np.arange(10) > 7, [8, 9]), (..., list(range(10))), ([-1], [9]),
+])  # fmt: skip
+def test_slices(face, path, index, kept):
+    traj = ctsa.Trajectory(face.array(path.ts), face.array(path.xs), path.stats)
+    part = traj[index]
+    assert isinstance(part, ctsa.Trajectory) and len(part) == len(kept) and part.stats == traj.stats
+    assert type(part.xs) is type(traj.xs) and len(traj) == 10
+    assert np.array_equal(face.numpy(part.xs), path.xs[kept]) and face.numpy(part.ts).tolist() == path.ts[kept].tolist()
+    assert repr(part).startswith(f"Trajectory(xs: ({len(kept)}, 2, 3)")
+
+
+@pytest.mark.parametrize("index, words", [
+    (10, "from -10 to 9.*got 10"), (-11, "got -11"), ([0, 10], "10 states"), (slice(5, 5), "leaves none of the 10"),
+    ((0, 0), "for tokens index .xs"), ("xs", "got 'xs'"), (1.5, "got 1.5"), (None, "got None"), ([[0]], "got"),
+])  # fmt: skip
+def test_bad_slices(path, index, words):
+    with pytest.raises(IndexError, match=f"index .*{words}"):
+        path[index]
+
+
+def test_trajectories_are_no_sequences_of_numbers(path, torch_face):
+    assert [part.ts[0] for part in path] == path.ts.tolist()
+    with pytest.raises(TypeError, match="take its .xs"):
+        np.asarray(path)
+    with pytest.raises(TypeError, match="take its .xs"):
+        ctsa.integrate(torch_face.SelfAttention(), path[-1], [0.0, 1.0])
+
+
+def test_slices_carry_gradients_and_are_pytrees(torch_face, jax_face):
+    import jax
+
+    x = torch_face.array(X).requires_grad_()
+    run = ctsa.integrate(torch_face.SelfAttention(), x, [0.0, 0.1, 0.2])
+    assert run[1:].xs.requires_grad
+    path = ctsa.integrate(jax_face.SelfAttention(), X, [0.0, 0.1, 0.2])
+    cut = jax.jit(lambda traj: traj[1:])(path)
+    assert isinstance(cut, ctsa.Trajectory) and np.array_equal(cut.xs, path.xs[1:])
+    many = jax.tree_util.tree_map(lambda a: jax.numpy.stack([jax.numpy.asarray(a)] * 2), path)  # as vmap returns it
+    assert len(many) == 3 and many[1:].xs.shape == (2, 2, 4, 3) and many[-1].ts.shape == (2, 1)
