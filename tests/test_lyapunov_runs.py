@@ -350,31 +350,14 @@ def test_order_and_errors_go_together():
     assert np.allclose(spec.running[9], spec.history[:10].mean(0)[order], atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "exponents, options, verdict",
-    [
-        ([0.9, 0.0, -14.0], dict(noise=0.1), "chaotic"),
-        ([-1.0, -2.0], dict(speed=1e-9), "equilibrium"),
-        ([0.0, -1.0], dict(speed=1e-9, rotations=1), "equilibrium"),
-        ([0.0, -1.0, -2.0], {}, "periodic"),
-        ([0.0, 0.0, -2.0], {}, "quasi-periodic"),
-        ([-0.5, -1.0, -2.0], {}, "undecided"),  # it moves, and nothing is neutral: not there yet
-        ([-0.5, -1.0], dict(continuous=False), "periodic"),
-        ([-0.5, -1.0], dict(continuous=False, speed=1e-9), "equilibrium"),
-        ([0.0, -1.0], dict(continuous=False), "quasi-periodic"),
-        ([0.4, -1.0], dict(continuous=False), "chaotic"),
-        ([0.9, 0.0, -14.0], dict(intervals=7), "undecided"),
-    ],
-)
-def test_verdicts(exponents, options, verdict):
-    found, evidence = made(exponents, **options).verdict
-    assert found == verdict
-    assert f"{exponents[0]:.3g}" in evidence
+def test_exponents_alone_are_no_verdict():
+    found, evidence = made([0.9, 0.0, -14.0]).verdict
+    assert found == "undecided" and "no record of the motion" in evidence
 
 
 def test_too_few_intervals_have_no_errors(torch_face):
     got = run(make(torch_face), intervals=1)
-    assert np.isnan(got.stderr).all() and got.verdict[0] == "undecided" and "too few intervals" in got.verdict[1]
+    assert np.isnan(got.stderr).all() and got.verdict[0] == "undecided" and "1 intervals" in got.verdict[1]
 
 
 def test_neutral_directions():
