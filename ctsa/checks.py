@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import backend, framework, load
+from ._backend import backend, framework, graded, load
 
 Array = Any
 
 
 def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = False) -> float:
     """Return ``value`` as a finite float of at least (``strict``: above) ``low``."""
+    if graded(value):
+        raise TypeError(f"{name} requires a gradient, but is taken as a number, which has none: pass float({name}.detach())")
     try:
         x = float(value)
     except (TypeError, ValueError):
@@ -31,6 +33,13 @@ def integer(name: str, value: Any, *, low: int = 0) -> int:
     if i < low:
         raise ValueError(f"{name} must be an integer of at least {low}, got {i}")
     return i
+
+
+def constant(name: str, value: Any) -> Any:
+    """Return ``value``, through which no gradient passes; refuse a tensor of PyTorch that requires one."""
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{name} requires a gradient, but is a constant, which has none: pass {name}.detach()")
+    return value
 
 
 def choice(name: str, value: Any, allowed: Iterable[str]) -> None:
@@ -87,7 +96,7 @@ def fits(name: str, array: Any, axis: int, size: int, why: str) -> None:
 
 def attention_mask(mask: Any, normalised: bool = True) -> Any:
     """Check a mask ``(n, n)`` or ``(heads, n, n)``: non-negative, and no empty row where rows are normalised."""
-    values = None if mask is None else concrete(mask)
+    values = None if mask is None else concrete(constant("mask", mask))
     if values is None:
         return mask
     if values.shape[-1] != values.shape[-2]:
@@ -173,12 +182,22 @@ def fit_field(field: Any, shape: Iterable[int], name: str = "x0") -> None:
         if key == "input" and a.ndim > 2 and not _broadcasts(tuple(a.shape[:-2]), tuple(batch)):
             raise ValueError(
                 f"{name} has batch axes {tuple(batch)}, but the field's input has {tuple(a.shape[:-2])} "
-                f"(shape {tuple(a.shape)}): give every state of the batch its input, or all the same"
+                f"(shape {tuple(a.shape)}): give every state of the batch its input, or take one, input[0]"
             )
         wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
         if list(a.shape[-len(wanted) :]) != wanted:
             shape = tuple(a.shape)
             raise ValueError(f"{name} has n={n} tokens of dimension d={d}, but the field's {key} has shape {shape}")
+
+
+def one_input(field: Any) -> None:
+    """Raise ValueError if inputs of a field of ours have batch axes, where states are not those of a batch."""
+    for key, a in _shaped(field):
+        if key == "input" and a.ndim > 2:
+            raise ValueError(
+                f"field has an input of shape {tuple(a.shape)}, for a batch of states, but this is about one flow: loop over "
+                "the inputs, a field each"
+            )
 
 
 def _broadcasts(given: tuple[int, ...], batch: tuple[int, ...]) -> bool:
@@ -230,7 +249,15 @@ def output_times(ts: Any, name: str = "ts", eps: float = 0.0) -> np.ndarray:
 
     Solvers step from one to the next, so they must be further apart than the shortest step, ``16 eps max |t|``.
     """
+    every = list(ts) if isinstance(ts, (list, tuple)) else [ts]
+    if any(graded(t) for t in every):
+        raise TypeError(
+            f"{name} requires a gradient, which does not pass through output times (it is the velocity there): pass "
+            f"{name} without, e.g. {name}.detach()"
+        )
     kind = framework(ts)
+    if isinstance(ts, (list, tuple)):
+        ts = [backend(t).to_numpy(t) if framework(t) in ("torch", "jax") else t for t in ts]
     if kind in ("torch", "jax"):
         values = backend(ts).concrete(ts)
         if values is None:

@@ -121,7 +121,7 @@ class EnergyAttention(Field):
         be, g = backend(x), self.normalised(x)
         s = self._scores(g)
         if self.causal or self.mask is not None:
-            w = be.xp.tril(be.xp.ones_like(s)) if self.causal else self.mask + 0 * s
+            w = be.xp.tril(be.xp.ones_like(s)) if self.causal else backend(self.mask).stop_gradient(self.mask) + 0 * s
             s = be.xp.where(w > 0, s + be.xp.log(be.xp.where(w > 0, w, be.xp.ones_like(w))), -be.xp.inf)
         beta = self.beta[:, None] if self.beta.ndim else self.beta
         e = -(be.logsumexp(s, -1) / beta).sum(-1)

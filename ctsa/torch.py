@@ -5,6 +5,7 @@ their attributes are those of ``ctsa.jax``.
 """
 
 import contextlib
+import copy
 import warnings
 from typing import Any
 
@@ -64,6 +65,18 @@ class _Assign(torch.nn.Module):
         for name in self.computed:
             setattr(self, name, fn(getattr(self, name)))
         return self
+
+
+    def __deepcopy__(self, memo):
+        for name in self.computed:
+            if getattr(self, name).grad_fn is not None:
+                raise RuntimeError(
+                    f"{name} of {type(self).__name__} is computed from another tensor, whose graph a copy cannot have: make "
+                    f"the copy from the values, {type(self).__name__}({name}=....detach()), or build it anew"
+                )
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return copied
 
 
 class _Bare(torch.nn.Module):

@@ -45,6 +45,12 @@ def load(name: str) -> ModuleType:
     raise ValueError(f"unknown framework {name!r}: expected 'torch', 'jax' or 'numpy'")
 
 
+def graded(value: Any) -> bool:
+    """Tell whether PyTorch records a graph of what is computed from ``value``, a tensor: a number made of it is cut off."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled()
+
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -1,5 +1,6 @@
 """torchdiffeq, asked the way that makes it agree with diffrax: one first step, exact landing, one norm, all counted."""
 
+import functools
 import importlib
 import sys
 from functools import cache
@@ -166,6 +167,25 @@ def _adjoint_parameters(p: Problem, t0) -> tuple:
     return params
 
 
+def _untransformed(solve):
+    """Say it where torchdiffeq cannot run under a transform of torch.func."""
+
+    @functools.wraps(solve)
+    def called(problem):
+        try:
+            return solve(problem)
+        except RuntimeError as error:
+            if torch._C._functorch.peek_interpreter_stack() is None:
+                raise
+            raise TypeError(
+                f"integrate with solver={problem.solver!r} does not go through this transform of torch.func: for gradients "
+                "use requires_grad and backward, or a fixed-step solver ('rk4'); for vmap pass a batch of states"
+            ) from error
+
+    return called
+
+
+@_untransformed
 def odeint(problem: Problem) -> Solved:
     """Solve with torchdiffeq; see ``Problem`` and ``Solved``."""
     import torchdiffeq  # not at the top: torch.compile would trace into it

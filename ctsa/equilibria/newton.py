@@ -140,6 +140,7 @@ def field_geometry(field: Any, geometry: Geometry | None) -> Geometry:
     system = system_of(field, geometry)
     if not system.flow:
         raise TypeError("field must be callable as field(t, x), got a layer: pass the field that it discretises")
+    checks.one_input(field)
     return system.geometry
 
 

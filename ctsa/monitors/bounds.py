@@ -44,6 +44,7 @@ def _attention(field: Any, n: int, radius: float) -> float:
     return float(total)
 
 
+@analysis
 def lipschitz_bound(field: Any, n: int, radius: float = 1.0) -> float:
     """Bound the spectral norm of the Jacobian of a field's drift, for all states of n tokens no longer than ``radius``.
 
