@@ -16,7 +16,7 @@ def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = Fals
     if graded(value):
         raise TypeError(f"{name} requires a gradient, but is taken as a number, which has none: pass float({name}.detach())")
     try:
-        x = float(value)
+        x = float(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
     if not math.isfinite(x) or x < low or (strict and x == low):
@@ -53,6 +53,8 @@ def plain(name: str, value: Any) -> Any:
     """Return lists and scalars as NumPy arrays, arrays as they are; refuse what is not numeric."""
     if value is None:
         return None
+    if isinstance(value, (list, tuple)) and any(framework(v) in ("torch", "jax") for v in value):
+        value = _stacked(name, value)
     own = framework(value) is not None and hasattr(value, "dtype")
     try:
         a = value if own else np.asarray(value)
@@ -63,6 +65,21 @@ def plain(name: str, value: Any) -> Any:
         raise TypeError(f"{name} must be real numbers, got {type(value).__name__} ({kind})")
     # Lists and Python numbers are weakly typed, like integers: they take the dtype of the arrays beside them.
     return a if own or a.dtype.kind != "f" else a.astype(object)
+
+
+def _stacked(name: str, parts: list | tuple) -> Array:
+    """Return a list of arrays, numbers among them, as one array of their framework, on the graph that they are on."""
+    arrays = [v for v in parts if framework(v) in ("torch", "jax") and hasattr(v, "shape")]
+    if not arrays or len({framework(v) for v in arrays}) > 1:
+        raise TypeError(
+            f"{name} must be an array or a list of arrays of one framework, got a list of "
+            f"{', '.join(sorted({type(v).__name__ for v in parts}))}"
+        )
+    be = backend(arrays[0])
+    try:
+        return be.xp.stack([be.like(v, arrays[0]) for v in parts])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is a list of arrays that do not stack ({error}): pass one array") from None
 
 
 def concrete(x: Array) -> np.ndarray | None:

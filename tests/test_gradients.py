@@ -1,6 +1,8 @@
 """Gradients reach what they are asked for, are refused where there are none, and are nobody's trouble elsewhere."""
 
 import copy
+import inspect
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +117,63 @@ def test_computed_tensors_move_along():
     assert np.array_equal(rebuilt.value, V)
 
 
+def test_copies_of_computed_parameters():
+    theta = tensor(2.0, grad=True)
+    field = ct.Oja(V) + ct.SelfAttention(beta=2 * theta)
+    with pytest.raises(RuntimeError, match=r"beta of SelfAttention is computed .* SelfAttention\(beta=....detach\(\)\)"):
+        copy.deepcopy(field)
+    read = pickle.loads(pickle.dumps(field)).fields[1].beta  # values survive, as of any tensor; the graph does not
+    assert read.item() == 4.0 and read.grad_fn is None
+    shared = torch.nn.Parameter(tensor(V))
+    tied = copy.deepcopy(ct.SelfAttention(value=shared) + ct.Oja(shared))
+    assert tied.fields[0].value is tied.fields[1].value is not shared
+    layer = ct.WrappedLayer(torch.nn.Linear(4, 4, dtype=torch.float64))
+    assert torch.equal(copy.deepcopy(layer)(tensor(X)), layer(tensor(X)))
+
+
+def test_lists_of_arrays_are_stacked_on_their_graph():
+    theta, x = tensor(2.0, grad=True), tensor(X)
+    (got,) = torch.autograd.grad(ct.SelfAttention(beta=[theta, 1.0])(0.0, x)[0, 0], theta)
+    other = jax.grad(lambda b: cj.SelfAttention(beta=[b, 1.0])(0.0, jnp.asarray(X))[0, 0])(2.0)
+    assert float(got) == pytest.approx(float(other), rel=1e-12) and got != 0
+    rows = ctsa.integrate(ct.SelfAttention(), [x[0], x[1]], [0.0, 0.1]).xs
+    assert tuple(rows.shape) == (2, 2, 4)
+    with pytest.raises(ValueError, match="beta is a list of arrays that do not stack"):
+        ct.SelfAttention(beta=[theta, x])
+    with pytest.raises(TypeError, match="arrays of one framework, got a list of .*Tensor"):
+        ct.SelfAttention(beta=[theta, jnp.asarray(1.0)])
+
+
+THETA = tensor(0.3, grad=True)
+CUT = {  # what has no gradient, and would lose one without a word
+    "scale": lambda s: ct.WrappedLayer(torch.tanh, scale=s), "plain": lambda s: ctsa.WrappedLayer(torch.tanh, scale=s),
+    "step": lambda s: ctsa.integrate(ct.SelfAttention(), X, [0.0, 1.0], solver="rk4", step=s),
+    "ts": lambda s: ctsa.integrate(ct.SelfAttention(), X, torch.stack([0 * s, s])),
+    "list": lambda s: ctsa.integrate(ct.SelfAttention(), X, [0.0, s]),
+    "atol": lambda s: ctsa.integrate(ct.SelfAttention(), X, [0.0, 1.0], atol=1e-3 * s),
+    "eps": lambda s: ct.EnergyAttention(eps=s, geometry=ctsa.Euclidean()),
+    "layers": lambda s: ct.SpeedRegulated(ct.SelfAttention(), "ngpt").layers(s, 2),
+    "mask": lambda s: ct.SelfAttention(mask=s * torch.ones(3, 3)),
+    "energy mask": lambda s: ct.EnergyAttention(mask=torch.nn.Parameter(torch.ones(3, 3))),
+    "switch": lambda s: ct.SpeedRegulated(ct.SelfAttention(), "mix", switch=s),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_what_has_no_gradient_says_so(case):
+    with pytest.raises(TypeError, match="requires a gradient, .*: pass .*detach"):
+        CUT[case](THETA)
+    if "mask" not in case:
+        CUT[case](THETA.detach())
+
+
+def test_numbers_are_numbers_where_nothing_is_recorded():
+    with torch.no_grad():
+        ctsa.integrate(ct.SelfAttention(), X, [0.0, THETA], solver="rk4", step=THETA)
+    layer = ct.EulerLayer(ct.SelfAttention(), step=torch.nn.Parameter(tensor(0.1)))
+    assert ctsa.compare(layer.field, X, 1.0, step_sizes=[layer.step]).step_sizes.tolist() == [0.1]
+
+
 def test_without_gradients_values_are_leaves():
     theta = tensor(2.0, grad=True)
     with torch.no_grad():
@@ -182,6 +241,18 @@ def test_inputs_of_another_batch_are_refused(face, batch):
     ):
         with pytest.raises(ValueError, match=r"x0 has batch axes .*but the field's input has \(2,\)"):
             run()
+
+
+def test_equilibria_are_those_of_one_input(face):
+    field, x = face.SelfAttention() + face.Injection(np.ones((2, 3, 4))), ctsa.random_tokens(3, 4, batch=(2,))
+    for run in (
+        lambda: ctsa.find_equilibria(field, 3, 4, starts=x), lambda: ctsa.find_equilibria(field, 3, 4, starts=3),
+        lambda: ctsa.basins(field, x), lambda: ctsa.classify(field, x[0]),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"input of shape \(2, 3, 4\), for a batch .*loop over the inputs"):
+            run()
+    with pytest.raises(ValueError, match=r"x0 has batch axes \(\), .*or take one, input\[0\]"):
+        ctsa.eigenvalues(field, x[0])
 
 
 # ---------------------------------------------------------------------------------------- what was learnt, and its flow
@@ -303,6 +374,41 @@ def test_analyses_do_not_trip_over_gradients(case):
         ANALYSES[case](field, x)
 
 
+DIFFERENTIABLE = {
+    "jacobian", "integrate", "iterate", "pushforward", "gram", "energy", "entropy", "order_parameter", "effective_rank",
+    "readout_norm", "spectral_regulariser", "pseudo_energy",
+}  # fmt: skip
+WITHOUT_STATE = {"random_tokens", "load", "read_projections", "main"}
+
+
+def test_every_public_function_has_a_gradient_or_records_nothing():
+    public = {name: f for name, f in vars(ctsa).items() if inspect.isfunction(f) and not name.startswith("_")}
+    marked = {name for name, f in public.items() if getattr(f, "returns_values", False)}
+    assert {*public} - marked - WITHOUT_STATE == DIFFERENTIABLE
+
+
+@pytest.mark.parametrize("call", [
+    lambda f, x: ctsa.pushforward(f, torch.tensor(0.0), x, torch.ones(1, 3, 4, dtype=x.dtype))[1],
+    lambda f, x: ctsa.iterate(ct.EulerLayer(f, 0.1), x, 2).xs[-1, 0], lambda f, x: ctsa.energy(f, x),
+    lambda f, x: ctsa.entropy(f, x), lambda f, x: ctsa.pseudo_energy(f, x), lambda f, x: ctsa.spectral_regulariser(f),
+    lambda f, x: ctsa.gram(f(torch.tensor(0.0), x)), lambda f, x: ctsa.order_parameter(f(torch.tensor(0.0), x)),
+    lambda f, x: ctsa.effective_rank(f(torch.tensor(0.0), x)), lambda f, x: ctsa.readout_norm(x, f.value[None]),
+])  # fmt: skip
+def test_differentiable_functions(call):
+    w = torch.nn.Parameter(tensor(V + 0.1))
+    (slope,) = torch.autograd.grad(call(ct.SelfAttention(query=w, value=w), tensor(X)).sum(), w)
+    assert torch.isfinite(slope).all() and slope.abs().sum() > 0
+
+
+def test_masks_are_constants_to_jax():
+    import equinox as eqx
+
+    mask = 1.0 - np.eye(3)
+    for f in (cj.SelfAttention(mask=mask), cj.EnergyAttention(mask=mask)):
+        for value in (lambda f: f(0.0, jnp.asarray(X))[0, 0], lambda f: ctsa.energy(f, jnp.asarray(X))):
+            assert not np.any(eqx.filter_grad(value)(f).mask)
+
+
 def test_the_jacobian_keeps_its_graph():
     w = torch.nn.Parameter(tensor(V))
     ctsa.jacobian(lambda t, x: S.project(x, x @ w.mT), tensor(X)).square().sum().backward()
@@ -339,6 +445,22 @@ def test_transforms_of_analyses_are_refused_at_once(case):
 def test_torch_transforms_of_analyses_are_refused():
     with pytest.raises(TypeError, match="eigenvalues needs values, but x is traced"):
         torch.func.vmap(lambda x: ctsa.eigenvalues(ct.SelfAttention(), x))(tensor(X)[None])
+
+
+def test_integrate_under_torch_transforms():
+    beta = tensor(2.0)
+
+    def last(b, **options):
+        return ctsa.integrate(ct.SelfAttention(beta=b, value=V), X, [0.0, 0.5], **options).xs[-1, 0, 0]
+
+    fixed = dict(solver="rk4", step=0.1)
+    want = slope(lambda face, s: ct.SelfAttention(beta=s, value=V))
+    assert float(torch.func.grad(lambda b: last(b, **fixed))(beta)) == pytest.approx(want, rel=1e-7)
+    with pytest.raises(TypeError, match="solver='dopri5' does not go through this transform of torch.func: .*backward"):
+        torch.func.grad(last)(beta)
+    for options in ({}, fixed):
+        with pytest.raises(TypeError, match="does not go through this transform .*for vmap pass a batch of states"):
+            torch.func.vmap(lambda b, options=options: last(b, **options))(beta[None])
 
 
 # ------------------------------------------------------------------------------------------------------------ float32

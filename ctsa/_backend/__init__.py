@@ -78,6 +78,7 @@ def analysis(function: _Function) -> _Function:
         with torch.no_grad():
             return function(*args, **kwargs)
 
+    called.returns_values = True  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
 
 
