@@ -14,7 +14,7 @@ Array = Any
 def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = False) -> float:
     """Return ``value`` as a finite float of at least (``strict``: above) ``low``."""
     if graded(value):
-        raise TypeError(f"{name} requires a gradient, but is taken as a number, which has none: pass float({name}.detach())")
+        raise TypeError(f"{name} requires a gradient, but as a number it has none: pass float({name}.detach())")
     try:
         x = float(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError):
@@ -96,6 +96,7 @@ def parameter(name: str, value: Any, *ranks: int) -> Any:
         return None
     if a.ndim not in ranks:
         wanted = " or ".join(f"{r}-dimensional" if r else "a number" for r in ranks)
+        wanted = wanted if len(ranks) < 4 else f"an array of {ranks[0]} to {ranks[-1]} axes"
         raise ValueError(f"{name} must be {wanted}, got shape {tuple(a.shape)}")
     if 0 in a.shape:
         raise ValueError(f"{name} must not be empty, got shape {tuple(a.shape)}")
@@ -212,8 +213,8 @@ def one_input(field: Any) -> None:
     for key, a in _shaped(field):
         if key == "input" and a.ndim > 2:
             raise ValueError(
-                f"field has an input of shape {tuple(a.shape)}, for a batch of states, but this is about one flow: loop over "
-                "the inputs, a field each"
+                f"field has an input of shape {tuple(a.shape)}, for a batch of states, but this is about one flow: loop "
+                "over the inputs, a field each"
             )
 
 

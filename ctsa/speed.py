@@ -66,7 +66,8 @@ class SpeedRegulated(Field):
             raise TypeError(f"field must be a field of ctsa, which has a drift, got {type(field).__name__}")
         if field.geometry != _UNIT:
             raise ValueError(f"field must live on ctsa.Sphere(), got {field.geometry!r}")
-        alpha, switch = checks.parameter("alpha", alpha, 0), checks.constant("switch", checks.parameter("switch", switch, 0))
+        alpha, switch = checks.parameter("alpha", alpha, 0), checks.parameter("switch", switch, 0)
+        checks.constant("switch", switch)
         size = None if alpha is None else checks.concrete(alpha)
         if alpha is None or (size is not None and not size > 0):
             raise ValueError(f"alpha must be a positive number, got {alpha}")

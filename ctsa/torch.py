@@ -71,8 +71,8 @@ class _Assign(torch.nn.Module):
         for name in self.computed:
             if getattr(self, name).grad_fn is not None:
                 raise RuntimeError(
-                    f"{name} of {type(self).__name__} is computed from another tensor, whose graph a copy cannot have: make "
-                    f"the copy from the values, {type(self).__name__}({name}=....detach()), or build it anew"
+                    f"{name} of {type(self).__name__} is computed from another tensor, whose graph a copy cannot have: "
+                    f"make the copy from the values, {type(self).__name__}({name}=....detach()), or build it anew"
                 )
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__setstate__(copy.deepcopy(self.__dict__, memo))
