@@ -53,8 +53,8 @@ class Motion:
         late = self.rates[self.half :]
         top = int(late.mean(0).argmax())
         value = float(late[:, top].mean())
-        spread = 3 * float(error_bar(late[:, top]).half_width())
-        spread = spread if np.isfinite(spread) else np.inf
+        series = late if len(late) >= SHORTEST else self.rates
+        spread = 3 * float(error_bar(series[:, top]).half_width())
         if value > spread + 6 / self.total:  # 3 e-folds in the second half; a Jordan block makes a fraction
             return "unstable"
         return "stable" if value < -spread - 2 / self.total else "neutral"
