@@ -9,7 +9,7 @@ from . import checks
 from ._backend import analysis, backend
 from ._results import Result
 from .geometry import Geometry, direction_generator
-from .layers.check import check_foreign
+from .layers.check import check_foreign, check_restless
 from .systems import System, system_of
 
 Array = Any
@@ -27,8 +27,8 @@ def _read(
     x = s.start(x)
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop (or jax.vmap) over a batch")
-    if check and not s.flow:
-        check_foreign(s.source, x, s.geometry, adjoint=adjoint)
+    if not s.flow:
+        check_foreign(s.source, x, s.geometry, adjoint=adjoint) if check else check_restless(s.source, x)
     return s, x
 
 
@@ -314,7 +314,10 @@ def leading(
         if which == "singular":
             square = LinearOperator(j.shape, matvec=lambda v: j.rmatvec(j.matvec(v)), dtype=np.float64)
         else:
-            flat = LinearOperator(j.shape, matvec=lambda v: (j.matvec(v) + j.rmatvec(v)) / 2, dtype=np.float64)
+            project = _projection(s, x)  # of a layer, whose image has another tangent space
+            flat = LinearOperator(
+                j.shape, matvec=lambda v: (project(j.matvec(v)) + j.rmatvec(project(v))) / 2, dtype=np.float64
+            )  # fmt: skip
             square = _radial_away(flat, s, x)
         values, vectors = eigsh(square, k=count, which="LA", v0=start, tol=tol, maxiter=_BUDGET)
         residual = square @ vectors - vectors * values

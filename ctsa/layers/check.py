@@ -82,11 +82,12 @@ def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint
     """
     be, g = backend(x), geometry_of(layer, geometry)
     name = type(getattr(layer, "module", layer)).__name__
-    restless = be.restless(getattr(layer, "module", layer))
-    if restless:
-        raise ValueError(f"module is in training mode and {restless}: every call is another map; call module.eval() first")
+    check_restless(layer, x)
     y = _output(be, layer, x, g, name)
     size = float(np.abs(y).max()) + 1e-300
+    rng = direction_generator(0)
+    u, w = (rng.normal(size=tuple(x.shape)) for _ in range(2))
+    be.call(layer, x + 0.01 * be.like(w, x))  # what remembers, remembers another state
     again = as_numpy(be.call(layer, x)).astype(float)
     repeats = float(np.abs(again - y).max()) / size
     eps = float(be.xp.finfo(x.dtype).eps)
@@ -96,8 +97,6 @@ def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint
             "numbers, or remembers earlier calls (a cache). Switch that off; an analysis needs one and the same map"
         )
     _scale(be, layer, x, g, name)
-    rng = direction_generator(0)
-    u, w = (rng.normal(size=tuple(x.shape)) for _ in range(2))
     if x.ndim > 2:
         u[tuple(slice(1, None) if i == 0 else slice(None) for i in range(x.ndim))] = 0  # in the first member only
     u = g.project(x, be.like(u, x))
@@ -126,18 +125,24 @@ def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint
     return MapReport(repeats, derivative, transposed, coupling, noise)
 
 
+def check_restless(layer: Any, x: Array) -> None:
+    """Raise ValueError if a module is in a mode in which every call is another map."""
+    restless = backend(x).restless(getattr(layer, "module", layer))
+    if restless:
+        raise ValueError(f"module is in training mode and {restless}: every call is another map; call module.eval() first")
+
+
 def check_foreign(layer: Any, x: Array, geometry: Geometry, *, adjoint: bool = False) -> None:
     """Do ``check_map`` before an analysis, once a layer and shape, if its code is not of ctsa and nothing is traced."""
     if not foreign(layer):
         return
-    be = backend(x)
-    restless = be.restless(getattr(layer, "module", layer))
+    check_restless(layer, x)
     key = (tuple(x.shape), str(x.dtype), adjoint)
     try:
         seen = _SEEN.setdefault(layer, set())
     except TypeError:  # no weak reference, or no hash
         seen = set()
-    if key not in seen or restless:
+    if key not in seen:
         check_map(layer, x, geometry, adjoint=adjoint)
         seen.add(key)
 
