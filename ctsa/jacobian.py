@@ -9,18 +9,26 @@ from . import checks
 from ._backend import analysis, backend
 from ._results import Result
 from .geometry import Geometry, direction_generator
+from .layers.check import check_foreign, check_restless
 from .systems import System, system_of
 
 Array = Any
 
 
-def _read(system: Any, x: Any, geometry: Geometry | None, normalize: bool = False) -> tuple[System, Array]:
+_DENSE = 1000  # unknowns up to which a dense matrix is faster than products
+
+
+def _read(
+    system: Any, x: Any, geometry: Geometry | None, *, check: bool = True, adjoint: bool = False
+) -> tuple[System, Array]:
     s = system_of(system, geometry)
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer, or a function composing them")
-    x = s.start(x, normalize)
+    x = s.start(x)
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop (or jax.vmap) over a batch")
+    if not s.flow:
+        check_foreign(s.source, x, s.geometry, adjoint=adjoint) if check else check_restless(s.source, x)
     return s, x
 
 
@@ -63,7 +71,7 @@ def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geo
         (8, 8)
     """
     checks.choice("basis", basis, ("ambient", "tangent"))
-    s, x = _read(system, x, geometry)
+    s, x = _read(system, x, geometry, check=False)  # differentiable, and called in training
     j = _ambient(s, x, t)
     if basis == "ambient":
         return j
@@ -109,6 +117,8 @@ def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | Non
 def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the largest singular value of the tangent Jacobian: the fastest growth of any tangent vector in one step.
 
+    Dense up to 1000 unknowns, by ``leading`` beyond.
+
     Args:
         system: a field or a layer.
         x: one state ``(n, d)``.
@@ -121,6 +131,9 @@ def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | N
         >>> round(ctsa.spectral_norm(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
         1.0
     """
+    s, x = _read(system, x, geometry)
+    if x.shape[0] * x.shape[1] > _DENSE:
+        return float(leading(system, x, 1, which="singular", t=t, geometry=geometry).values[0])
     j = jacobian(system, x, basis="tangent", t=t, geometry=geometry)
     return float(np.linalg.norm(backend(j).to_numpy(j).astype(np.float64), 2))
 
@@ -192,7 +205,7 @@ class Leading(Result):
 
 
 @analysis
-def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None):
+def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None, adjoint: bool = True):
     """Return the Jacobian on the tangent space at ``x`` as a SciPy ``LinearOperator`` on ``R^(n d)``.
 
     ``P J P`` with P the tangent projection at ``x`` (for a layer from the left the projection at its image): a product
@@ -203,6 +216,7 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
         x: one state ``(n, d)``.
         t: time.
         geometry: where a bare callable lives.
+        adjoint: whether transposed products are wanted, which a module with ``no_grad`` inside does not give.
 
     Example:
         >>> import ctsa
@@ -212,7 +226,7 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
     """
     from scipy.sparse.linalg import LinearOperator
 
-    s, x = _read(system, x, geometry)
+    s, x = _read(system, x, geometry, adjoint=adjoint)
     be, g = backend(x), s.geometry
     image = x if s.flow else g.retract(s.image(x, t))
     pull = be.vjp(lambda y: s.image(y, t), x)[1]
@@ -238,10 +252,10 @@ def leading(
     which: str = "real",
     t: float = 0.0,
     geometry: Geometry | None = None,
-    tol: float = 1e-10,
+    tol: float | None = None,
     seed: int = 0,
 ) -> Leading:
-    """Find leading eigenvalues or singular values of the Jacobian without forming it, by ARPACK.
+    """Find leading eigenvalues or singular values of the Jacobian, beyond 1000 unknowns without forming it, by ARPACK.
 
     Args:
         system: a field or a layer.
@@ -252,7 +266,8 @@ def leading(
             symmetric part: instantaneous growth).
         t: time.
         geometry: where a bare callable lives.
-        tol: relative accuracy asked of ARPACK.
+        tol: relative accuracy asked of ARPACK, which then works at any size; None takes what the rounding of the system
+            allows (measured on the products: many modules compute in float32 inside), at best 1e-10.
         seed: of the start vector.
 
     Returns:
@@ -273,34 +288,80 @@ def leading(
 
     checks.choice("which", which, ("real", "modulus", "singular", "symmetric"))
     count = checks.integer("count", count, low=1)
-    j = jacobian_operator(system, x, t=t, geometry=geometry)
+    adjoint = which in ("singular", "symmetric")
+    if tol is not None:
+        tol = checks.number("tol", tol, low=0.0)
+    j = jacobian_operator(system, x, t=t, geometry=geometry, adjoint=adjoint)
     size = j.shape[0]
     if count >= size - 1:
         raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
-    s, x = _read(system, x, geometry)
+    s, x = _read(system, x, geometry, adjoint=adjoint)
+    if tol is None and size <= _DENSE and count <= s.geometry.dimension(*x.shape):
+        return _dense_leading(s, x, count, which, t)
     start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
+    tol = _rounding(j, start, float(backend(x).xp.finfo(x.dtype).eps)) if tol is None else tol
     if which in ("real", "modulus"):
         if not s.flow:  # an endomorphism of the tangent space at x
             project, image = _projection(s, x), j.matvec
             j = LinearOperator(j.shape, matvec=lambda v: project(image(v)), dtype=np.float64)
         shifted = _radial_away(j, s, x) if which == "real" else j
-        values, vectors = eigs(shifted, k=count, which="LR" if which == "real" else "LM", v0=start, tol=tol)
+        kind = "LR" if which == "real" else "LM"
+        values, vectors = eigs(shifted, k=count, which=kind, v0=start, tol=tol, maxiter=_BUDGET)
         order = np.argsort(-(values.real if which == "real" else np.abs(values)))
         residual = j @ vectors.real + 1j * (j @ vectors.imag) - vectors * values
     else:
         if which == "singular":
             square = LinearOperator(j.shape, matvec=lambda v: j.rmatvec(j.matvec(v)), dtype=np.float64)
         else:
-            flat = LinearOperator(j.shape, matvec=lambda v: (j.matvec(v) + j.rmatvec(v)) / 2, dtype=np.float64)
+            project = _projection(s, x)  # of a layer, whose image has another tangent space
+            flat = LinearOperator(
+                j.shape, matvec=lambda v: (project(j.matvec(v)) + j.rmatvec(project(v))) / 2, dtype=np.float64
+            )  # fmt: skip
             square = _radial_away(flat, s, x)
-        values, vectors = eigsh(square, k=count, which="LA", v0=start, tol=tol)
+        values, vectors = eigsh(square, k=count, which="LA", v0=start, tol=tol, maxiter=_BUDGET)
         residual = square @ vectors - vectors * values
         values = np.sqrt(np.maximum(values, 0)) if which == "singular" else values
         order = np.argsort(-values)
     residuals = np.linalg.norm(residual, axis=0)
     shaped = vectors.T.reshape(count, *x.shape)
     return Leading(values[order], shaped[order], residuals[order])
+
+
+_BUDGET = 300  # restarts of ARPACK, about 20 products each
+
+
+def _rounding(j: Any, v: np.ndarray, eps: float) -> float:
+    """Return the accuracy that products allow: how far ``J (3 v)`` is from ``3 J v``."""
+    v = v / np.linalg.norm(v)
+    once, thrice = j.matvec(v), j.matvec(3 * v)
+    off = float(np.linalg.norm(thrice - 3 * once) / (3 * np.linalg.norm(once) + 1e-300))
+    return max(1e-10, 100 * eps, 10 * off)
+
+
+def _dense_leading(s: System, x: Array, count: int, which: str, t: float) -> Leading:
+    """The same from the dense matrix in tangent bases."""
+    be, g = backend(x), s.geometry
+    right = g.basis(x)
+    left = g.basis(g.retract(s.image(x))) if which == "singular" and not s.flow else right
+    j = be.to_numpy(_compress(left, _ambient(s, x, t), right)).astype(np.float64)
+    if which == "singular":
+        _, values, rows = np.linalg.svd(j)
+        values, vectors = values[:count], rows[:count].T
+        residual = j.T @ (j @ vectors) - vectors * values**2
+    elif which == "symmetric":
+        values, vectors = np.linalg.eigh((j + j.T) / 2)
+        values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+        residual = (j + j.T) @ vectors / 2 - vectors * values
+    else:
+        values, vectors = np.linalg.eig(j)
+        values = values.astype(complex)
+        order = np.lexsort((-values.imag, -(values.real if which == "real" else np.abs(values))))[:count]
+        values, vectors = values[order], vectors[:, order].astype(complex)
+        residual = j @ vectors - vectors * values
+    blocks = be.to_numpy(right).astype(np.float64)
+    shaped = np.einsum("nde,nek->knd", blocks, vectors.reshape(x.shape[0], -1, count))
+    return Leading(values, shaped, np.linalg.norm(residual, axis=0))
 
 
 def _projection(s: System, x: Array):

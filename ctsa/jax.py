@@ -213,6 +213,7 @@ class WrappedLayer(_Layer, wrap.WrappedLayer):
     scale: float = eqx.field(static=True)
     batched: bool = eqx.field(static=True)
     pick: Any = eqx.field(static=True)
+    check: bool = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
     __init__ = wrap.WrappedLayer.__init__
 

@@ -463,7 +463,7 @@ class _Run:
         keep = self.march.carry
         logs, ok, seen = self.march.advance(size)
         rates = logs.astype(np.float64) / self.march.interval
-        good = ok & np.isfinite(rates).reshape(size, -1).all(1) & np.isfinite(seen).reshape(size, -1).all(1)
+        good = ok & (rates < np.inf).reshape(size, -1).all(1) & np.isfinite(seen).reshape(size, -1).all(1)
         first = int(np.argmin(good)) if not good.all() else size
         skip = max(0, min(self.transient - begin, first))
         self.history = np.concatenate([self.history, rates[skip:first]])

@@ -12,6 +12,7 @@ from ._backend._march import Segment
 from ._results import as_numpy
 from .flow import check_solver, check_velocity
 from .geometry import Geometry, direction_generator
+from .layers.check import check_foreign
 from .motion.record import PROJECTIONS, projection
 from .systems import depends_on_time, system_of
 from .variational import layer_pushforward, pushforward, variational
@@ -175,6 +176,8 @@ class March:
         self.system, self.be = s, be
         self.segment = Segment(solver, rtol, atol, max_steps, steps)
         self.t0 = checks.number("t0", t0)
+        for layer in () if s.flow else s.source if s.kind == "layers" else (s.source,):
+            check_foreign(layer, x, s.geometry)
         if s.flow:
             x = check_velocity(be, system, s.geometry, be.like(self.t0, x), x)
         self.dimension = s.geometry.dimension(*x.shape[-2:])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import backend, framework
+from ._backend import backend, framework, load
 from ._results import as_numpy
 from .checks import fit_field, tokens
 from .geometry import Geometry, geometry_of
@@ -44,6 +44,18 @@ def home_of(layer: Any) -> Any:
     return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
 
 
+def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool = False) -> Array:
+    """Check and convert a state; that of a module in half precision is kept in float32, or in float64 if it comes so."""
+    own = framework(home)
+    if own in ("torch", "jax") and not hasattr(home, "drift"):
+        be = load(own)
+        kind = str(getattr(x0, "dtype", "float32")).rpartition(".")[2]
+        if be.half(home) and framework(x0) in (None, "numpy", own):
+            x = be.asarray(x0, kind if kind == "float64" else "float32")
+            return tokens(x, None, geometry, normalize=normalize or kind in ("float16", "bfloat16"))
+    return tokens(x0, home, geometry, normalize=normalize)
+
+
 @dataclass(frozen=True)
 class System:
     """A flow or a map with its geometry.
@@ -70,7 +82,7 @@ class System:
 
     def start(self, x0: Any, normalize: bool = False) -> Array:
         """Check and convert a state, see ``ctsa.checks.tokens``."""
-        x = tokens(x0, self.home, self.geometry, normalize=normalize)
+        x = start_of(x0, self.home, self.geometry, normalize)
         for part in self.source if self.kind == "layers" else [self.source]:
             fit_field(part, x.shape)
         return x

@@ -4,7 +4,6 @@ Needs torch and torchdiffeq (``pip install 'ctsa[torch]'``); never imports JAX. 
 their attributes are those of ``ctsa.jax``.
 """
 
-import contextlib
 import copy
 import warnings
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 try:
     import torch
     import torchdiffeq as _torchdiffeq  # noqa: F401  (imported for the message below)
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 except ImportError as error:
     raise ImportError(f"ctsa.torch needs {error.name}: pip install 'ctsa[torch]'") from error
 
@@ -194,50 +192,19 @@ class AKOrN(_Layer, recurrent.AKOrN):
     __init__ = recurrent.AKOrN.__init__
 
 
-@contextlib.contextmanager
-def _differentiable_attention():
-    """Keep torch from its fused kernels of attention, which have no forward-mode derivative."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _drops_out(module: Any) -> str | None:
-    """Name a part of a module that draws random numbers, because nobody called ``eval()``; None if there is none."""
-    for name, part in module.named_modules() if isinstance(module, torch.nn.Module) else ():
-        drops = isinstance(part, torch.nn.modules.dropout._DropoutNd)
-        rate = part.p if drops else part.dropout if isinstance(part, torch.nn.MultiheadAttention) else 0.0
-        if part.training and rate > 0:
-            return name or type(part).__name__
-    return None
-
-
 class WrappedLayer(_Layer, wrap.WrappedLayer):
     __doc__ = wrap.WrappedLayer.__doc__
     __init__ = wrap.WrappedLayer.__init__
 
     def _assign(self, parameters, constants, **static):
         super()._assign(parameters, constants, **static)
-        random = _drops_out(self.module)
-        if random is not None:
-            message = f"module is in training mode and draws random numbers ({random}): every call is another map; "
-            warnings.warn(message + "module.eval() makes it one", UserWarning, stacklevel=3)
-
-    def move_tangent(self, x, u):
-        random = _drops_out(self.module)
-        if random is not None:
-            raise ValueError(
-                f"module is in training mode and draws random numbers ({random}): call module.eval() first"
-            )
-        return super().move_tangent(x, u)
+        restless = _be.restless(self.module)
+        if restless:
+            message = f"module is in training mode and {restless}: every call is another map; module.eval() makes it one"
+            warnings.warn(message, UserWarning, stacklevel=3)
 
     def run(self, x):
-        with _differentiable_attention():
-            return self.module(x)
+        return (_be.differentiable(self.module) if _be.in_transform() else self.module)(x)
 
 
 def from_jax(field: Any) -> Any:

@@ -352,7 +352,7 @@ FLOWS = {
     "Lorenz 28": lorenz(CHAOS, 28.0), "Lorenz 60": lorenz(CHAOS, 60.0, steps=150), "Roessler 5.7": roessler(CHAOS, 5.7),
     "Sprott A (Nose-Hoover sea)": nose_hoover(CHAOS, near(0.0, 5.0, 0.0)), "Henon-Heiles 1/6": henon_heiles(CHAOS, -0.1, 0.05, 0.1666),
     "Sprott's jerk": flow(CHAOS, lambda t, x, v, a: (v, a, -2.017 * a + v * v - x), lambda t, x, v, a: [[0, 1, 0], [0, 0, 1], [-1, 2 * v, -2.017]],
-                          near(0.0, 0.0, 1.0, spread=0.02), transient=100),
+                          near(5.0, 2.0, 0.0, spread=0.02), transient=100),
     "Halvorsen": flow(CHAOS, lambda t, x, y, z: (-1.4 * x - 4 * y - 4 * z - y * y, -1.4 * y - 4 * z - 4 * x - z * z, -1.4 * z - 4 * x - 4 * y - x * x),
                       lambda t, x, y, z: [[-1.4, -4 - 2 * y, -4], [-4, -1.4, -4 - 2 * z], [-4 - 2 * x, -4, -1.4]], near(-1.0, 0.0, 0.5), steps=100),
     # driven

@@ -277,7 +277,7 @@ def test_ensembles(torch_face):
     assert member.verdict[0] == one.verdict[0] and member.kaplan_yorke == pytest.approx(
         one.kaplan_yorke, abs=1e-6, nan_ok=True
     )
-    assert "ensemble (2, 2), k=3" in repr(many)
+    assert "ensemble (2, 2), mean [" in repr(many) and ".member(i)" in repr(many)
 
 
 def test_exponents_are_sorted_within_each_member(torch_face):

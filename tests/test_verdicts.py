@@ -216,7 +216,8 @@ def test_frameworks_see_the_same():
     "verdict, text",
     [
         (Verdict("equilibrium", "speed 3e-12", "stable"), "equilibrium (stable): speed 3e-12"),
-        (Verdict("settling", "slower", rate=0.0412, factor=1.8), "settling (rate 0.041, arrived after 1.8 such runs): slower"),
+        (Verdict("settling", "slower", rate=0.0412, factor=1.8),
+         "settling (rate 0.041, arrived after 1.8 such runs): slower"),
         (Verdict("periodic", "", "stable", period=6.66331), "periodic (stable, period 6.66331)"),
         (Verdict("periodic", "", "neutral", period=2, detail="alternating"), "periodic (neutral, period 2, alternating)"),
         (Verdict("chaotic", "largest 0.9"), "chaotic so far: largest 0.9"),

@@ -15,9 +15,10 @@ from ._jax_solve import odeint
 name = "jax"
 partial = eqx.Partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "like", "logsumexp", "map", "march",
-    "materialise", "name", "named_parameters", "odeint", "on_graph", "partial", "reference", "repeat", "repeat_while",
-    "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "xp",
+    "asarray", "call", "concrete", "erf", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
+    "march", "materialise", "name", "named_parameters", "odeint", "on_graph", "partial", "pullback",
+    "reference", "repeat", "repeat_while", "restless", "scan", "softmax", "stop_gradient", "to_numpy",
+    "traced", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -84,6 +85,23 @@ def traced(thing):
 def on_graph(value):
     """Tell whether a value is an array through which a gradient may pass on."""
     return isinstance(value, jax.core.Tracer)
+
+
+def half(module):
+    """Name the half precision that a module computes in, or None."""
+    a = reference(module)
+    return str(a.dtype) if a is not None and str(a.dtype) in ("float16", "bfloat16") else None
+
+
+def restless(module):
+    """Say why every call of a module is another map; None: a pytree holds no state, and dropout wants a key."""
+    return None
+
+
+@eqx.filter_jit
+def pullback(f, x, w):
+    """Return ``J^T w`` at ``x`` by reverse mode."""
+    return vjp(f, x)[1](w)[0]
 
 
 def named_parameters(module):

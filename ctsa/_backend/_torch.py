@@ -5,18 +5,20 @@ import functools
 import numpy as np
 import torch as xp
 from torch import logsumexp, softmax
-from torch.func import jvp, vjp, vmap
+from torch.func import vmap
 from torch.special import erf
 
+from ._torch_attention import differentiable, in_transform, jvp, vjp
 from ._torch_march import flow_map, march
 from ._torch_solve import odeint
 
 name = "torch"
 partial = functools.partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "like", "logsumexp", "map", "march",
-    "materialise", "name", "named_parameters", "odeint", "on_graph", "partial", "reference", "repeat", "repeat_while",
-    "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "xp",
+    "asarray", "call", "concrete", "differentiable", "erf", "flow_map", "guard", "half", "in_transform",
+    "jvp", "like", "logsumexp", "map", "march", "materialise", "name", "named_parameters", "odeint",
+    "on_graph", "partial", "pullback", "reference", "repeat", "repeat_while", "restless", "scan", "softmax",
+    "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 
@@ -86,6 +88,30 @@ def traced(thing):
     """Tell whether values of an array, or of what a module is made of, are not known yet."""
     parts = [thing] if isinstance(thing, xp.Tensor) else tensors(thing)
     return xp.compiler.is_compiling() or any(xp._C._functorch.is_functorch_wrapped_tensor(a) for a in parts)
+
+
+def half(module):
+    """Name the half precision that a module computes in, or None."""
+    a = reference(module)
+    return {xp.float16: "float16", xp.bfloat16: "bfloat16"}.get(None if a is None else a.dtype)
+
+
+def restless(module):
+    """Say why every call of a module is another map, as it is in training mode; None if it is not."""
+    for name, part in module.named_modules() if isinstance(module, xp.nn.Module) else ():
+        name = name or type(part).__name__
+        drops = isinstance(part, xp.nn.modules.dropout._DropoutNd)
+        rate = part.p if drops else part.dropout if isinstance(part, xp.nn.MultiheadAttention) else 0.0
+        if part.training and rate > 0:
+            return f"draws random numbers ({name})"
+        if part.training and isinstance(part, xp.nn.modules.batchnorm._BatchNorm):
+            return f"normalises by the batch, and remembers ({name})"
+    return None
+
+
+def pullback(f, x, w):
+    """Return ``J^T w`` at ``x`` by reverse mode."""
+    return vjp(f, x)[1](w)[0]
 
 
 def named_parameters(module):

@@ -1,5 +1,6 @@
 """Recurrent layers: maps ``layer(x) -> x`` that know the flow they are a step of, and their iteration."""
 
+from .check import MapReport as MapReport, check_map as check_map
 from .euler import EulerLayer as EulerLayer, Layer as Layer, PostNormLayer as PostNormLayer
 from .iterate import iterate as iterate
 from .projections import read_projections as read_projections

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa._results import Trajectory
 from ctsa.geometry import Geometry, geometry_of
-from ctsa.systems import home_of
+from ctsa.systems import home_of, start_of
 
 Array = Any
 
@@ -34,6 +36,26 @@ def _stack(be, layers, every, x):
         if i % every == 0:
             kept.append(x)
     return be.xp.stack(kept)
+
+
+def _on_manifold(be: Any, g: Geometry, xs: Array, every: int) -> None:
+    """Raise if a state is not finite, or has left the sphere; nothing where values are not known."""
+    radii = checks.concrete(g.radius(xs))
+    values = checks.concrete(xs)
+    if radii is None or values is None:
+        return
+    rows = (len(xs), -1)
+    sound = np.isfinite(values).reshape(rows).all(1)
+    if not sound.all():
+        raise ValueError(f"layer returned nan or inf within the first {every * (1 + int(np.argmin(sound)))} layers")
+    off = np.abs(radii.astype(float) - 1).reshape(rows).max(1)
+    if off.max() > 1e3 * float(be.xp.finfo(xs.dtype).eps):
+        at = int(np.argmax(off > 1e3 * float(be.xp.finfo(xs.dtype).eps)))
+        length = float(radii.reshape(rows)[at][np.abs(radii.reshape(rows)[at].astype(float) - 1).argmax()])
+        raise ValueError(
+            f"layer left the sphere: after {every * (1 + at)} layers a token has length {length:.3g}. Wrap it, "
+            "ctsa.WrappedLayer(layer), which normalises, or pass geometry=ctsa.Euclidean() if its states do not live there"
+        )
 
 
 def iterate(
@@ -87,7 +109,8 @@ def iterate(
     if stack and depth > len(layers):
         raise ValueError(f"depth={depth}, but there are {len(layers)} layers")
     first = layers[0]
-    x = checks.tokens(x0, home_of(first), geometry_of(first, geometry), normalize=normalize)
+    g = geometry_of(first, geometry)
+    x = start_of(x0, home_of(first), g, normalize)
     for each in layers[:depth]:
         checks.fit_field(each, x.shape)
     be = backend(x)
@@ -95,5 +118,6 @@ def iterate(
         xs = _stack(be, layers[:depth], every, x)
     else:
         _, xs = be.scan(be.partial(_apply, first, every), x, depth // every)
+    _on_manifold(be, g, xs, every)
     ts = be.like([every * i for i in range(depth // every + 1)], x)
     return Trajectory(ts, be.xp.concatenate([x[None], xs]), {"layers": depth})

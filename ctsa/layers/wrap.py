@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ctsa import checks
 from ctsa._backend import backend, framework
 from ctsa.geometry import Geometry, Sphere, geometry_of
@@ -29,10 +31,14 @@ class WrappedLayer(Layer):
         scale: length that the module expects of its tokens, a number; sqrt(d) after a LayerNorm.
         batched: the module wants ``(batch, n, d)``; all leading axes of a state are then handed over as one, also none.
         pick: maps what the module returns to the next state, where the rule above does not.
+        check: let every analysis look at the module first, see ``ctsa.check_map``.
+
+    A module in float16 or bfloat16 computes in its own precision, on states kept in float32 or float64.
 
     Raises:
         TypeError: ``module`` is not callable, or does not return an array.
-        ValueError: the module changes the shape or the dtype of the state.
+        ValueError: the module changes the shape or the dtype of the state, returns nan, inf or zero tokens, or with
+            ``batched`` takes the first axis for the tokens (``batch_first=False``).
 
     Example:
         >>> import torch, ctsa
@@ -49,8 +55,9 @@ class WrappedLayer(Layer):
     scale: float
     batched: bool
     pick: Any
+    check: bool
     _leaves = ("module",)
-    _static = ("geometry", "scale", "batched", "pick")
+    _static = ("geometry", "scale", "batched", "pick", "check")
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class WrappedLayer(Layer):
         scale: float = 1.0,
         batched: bool = False,
         pick: Callable[[Any], Array] | None = None,
+        check: bool = True,
     ):
         if not callable(module):
             raise TypeError(f"module must be callable as module(x), got {type(module).__name__}")
@@ -67,7 +75,16 @@ class WrappedLayer(Layer):
         own, scale = geometry_of(module, geometry), checks.number("scale", scale, low=0.0, strict=True)
         if scale != 1 and not isinstance(own, Sphere):
             raise ValueError("scale is the length of tokens on the sphere; in flat space leave it at 1")
-        self._assign({}, {}, module=module, geometry=own, scale=scale, batched=bool(batched), pick=pick)
+        first = _tokens_first(module) if batched else None
+        if first:
+            raise ValueError(
+                f"batched=True hands (batch, n, d) to the module, but its {first} has batch_first=False and takes the "
+                "first axis for the tokens: it would attend over the batch. Build it with batch_first=True, or set "
+                f"module.{first}.batch_first = True"
+            )
+        self._assign(
+            {}, {}, module=module, geometry=own, scale=scale, batched=bool(batched), pick=pick, check=bool(check)
+        )  # fmt: skip
 
     @property
     def home(self):
@@ -86,12 +103,15 @@ class WrappedLayer(Layer):
         """Call the module."""
         return self.module(x)
 
-    def move(self, x):
-        given = x.reshape(-1, *x.shape[-2:]) if self.batched else x
+    def image(self, x: Array, scale: float) -> Array:
+        """Return what the module makes of ``scale * x``, before normalisation, of the shape and dtype of ``x``."""
+        be, given = backend(x), x.reshape(-1, *x.shape[-2:]) if self.batched else x
+        half = be.half(self.module) if be.name in ("torch", "jax") else None
+        given = scale * given
         try:
-            y = self.run(self.scale * given)
+            y = self.run(be.asarray(given, half) if half else given)
         except Exception as error:
-            if not self.batched:
+            if not self.batched and x.ndim == 2:
                 error.add_note(f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis")
             raise
         if self.pick is not None:
@@ -99,8 +119,10 @@ class WrappedLayer(Layer):
         else:
             y = getattr(y, "last_hidden_state", y)
             y = y[0] if isinstance(y, (tuple, list)) and y else y
-        if framework(y) != backend(x).name:
-            raise TypeError(f"module must return an array of {backend(x).name}, got {type(y).__name__}: use pick=")
+        if framework(y) != be.name:
+            raise TypeError(f"module must return an array of {be.name}, got {type(y).__name__}: use pick=")
+        if half and y.shape == given.shape:
+            y = be.asarray(y, str(x.dtype).rpartition(".")[2])
         if y.shape != given.shape or y.dtype != x.dtype:
             hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""
             raise ValueError(
@@ -108,6 +130,16 @@ class WrappedLayer(Layer):
                 f"{tuple(y.shape)} of {y.dtype}{hint}"
             )
         return y.reshape(x.shape)
+
+    def move(self, x):
+        y = self.image(x, self.scale)
+        values = checks.concrete(y) if isinstance(self.geometry, Sphere) else None
+        if values is not None:
+            r = np.asarray(self.geometry.radius(values.astype(float)))
+            if not (np.isfinite(r).all() and r.all()):
+                what = "nan or inf" if not np.isfinite(r).all() else "a token that is zero, which has no direction"
+                raise ValueError(f"module returned {what}")
+        return y
 
     def describe(self):
         """Return the numbers that matter, for ``repr``."""
@@ -118,3 +150,9 @@ class WrappedLayer(Layer):
 
     def __repr__(self):
         return f"WrappedLayer({type(self.module).__name__}, {self.geometry})"
+
+
+def _tokens_first(module: Any) -> str | None:
+    """Name a part of a module of torch that takes the first axis for the tokens, or None."""
+    parts = module.named_modules() if hasattr(module, "named_modules") else ()
+    return next((name or "self" for name, part in parts if getattr(part, "batch_first", None) is False), None)

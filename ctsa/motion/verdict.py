@@ -44,9 +44,8 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The word with what is known about it, without the evidence."""
-        extra = [word for word in (self.stability, self.detail) if word]
-        if self.period is not None:
-            extra.insert(len(extra) if self.stability else 0, f"period {self.period:.6g}")
+        period = "" if self.period is None else f"period {self.period:.6g}"
+        extra = [word for word in (self.stability, period, self.detail) if word]
         if self.rate is not None:
             extra.append(f"rate {self.rate:.2g}" if self.name != "drifting" else f"speed {self.rate:.3g}")
         if self.factor is not None:
