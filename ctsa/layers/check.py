@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa._results import as_numpy
 from ctsa.geometry import Geometry, Sphere, direction_generator, geometry_of
 
@@ -47,6 +47,7 @@ def foreign(layer: Any) -> bool:
     return isinstance(layer, FieldStep) and not hasattr(layer.field, "drift")
 
 
+@analysis
 def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint: bool = True) -> MapReport:
     """Check that a layer is one differentiable map: what Jacobians and exponents of it stand on.
 
