@@ -409,6 +409,17 @@ def test_masks_are_constants_to_jax():
             assert not np.any(eqx.filter_grad(value)(f).mask)
 
 
+def test_fields_that_take_gradients_go_through_analyses():
+    w = torch.nn.Parameter(tensor([4.0, 3.0, 2.0, 1.0]))  # E = <x, W x> / 2: down to the eigenvector of the smallest
+    field = lambda t, x: S.project(x, -torch.func.grad(lambda z: 0.5 * (w * z * z).sum())(x))  # noqa: E731
+    x = tensor(np.eye(4)[3:])
+    assert ctsa.eigenvalues(field, x).real == pytest.approx([-1.0, -2.0, -3.0], abs=1e-12)
+    spectrum = ctsa.lyapunov_spectrum(field, x, intervals=4, transient=1)
+    assert spectrum.exponents == pytest.approx([-1.0, -2.0, -3.0], abs=1e-7)
+    (slope,) = torch.autograd.grad(ctsa.integrate(field, tensor(X), [0.0, 0.5]).xs[-1, 0, 0], w)
+    assert slope.abs().sum() > 0
+
+
 def test_the_jacobian_keeps_its_graph():
     w = torch.nn.Parameter(tensor(V))
     ctsa.jacobian(lambda t, x: S.project(x, x @ w.mT), tensor(X)).square().sum().backward()
