@@ -64,7 +64,6 @@ class _Assign(torch.nn.Module):
             setattr(self, name, fn(getattr(self, name)))
         return self
 
-
     def __deepcopy__(self, memo):
         for name in self.computed:
             if getattr(self, name).grad_fn is not None:

@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
 _ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
@@ -54,6 +54,25 @@ def graded(value: Any) -> bool:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+def _inside(value: Any) -> list[Any]:
+    """Return a value and what it is made of: items, cells of closures, arguments of partials and of plain layers."""
+    parts = [value]
+    for part in parts:  # which grows
+        if len(parts) > 1000:
+            break
+        if isinstance(part, (list, tuple)):
+            parts += part
+        elif isinstance(part, functools.partial):
+            parts += [part.func, *part.args, *part.keywords.values()]
+        elif isinstance(part, FunctionType):
+            parts += [cell.cell_contents for cell in part.__closure__ or () if cell != CellType()]
+        elif isinstance(part, MethodType):
+            parts.append(part.__self__)
+        elif framework(part) is None and hasattr(part, "arguments"):  # a plain layer
+            parts += part.arguments().values()
+    return parts
+
+
 def analysis(function: _Function) -> _Function:
     """Mark a function that returns values, not arrays on a graph: PyTorch records nothing in it, and tracers are refused.
 
@@ -65,8 +84,7 @@ def analysis(function: _Function) -> _Function:
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         for key, value in (*zip(names, args, strict=False), *kwargs.items()):
-            home = framework(value)
-            if home in ("torch", "jax") and load(home).traced(value):
+            if any((home := framework(part)) in ("torch", "jax") and load(home).traced(part) for part in _inside(value)):
                 raise TypeError(
                     f"{function.__name__} needs values, but {key} is traced (under jit, grad, vmap or compile) and not "
                     "known yet: call it outside of the transformation, in a loop instead of vmap. It has no gradient; "
