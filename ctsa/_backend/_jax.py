@@ -16,7 +16,7 @@ name = "jax"
 partial = eqx.Partial
 __all__ = [
     "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
-    "materialise", "name", "odeint", "partial", "reference", "repeat", "repeat_while", "scan", "softmax",
+    "materialise", "name", "odeint", "partial", "reference", "refuse_gradient", "repeat", "repeat_while", "scan", "softmax",
     "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
@@ -61,6 +61,21 @@ def concrete(x):
 def guard(x, ok, message):
     """Return ``x``; when the program runs, raise ``message`` unless ``ok``."""
     return eqx.error_if(x, ~ok, message)
+
+
+@jax.custom_jvp
+def _refused(x, bad):
+    return x
+
+
+@_refused.defjvp
+def _refused_jvp(given, tangents):
+    return given[0], xp.where(given[1], xp.nan, tangents[0])
+
+
+def refuse_gradient(x, bad, message):
+    """Return ``x``; its derivative is nan where ``bad``."""
+    return _refused(x, bad)
 
 
 def reference(field):

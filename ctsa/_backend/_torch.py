@@ -15,7 +15,7 @@ name = "torch"
 partial = functools.partial
 __all__ = [
     "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
-    "materialise", "name", "odeint", "partial", "reference", "repeat", "repeat_while", "scan", "softmax",
+    "materialise", "name", "odeint", "partial", "reference", "refuse_gradient", "repeat", "repeat_while", "scan", "softmax",
     "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
@@ -60,6 +60,18 @@ def stop_gradient(x):
 
 def guard(x, ok, message):
     """Return ``x``: values that are not known cannot be checked in torch."""
+    return x
+
+
+def refuse_gradient(x, bad, message):
+    """Return ``x``; asking for its gradient raises ``message`` if ``bad``."""
+    if bool(bad) and x.requires_grad:
+
+        def refuse(gradient):
+            raise ValueError(message)
+
+        x = x.view_as(x)
+        x.register_hook(refuse)
     return x
 
 
