@@ -16,8 +16,8 @@ name = "jax"
 partial = eqx.Partial
 __all__ = [
     "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
-    "materialise", "name", "odeint", "partial", "reference", "refuse_gradient", "repeat", "repeat_while", "scan", "softmax",
-    "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "materialise", "name", "numbers", "odeint", "partial", "reference", "refuse_gradient", "repeat", "repeat_while", "scan", "softmax",
+    "stop_gradient", "to_numpy", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -84,6 +84,30 @@ def reference(field):
         if eqx.is_inexact_array(a):
             return a
     return None
+
+
+def _named(module):
+    flat = jax.tree_util.tree_flatten_with_path(module)[0]
+    return [(".".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in p), a) for p, a in flat]
+
+
+def numbers(module):
+    """Return the leaves of a module that are single floating numbers, by name."""
+    if not isinstance(module, eqx.Module):
+        return {}
+    return {
+        name: xp.asarray(a, float if isinstance(a, float) else a.dtype).reshape(())
+        for name, a in _named(module)
+        if isinstance(a, float) or (eqx.is_inexact_array(a) and a.size == 1)
+    }
+
+
+def with_number(module, name, value):
+    """Return the module with another value of one of its ``numbers``."""
+    place = [key for key, _ in _named(module)].index(name)
+    old = jax.tree_util.tree_leaves(module)[place]
+    new = xp.reshape(value, xp.shape(old))
+    return eqx.tree_at(lambda m: jax.tree_util.tree_leaves(m)[place], module, new)
 
 
 def leaves(system):

@@ -15,8 +15,8 @@ name = "torch"
 partial = functools.partial
 __all__ = [
     "asarray", "call", "concrete", "erf", "flow_map", "guard", "jvp", "leaves", "like", "logsumexp", "map", "march",
-    "materialise", "name", "odeint", "partial", "reference", "refuse_gradient", "repeat", "repeat_while", "scan", "softmax",
-    "stop_gradient", "to_numpy", "vjp", "vmap", "xp",
+    "materialise", "name", "numbers", "odeint", "partial", "reference", "refuse_gradient", "repeat", "repeat_while", "scan", "softmax",
+    "stop_gradient", "to_numpy", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 
@@ -83,6 +83,24 @@ def reference(field):
         if a.is_floating_point():
             return a
     return None
+
+
+def numbers(module):
+    """Return the parameters and buffers of a module that are single floating numbers, by name."""
+    if not isinstance(module, xp.nn.Module):
+        return {}
+    every = (*module.named_parameters(), *module.named_buffers())
+    return {name: a.detach().reshape(()) for name, a in every if a.numel() == 1 and a.is_floating_point()}
+
+
+def with_number(module, name, value):
+    """Return the module as a function, with another value of one of its ``numbers``."""
+    shape = dict((*module.named_parameters(), *module.named_buffers()))[name].shape
+
+    def call(*args):
+        return xp.func.functional_call(module, {name: value.reshape(shape)}, args)
+
+    return call
 
 
 def leaves(system):

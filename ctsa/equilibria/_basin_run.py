@@ -13,6 +13,7 @@ from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
 from ctsa._fingerprint import fingerprint
 from ctsa._results import Result, as_numpy
+from ctsa.events import still_time
 from ctsa.flow import check_solver, check_velocity
 from ctsa.geometry import Geometry, Sphere, random_tokens
 from ctsa.io import load
@@ -87,7 +88,7 @@ class Run:
         rtol, atol = checks.tolerances(rtol, atol, x.dtype, self.eps)
         self.step = check_solver(solver, step, self.be.name)
         self.solver = solver, rtol, atol, checks.integer("max_steps", max_steps, low=1)
-        self.t = checks.number("t", t)
+        self.t = still_time(field, self.one, t, self.g, "basins")
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
         count, n, d = x.shape
         check_room(self.g, n, d)

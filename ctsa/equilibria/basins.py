@@ -189,7 +189,7 @@ def basins(
     atol: float = 1e-6,
     step: float | None = None,
     max_steps: int = 100_000,
-    t: float = 0.0,
+    t: float | None = None,
     geometry: Geometry | None = None,
     normalize: bool = False,
     checkpoint: Any = None,
@@ -205,7 +205,7 @@ def basins(
     by then is named, and marked unstable.
 
     Args:
-        field: any callable ``field(t, x)`` that takes leading axes, frozen at the time ``t``.
+        field: any callable ``field(t, x)`` that takes leading axes and does not depend on time (or see ``t``).
         starts: how many uniform random starts; or the starts themselves, ``(S, n, d)``, which also tell the framework of a
             bare callable.
         n: number of tokens, if ``starts`` is a number.
@@ -224,7 +224,7 @@ def basins(
             boundary of a basin may change its limit, and limits are polished.
         step: step of a fixed-step solver.
         max_steps: most steps between two looks.
-        t: time at which the field is frozen.
+        t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives.
         normalize: normalise given starts.
         checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the same
