@@ -64,7 +64,7 @@ def _advance(field, g, segment, t, carry):
     """Advance a batch by ``carry[1]``; return state, velocity, largest drift of a token, and whether it went well."""
     x, duration = carry
     be = backend(x)
-    (y,), ok = be.flow_map(be.partial(_frozen, field, g, t), (x,), 0 * duration, duration, segment)
+    (y,), ok, _ = be.flow_map(be.partial(_frozen, field, g, t), (x,), 0 * duration, duration, segment)
     y = g.retract(y)
     v = field(t, y)
     drift = field.drift(t, y) if hasattr(field, "drift") else v + be.xp.inf
