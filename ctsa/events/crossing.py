@@ -37,8 +37,10 @@ def check_until(until: Any, direction: Any) -> int:
     return direction
 
 
-def start_value(until: Callable, field: Callable, geometry: Any, t0: Array, x: Array, span: float) -> Array:
-    """Return the value of ``until`` at the start, checked; one that starts at zero gets the sign that it leaves with.
+def start_value(until: Callable, field: Callable, geometry: Any, t0: Array, x: Array, span: float) -> tuple[Array, Array]:
+    """Return the value of ``until`` at the start, checked, and ``x``, now traced if the value is.
+
+    A value that starts at zero gets the sign that it leaves with.
 
     A run that begins where another has stopped is at zero to rounding only: a zero within 1000 ulps of time counts.
     """
@@ -53,20 +55,22 @@ def start_value(until: Callable, field: Callable, geometry: Any, t0: Array, x: A
     known = be.concrete(value)
     if known is not None and not np.isfinite(known).all():
         raise ValueError(f"until(t, x) returned {known} at the start, t={float(be.to_numpy(t0)):g}: it must be finite")
+    if known is None and be.concrete(x) is not None:  # until knows something that is traced, such as a threshold
+        x = x + 0 * value.reshape(*value.shape, *[1] * (x.ndim - value.ndim))
     if value.ndim:
-        return value
+        return value, x
     value, still, xp = be.stop_gradient(value), be.stop_gradient(x), be.xp
-    v, sign = be.stop_gradient(field(t0, still)), 1.0 if span > 0 else -1.0
+    v = be.stop_gradient(field(t0, still))
 
     def ahead(s):
         return be.stop_gradient(until(t0 + s, geometry.retract(still + s * v)))
 
     near = 1e-6 * span
-    rate = (ahead(near) - ahead(-near)) / (2 * abs(near)) * sign * (1 if span > 0 else -1)
+    rate = (ahead(near) - ahead(-near)) / (2 * abs(near))  # along the run
     small = 1e3 * float(xp.finfo(x.dtype).eps) * xp.maximum(xp.abs(t0), xp.ones_like(t0))
     zero = (value == 0) | (xp.abs(value) <= small * xp.abs(rate))
     leaving = xp.where(rate != 0, rate, ahead(1e-3 * span))
-    return xp.where(zero, leaving, value)
+    return xp.where(zero, leaving, value), x
 
 
 def crossing(be: Any, until: Callable, direction: int, geometry: Any, sign: int, s0: float, start: Array) -> Crossing:
