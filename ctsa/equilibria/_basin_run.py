@@ -74,16 +74,16 @@ def _frozen(field, g, t, s, state):
 
 
 def _held(field, g, radius, t, s, state):
-    """The velocity in flat space, unchanged within ``radius`` and at most about 1 from twice that on.
+    """The velocity in flat space, unchanged within ``radius`` and held back by ``(radius / size)^12`` beyond.
 
-    What escapes, maybe in finite time, would else stop the clock for its whole batch.
+    What escapes, maybe in finite time, would else stop the clock for its whole batch. A power, so that the velocity changes
+    over distances of the order of the radius: a sharper brake needs steps too short for the clock.
     """
     (y,) = state
     v = field(t, y)
     xp = backend(y).xp
     size = xp.amax(xp.abs(y), (-2, -1))
-    beyond = xp.clip(size / radius - 1, 0.0, None)[..., None, None] ** 2
-    return (v / (1 + beyond * xp.amax(xp.abs(v), (-2, -1))[..., None, None]),)
+    return (v / xp.clip(size / radius, 1.0, None)[..., None, None] ** 12,)
 
 
 def _advance(field, g, segment, t, radius, carry):
