@@ -10,11 +10,12 @@ from . import checks
 from ._backend import backend
 from ._backend._march import Segment
 from ._results import as_numpy
+from .events import depends_on_time
 from .flow import check_solver, check_velocity
 from .geometry import Geometry, direction_generator
 from .layers.check import check_foreign
 from .motion.record import PROJECTIONS, projection
-from .systems import depends_on_time, system_of
+from .systems import system_of
 from .variational import layer_pushforward, pushforward, variational
 
 Array = Any
@@ -75,31 +76,35 @@ def _push_flow(field, g, segment, interval, t, x, u, total, fold):
     rhs = be.partial(variational, field, g)
 
     def going(carry):
-        done, _, _, _, _, ok = carry
+        done, _, _, _, _, _, ok = carry
         return ok & (done < interval)
 
     def piece(carry):
-        done, split, x, u, total, ok = carry
+        done, split, taken, x, u, total, ok = carry
         _, du = pushforward(field, t + done, x, u)
         rate = xp.amax(xp.abs((u * du).sum((-2, -1))))  # of growth or decay; turning needs no reorthonormalisation
         left = interval - done
         count = split * xp.ceil(left * rate / _PIECE)
         count = xp.where(count >= split, count, split)
-        (y, v), solved = be.flow_map(rhs, (x, u), t + done, left / count, segment)
+        # Each piece takes a step at least. A hundred times too many will not do, whatever the rate becomes: no need to try.
+        hopeful = count <= 100 * segment.max_steps
+        (y, v), solved, steps = be.flow_map(rhs, (x, u), t + done, left / count, segment)
         y, v, r = _reorthonormalise(g, y, v)
         # The rate at the start does not see a burst ahead: a piece with more growth than that is done again, in halves.
         again = solved & (split < 2**20) & ~(xp.amax(xp.abs(_log_diagonal(r))) < _BURST * _PIECE) & xp.isfinite(v).all()
         ok = ok & solved & xp.isfinite(rate)
+        taken = taken + (steps if segment.steps is None else 1)  # all pieces of an interval share its steps
+        ok = ok & hopeful & (taken <= segment.max_steps)
         end = xp.where(count == 1, interval, done + left / count)
 
         def keep(old, new):
             return xp.where(again, old, new)
 
         split = keep(2 * split, 0 * split + 1)
-        return keep(done, end), split, keep(x, y), keep(u, v), keep(total, fold(total, r)), ok
+        return keep(done, end), split, taken, keep(x, y), keep(u, v), keep(total, fold(total, r)), ok
 
-    start = (0 * interval, 0 * interval + 1, x, u, total, xp.isfinite(x).all())
-    _, _, x, u, total, ok = be.repeat_while(going, piece, start)
+    start = (0 * interval, 0 * interval + 1, 0 * interval, x, u, total, xp.isfinite(x).all())
+    _, _, _, x, u, total, ok = be.repeat_while(going, piece, start)
     return x, u, total, ok
 
 
@@ -260,7 +265,8 @@ class March:
         if not self.system.flow:
             return self.system.kind == "layers"
         x, now = self.carry[1], self.t0 + self.index * self.interval
-        return any(depends_on_time(self.system.source, s, t) for s, t in ((self.start, self.t0), (x, now)))
+        field, g = self.system.source, self.system.geometry
+        return any(depends_on_time(field, s, t, g) for s, t in ((self.start, self.t0), (x, now)))
 
     @property
     def settings(self) -> tuple:
