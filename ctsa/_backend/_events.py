@@ -15,7 +15,7 @@ def _interpolation() -> np.ndarray:
     """Return the matrix ``(257, 9)`` from values at the nodes to those of the polynomial through them."""
     weights = np.where(np.arange(9) % 2, -1.0, 1.0) * np.where(np.arange(9) % 8, 1.0, 0.5)
     gap = _FINE[:, None] - _NODES
-    hit = np.asarray(np.abs(gap) < 1e-14)
+    hit: Any = np.abs(gap) < 1e-14
     ratio = weights / np.where(hit, 1.0, gap)
     rows = ratio / ratio.sum(1, keepdims=True)
     return np.where(hit.any(1)[:, None], hit.astype(float), rows)

@@ -44,7 +44,7 @@ def _register() -> None:
                 self.cut = cut
 
             def _adaptive_step(self, rk_state):
-                index: int = self.next_step_index
+                index = int(vars(self)["next_step_index"])
                 new = self._landing_step(rk_state)
                 if self.cut is None or not new.t1 > rk_state.t1:
                     return new
