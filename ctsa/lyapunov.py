@@ -11,13 +11,16 @@ from ._backend._solve import progress_bar, show_progress
 from ._fingerprint import fingerprint
 from ._results import Result, as_numpy
 from .errorbars import standard_error
-from .geometry import Geometry
+from .geometry import Geometry, Sphere
 from .io import load
 from .march import March
+from .motion import Record, Verdict, judge
 from .symmetry import rotation_modes
 
 Array = Any
-_REST = 1e-6  # a slower token counts as at rest
+
+
+_RECORD = ("states", "velocities", "speeds", "reach")
 
 
 class LyapunovError(RuntimeError):
@@ -39,10 +42,20 @@ class LyapunovSpectrum(Result):
         frame: final orthonormal frame ``(k, ..., n, d)``.
         interval: duration of an interval (layers: how many).
         start: intervals before the history began (transient included).
-        speed: ``(...)``: largest token velocity at the end, or for a layer the largest change of a token.
+        speed: ``(...)``: largest token velocity at the end, or for a layer the largest change of a token in the last one.
         rotations: ``(...)``: neutral exponents that the rotational symmetry of system and final state accounts for.
         dimension: dimension of the manifold, the number of exponents there are.
         continuous: whether time is continuous.
+        states: coordinates ``(intervals, ..., m)`` of the state at interval ends, the record that the verdict reads: all
+            of them if ``n d <= 8``, otherwise along 8 fixed random directions.
+        velocities: the same of the velocity; for a layer of the last layer's step.
+        speeds: ``(intervals, ...)``: ``speed`` at interval ends.
+        reach: ``(2, ...)``: length of the longest token at the very start, and the largest since.
+        driven: whether the law changes with time: a field that depends on t, or layers that differ.
+        bounded: whether the manifold is compact.
+        eps: rounding of the type that was computed in.
+        atol: absolute tolerance of the solver; 0 without step size control.
+        overflow: whether the run ended because the state overflowed.
     """
 
     history: Any
@@ -54,9 +67,24 @@ class LyapunovSpectrum(Result):
     rotations: Any
     dimension: int
     continuous: bool
-    _static: ClassVar[tuple[str, ...]] = ("interval", "start", "dimension", "continuous")
+    states: Any = None
+    velocities: Any = None
+    speeds: Any = None
+    reach: Any = None
+    driven: bool = False
+    bounded: bool = False
+    eps: float = 2.220446049250313e-16
+    atol: float = 0.0
+    overflow: bool = False
+    _static: ClassVar[tuple[str, ...]] = (
+        "interval", "start", "dimension", "continuous", "driven", "bounded", "eps", "atol", "overflow",
+    )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
+        "states": ("interval_index", "coordinate"),
+        "velocities": ("interval_index", "coordinate"),
+        "speeds": ("interval_index",),
+        "reach": ("start_or_largest",),
         "frame": ("exponent", "token", "component"),
     }
 
@@ -65,7 +93,7 @@ class LyapunovSpectrum(Result):
             return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, k={self.exponents.shape[-1]})"
         shown = ", ".join(f"{v:.4g}+-{s:.1g}" for v, s in zip(self.exponents[:6], self.stderr[:6], strict=True))
         more = ", ..." if len(self.exponents) > 6 else ""
-        return f"LyapunovSpectrum([{shown}{more}], {self.verdict[0]})"
+        return f"LyapunovSpectrum([{shown}{more}], {self.verdict})"
 
     @property
     def _order(self) -> np.ndarray:
@@ -97,9 +125,11 @@ class LyapunovSpectrum(Result):
         if len(index) != self.history.ndim - 2:
             raise ValueError(f"index must have {self.history.ndim - 2} entries, one a batch axis, got {len(index)}")
         rows = (slice(None), *index)
+        record = {name: getattr(self, name) for name in _RECORD}
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
             speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index],
+            **{name: None if value is None else np.asarray(value)[rows] for name, value in record.items()},
         )  # fmt: skip
 
     def _one(self) -> None:
@@ -165,9 +195,12 @@ class LyapunovSpectrum(Result):
 
     @property
     def neutral_expected(self) -> int:
-        """How many zero exponents theory asks for: the flow's direction off equilibrium, and rotational symmetry."""
+        """How many zero exponents theory asks for: the direction of a flow that moves, and rotational symmetry.
+
+        A field that depends on time has no zero exponent along its flow.
+        """
         self._one()
-        along = int(self.continuous and float(self.speed) > _REST)
+        along = int(self.continuous and not self.driven and float(self.speed) > self._motion.rest)
         # A rotating rigid state moves along its own symmetry: one direction serves both.
         return max(int(self.rotations), along) if int(self.rotations) else along
 
@@ -178,25 +211,30 @@ class LyapunovSpectrum(Result):
         return int((np.abs(self.exponents) <= self.resolution).sum())
 
     @property
-    def verdict(self) -> tuple[str, str]:
-        """What the motion is, and the evidence: "equilibrium", "periodic", "quasi-periodic", "chaotic" or "undecided"."""
+    def _motion(self) -> Record:
+        """The record that verdicts read; without one (files of older versions) a single row stands in for it."""
+        x = np.zeros((1, 1)) if self.states is None else self.states
+        v = np.zeros((1, 1)) if self.velocities is None else self.velocities
+        speeds = np.reshape(self.speed, (1,)) if self.speeds is None else self.speeds
+        first, size = (1.0, 1.0) if self.reach is None else (float(a) for a in self.reach)
+        return Record(
+            x, v, speeds, self.history, self.interval, self.continuous, first, size, self.bounded, self.driven,
+            self.eps, self.atol, self.overflow,
+        )  # fmt: skip
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the motion is, and the evidence; also the pair (name, evidence).
+
+        The names are "equilibrium", "settling", "periodic", "quasi-periodic", "chaotic", "drifting", "expanding", and
+        "undecided" with how much longer to run. See ``ctsa.motion`` and the page "What a verdict means".
+        """
         self._one()
-        e, r, zeros = self.exponents, self.resolution, self.neutral_found
-        lead = f"largest exponent {e[0]:.3g} +- {self.stderr[0]:.1g}, resolution {r[0]:.2g}, {zeros} within it of zero"
-        speed = float(self.speed)
-        if not np.isfinite(r).all():
-            return "undecided", f"too few intervals for error bars ({len(self.history)}); {lead}"
-        if e[0] > r[0]:
-            return "chaotic", lead
-        if speed <= _REST:
-            return "equilibrium", f"speed {speed:.1g} at the end; {lead}"
-        if zeros > int(self.rotations) + int(self.continuous):
-            return "quasi-periodic", lead
-        if self.continuous and zeros == max(1, int(self.rotations)):
-            return "periodic", f"speed {speed:.1g} at the end; {lead}"
-        if not self.continuous and e[0] < -r[0]:
-            return "periodic", f"a layer changes tokens by {speed:.1g} and all directions contract; {lead}"
-        return "undecided", f"speed {speed:.1g} at the end; {lead}"
+        if self.states is None:
+            return Verdict("undecided", f"the run has no record of its states (an older file); {self._motion.top}")
+        if "_verdict" not in self.__dict__:
+            object.__setattr__(self, "_verdict", judge(self._motion))
+        return self.__dict__["_verdict"]
 
     def plot(self, ax=None, **kwargs):
         """Draw the exponents with error bars and the neutral ones marked; return the ``Axes``."""
@@ -265,7 +303,8 @@ def lyapunov_spectrum(
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
-        LyapunovError: nan, a solver that gives up, or a layer that leaves the sphere; carries the history so far.
+        LyapunovError: nan, overflow, a solver that gives up, or a layer that leaves the sphere; carries the history so
+            far.
 
     Example:
         >>> import numpy as np, ctsa
@@ -304,6 +343,10 @@ class _Checkpoint(Result):
     history: Any
     x: Any
     frame: Any
+    states: Any
+    velocities: Any
+    speeds: Any
+    reach: Any
     index: int
     fingerprint: str
 
@@ -314,17 +357,24 @@ class _Run:
         self.path = None if checkpoint is None else Path(checkpoint)
         self.fingerprint = fingerprint
         x = march.carry[1]
-        self.history = np.zeros((0, *x.shape[:-2], march.carry[2].shape[0]))
+        batch, looks = tuple(x.shape[:-2]), march.looks.shape[1]
+        self.history = np.zeros((0, *batch, march.carry[2].shape[0]))
+        self.states, self.velocities, self.speeds = (np.zeros((0, *batch, *w)) for w in ((looks,), (looks,), ()))
+        self.reach = np.stack([march.longest()] * 2)
+        self.driven, self.overflow = march.driven(transient + intervals), False
         if self.path is not None:
             self.path = self.path if self.path.suffix == ".npz" else self.path.with_name(self.path.name + ".npz")
             if self.path.exists():
                 self._read()
 
-    def _place(self, index: int, x: Any, frame: Any, history: Any) -> None:
+    def _place(self, index: int, kept: Any) -> None:
         be, (_, x0, u0) = self.march.be, self.march.carry
         name = str(x0.dtype).rpartition(".")[2]
-        self.march.carry = (be.like(float(index), x0), be.asarray(x, name, x0), be.asarray(frame, name, u0))
-        self.history = np.asarray(history)
+        self.march.carry = (be.like(float(index), x0), be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0))
+        self.history = np.asarray(kept.history)
+        for name in _RECORD:
+            if getattr(kept, name) is not None:  # a file of an older version has no record
+                setattr(self, name, np.asarray(getattr(kept, name)))
 
     def _read(self) -> None:
         assert self.path is not None
@@ -334,12 +384,15 @@ class _Run:
                 f"checkpoint {self.path} belongs to another run (other parameters, start or settings): "
                 "remove it, or choose another path"
             )
-        self._place(kept.index, kept.x, kept.frame, kept.history)
+        self._place(kept.index, kept)
 
     def _write(self) -> None:
         if self.path is not None:
             _, x, u = self.march.carry
-            _Checkpoint(self.history, as_numpy(x), as_numpy(u), self.march.index, self.fingerprint).save(self.path)
+            record = (getattr(self, name) for name in _RECORD)
+            _Checkpoint(
+                self.history, as_numpy(x), as_numpy(u), *record, self.march.index, self.fingerprint
+            ).save(self.path)  # fmt: skip
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:
         shape = tuple(self.march.carry[2].shape)
@@ -350,7 +403,8 @@ class _Run:
         ):
             raise ValueError("resume must be a LyapunovSpectrum of the same interval, count, n and d")
         self.transient = spectrum.start
-        self._place(spectrum.start + len(spectrum.history), spectrum.x, spectrum.frame, spectrum.history)
+        self._place(spectrum.start + len(spectrum.history), spectrum)
+        self.driven = self.driven or spectrum.driven
         self.intervals += len(spectrum.history)
 
     def go(self, progress: bool | None) -> None:
@@ -375,34 +429,60 @@ class _Run:
     def _block(self, size: int) -> None:
         begin = self.march.index
         keep = self.march.carry
-        logs, ok = self.march.advance(size)
+        logs, ok, states, velocities, speeds, longest = self.march.advance(size)
         rates = logs.astype(np.float64) / self.march.interval
-        good = ok & ~np.isnan(rates).reshape(size, -1).any(1)
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(longest + speeds).reshape(size, -1).all(1)
+            grown = ~(np.isnan(rates) | np.isposinf(rates)).reshape(size, -1).any(1)  # -inf: a direction that is lost
+        good = ok & finite & grown
         first = int(np.argmin(good)) if not good.all() else size
         skip = max(0, min(self.transient - begin, first))
         self.history = np.concatenate([self.history, rates[skip:first]])
+        for name, rows in zip(_RECORD, (states, velocities, speeds), strict=False):
+            new = rows[skip:first].astype(np.float64)
+            setattr(self, name, np.concatenate([getattr(self, name), new]))
+        if first:
+            largest = np.maximum(self.reach[1], longest[:first].astype(np.float64).max(0))
+            self.reach = np.stack([self.reach[0], largest])
         if first < size:
             self.march.carry = keep
             if first:
                 self.march.advance(first)  # back to the last sound state
-            kept = self.result() if len(self.history) else None
-            where = begin + first
-            at = f"t={self.march.t0 + where * self.march.interval:g}" if self.march.system.flow else f"interval {where}"
+            self._break(begin + first, bool(finite[first]))
+
+    def _break(self, where: int, finite: bool) -> None:
+        m, largest = self.march, float(self.reach[1].max())
+        # Blow-up is seen before it: a state that has grown much and then is not finite has overflowed.
+        self.overflow = not finite and not self.bounded and largest > 1e4 * max(1.0, float(self.reach[0].max()))
+        kept = self.result() if len(self.history) else None
+        at = f"t={m.t0 + where * m.interval:g}" if m.system.flow else f"interval {where}"
+        if self.overflow:
+            why = f"the state overflowed: its tokens had grown to {largest:.3g}, so the motion is unbounded"
+        elif m.system.flow:
             why = (
                 "the solver could not finish the interval (too many steps, or nan): raise max_steps, loosen atol, "
                 "shorten interval"
-                if self.march.system.flow
-                else "the layer produced nan or left the sphere: a layer must return unit tokens"
             )
-            raise LyapunovError(
-                f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept
-            )
+        elif self.bounded:
+            why = "the layer produced nan or left the sphere: a layer must return unit tokens"
+        else:
+            why = f"the layer produced nan or inf, or its derivative did (tokens had length {largest:.3g})"
+        raise LyapunovError(f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept)
+
+    @property
+    def bounded(self) -> bool:
+        return isinstance(self.march.system.geometry, Sphere)
 
     def result(self) -> LyapunovSpectrum:
         m = self.march
         _, x, u = m.carry
+        self.driven = self.driven or m.driven(m.index)  # a drive may not act where the run begins
+        adaptive = m.system.flow and m.segment.steps is None
         return LyapunovSpectrum(
             history=self.history, x=as_numpy(x), frame=as_numpy(u), interval=m.interval, start=self.transient,
-            speed=m.speed(), rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
-            continuous=m.system.flow,
+            speed=self.speeds[-1], rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
+            continuous=m.system.flow, states=self.states, velocities=self.velocities, speeds=self.speeds,
+            reach=self.reach, driven=self.driven, bounded=self.bounded,
+            eps=float(m.be.xp.finfo(x.dtype).eps), atol=float(m.segment.atol) if adaptive else 0.0,
+            overflow=self.overflow,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from ._backend._march import Segment
 from ._results import as_numpy
 from .flow import check_solver, check_velocity
 from .geometry import Geometry, direction_generator
+from .motion import projection
 from .systems import system_of
 from .variational import layer_pushforward, pushforward, variational
 
@@ -103,22 +104,37 @@ def _push_flow(field, g, segment, interval, t, x, u, total, fold):
 
 def _push_layer(layers, g, interval, x, u, total, fold):
     be = backend(x)
+    before = x
     for i in range(interval):
+        before = x
         x, u = layer_pushforward(layers[i % len(layers)], x, u)
     ok = be.xp.amax(be.xp.abs(g.radius(x) - 1)) < 1e3 * be.xp.finfo(x.dtype).eps
     x, u, r = _reorthonormalise(g, x, u)
-    return x, u, fold(total, r), ok
+    return x, u, fold(total, r), ok, x - before
 
 
 def _advance(source, static, interval, t0, carry, total, fold):
+    """Advance by one interval; return carry, total, whether it went well, and a layer's last step (None for a flow)."""
     index, x, u = carry
     kind, g, segment = static
     if kind == "flow":
         x, u, total, ok = _push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, fold)
-    else:
-        layers = source if kind == "layers" else (source,)
-        x, u, total, ok = _push_layer(layers, g, int(interval), x, u, total, fold)
-    return (index + 1, x, u), total, ok
+        return (index + 1, x, u), total, ok, None
+    layers = source if kind == "layers" else (source,)
+    x, u, total, ok, step = _push_layer(layers, g, int(interval), x, u, total, fold)
+    return (index + 1, x, u), total, ok, step
+
+
+def _longest(y: Array) -> Array:
+    """Return the length of the longest token, ``(..., n, d)`` to ``(...)``, without overflow in between."""
+    xp = backend(y).xp
+    largest = xp.amax(xp.abs(y), (-2, -1))
+    scale = xp.where(largest > 0, largest, xp.ones_like(largest))
+    return scale * xp.amax(((y / scale[..., None, None]) ** 2).sum(-1), -1) ** 0.5
+
+
+def _flat(y: Array) -> Array:
+    return y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1])
 
 
 def _full(source, static, interval, t0, carry):
@@ -126,15 +142,21 @@ def _full(source, static, interval, t0, carry):
     _, _, u = carry
     be, k = backend(u), u.shape[0]
     one = be.like(np.eye(k), u) + be.xp.zeros_like(flatten_frame(u)[..., :1, :])
-    carry, total, ok = _advance(source, static, interval, t0, carry, one, _compound)
+    carry, total, ok, _ = _advance(source, static, interval, t0, carry, one, _compound)
     return carry, (total, ok, carry[1], carry[2])
 
 
-def _thin(source, static, interval, t0, carry):
-    """Advance ``(index, x, u)`` by one interval, keeping the logarithms of the growth factors only."""
+def _thin(looks, source, static, interval, t0, carry):
+    """Advance ``(index, x, u)`` by one interval; keep the logarithms of the growth factors, and what verdicts need.
+
+    That is: coordinates of state and velocity along the columns of ``looks``, the largest velocity of a token (for a
+    layer: of the last layer's step), and the longest token. A flow pays one evaluation of the field for it.
+    """
     zero = backend(carry[2]).xp.zeros_like(flatten_frame(carry[2])[..., 0, :])
-    carry, total, ok = _advance(source, static, interval, t0, carry, zero, _add_logs)
-    return carry, (total, ok)
+    carry, total, ok, v = _advance(source, static, interval, t0, carry, zero, _add_logs)
+    index, x, _ = carry
+    v = source(t0 + index * interval, x) if v is None else v
+    return carry, (total, ok, _flat(x) @ looks, _flat(v) @ looks, _longest(v), _longest(x))
 
 
 class March:
@@ -167,6 +189,7 @@ class March:
         self.dimension = s.geometry.dimension(*x.shape[-2:])
         u = self._frame(x, count, frame, seed)
         self.carry = (be.like(0.0, x), x, u)
+        self.looks = be.like(projection(x.shape[-2] * x.shape[-1]), x)
 
     def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
         be, g, dim = self.be, self.system.geometry, self.dimension
@@ -203,12 +226,15 @@ class March:
         return round(float(as_numpy(self.carry[0])))
 
     def advance(self, count: int, thin: bool = True) -> tuple[np.ndarray, ...]:
-        """Do ``count`` segments; return log growth factors (thin), or ``(r, x, u)`` of each, and whether each went well.
+        """Do ``count`` segments; return for each log growth factors, whether it went well, and what ``_thin`` records.
+
+        With ``thin=False``: triangular factor, whether it went well, state, and frame.
 
         Raises:
             ValueError: a sequence of layers is used up.
         """
-        be, rule = self.be, _thin if thin else _full
+        be = self.be
+        rule = be.partial(_thin, self.looks) if thin else _full
         if self.system.kind != "layers":
             step = be.partial(rule, self.system.source, self._static, self._interval, self._t0)
             self.carry, outs = be.march(step, self.carry, count, _BLOCK)
@@ -240,15 +266,23 @@ class March:
     def _t0(self) -> Any:
         return self.be.like(self.t0, self.carry[1])
 
-    def speed(self) -> np.ndarray:
-        """Return the largest velocity (or change) of a token at the present state, a number a member of the ensemble."""
-        _, x, _ = self.carry
-        s = self.system
-        if s.kind == "layers":
-            return np.full(x.shape[:-2], np.nan)
-        v = as_numpy(s.image(x, self.t0 + self.index * self.interval)).astype(float)
-        v = v if s.flow else v - as_numpy(x)
-        return np.sqrt((v**2).sum(-1)).max(-1)
+    def longest(self) -> np.ndarray:
+        """Return the length of the longest token at the present state, a number a member of the ensemble."""
+        return as_numpy(_longest(self.carry[1])).astype(float)
+
+    def driven(self, intervals: int) -> bool:
+        """Tell whether the law changes with time: a field that depends on t, or layers that differ.
+
+        The field is compared at the present state at a few times of the first ``intervals``, which no period fits all.
+        """
+        s, (_, x, _) = self.system, self.carry
+        if not s.flow:
+            return s.kind == "layers" and any(layer is not s.source[0] for layer in s.source)
+        begin, reach = self.t0, intervals * self.interval
+        shifts = (0.0, 0.41421356 * self.interval, 0.73205081 * self.interval, 0.2360679775 * reach, 0.6180339887 * reach)
+        first, *later = (as_numpy(self.be.call(s.source, self.be.like(begin + t, x), x)).astype(float) for t in shifts)
+        noise = 100 * float(self.be.xp.finfo(x.dtype).eps) * np.abs(first).max()
+        return any(bool(np.abs(v - first).max() > noise) for v in later)
 
     def blocks(self, total: int) -> Iterator[int]:
         """Split ``total`` segments into blocks of about half a second each."""
