@@ -125,10 +125,9 @@ class Record:
         """Speeds below this are rest."""
         return self.tolerance * self.size * self.natural
 
-    @cached_property
-    def stability(self) -> str:
-        """Of where the state is at the end: from the exponents of the last half."""
-        late = self.rates[self.half :]
+    def stability(self, rows: int | None = None) -> str:
+        """Of where the state is at the end: from the exponents of the last ``rows`` intervals (None: half of them)."""
+        late = self.rates[-(rows or self.count - self.half) :]
         leader = late.mean(0).argmax()
         rate = late[:, leader].mean()
         spread = 3 * standard_error(late[:, leader]) if len(late) >= 8 else np.inf

@@ -91,6 +91,17 @@ def passes(x: np.ndarray, v: np.ndarray, interval: float) -> Passes | None:
     return Passes(worst, float(np.median(ratio)), float(np.quantile(across, 0.95)), float(np.median(distance)), period)
 
 
+def doubling(x: np.ndarray, most: int) -> float:
+    """Return gap(2 p) / gap(p) of the best return p <= most.
+
+    A rotation that misses by a little misses by twice as much after twice the time: 2 on tori. Below 1 in a cascade of
+    period doublings, whose Cantor set has averages as good as those of a torus.
+    """
+    gaps = [float(np.median(np.linalg.norm(x[p:] - x[:-p], axis=1))) for p in range(1, 2 * most + 1)]
+    best = int(np.argmin(gaps[:most])) + 1
+    return gaps[2 * best - 1] / max(gaps[best - 1], 1e-300)
+
+
 def drift(x: np.ndarray, blocks: int = 8) -> np.ndarray | None:
     """Return the mean step of a straight, steady drift under a bounded motion, or None."""
     n = len(x) // blocks

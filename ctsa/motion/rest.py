@@ -24,8 +24,9 @@ def at_rest(r: Record) -> Verdict | None:
     if leaving or creeping:
         how = "leaving: a saddle may be near" if leaving else "creeping straight on"
         return Verdict("undecided", f"almost at rest, but {how}; {r.top}", factor=2.0)
-    stays = ": a start exactly at rest stays there" if r.stability == "unstable" else ""
-    return Verdict("equilibrium", f"speed {speed[-1]:.1g} all through the last quarter; {r.top}{stays}", r.stability)
+    stability = r.stability(q if q >= 8 else None)  # before that it may have been elsewhere
+    stays = ": a start exactly at rest stays there" if stability == "unstable" else ""
+    return Verdict("equilibrium", f"speed {speed[-1]:.1g} all through the last quarter; {r.top}{stays}", stability)
 
 
 def expanding(r: Record) -> Verdict | None:

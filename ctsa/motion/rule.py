@@ -8,7 +8,7 @@ import numpy as np
 from .averages import DIGITS, regularity
 from .decay import decay
 from .record import Record
-from .recurrence import Passes, drift, passes, returns
+from .recurrence import Passes, doubling, drift, passes, returns
 from .rest import FAR, at_rest, expanding, settling
 from .verdict import Verdict
 
@@ -42,7 +42,7 @@ def judge(r: Record) -> Verdict:
     step = c / r.interval
     speed, fluctuation = np.linalg.norm(step), _largest(r.v - r.v.mean(0))
     if fluctuation <= max(1e-6, 100 * r.eps) * speed + 10 * r.eps * r.size:
-        return Verdict("drifting", f"the same velocity all the time; {r.top}", r.stability, rate=float(speed), unit=r.unit)
+        return Verdict("drifting", f"the same velocity all the time; {r.top}", r.stability(), rate=float(speed), unit=r.unit)
     flat = replace(r, x=r.x - np.arange(r.count)[:, None] * c, v=r.v - step)
     return _recurrent(Motion(flat, ", on top of a steady drift"))
 
@@ -82,8 +82,13 @@ class Motion:
     @cached_property
     def passes(self) -> Passes | None:
         """How passes lie beside each other (flows)."""
-        r = self.r
-        return passes(r.x[r.half :], r.v[r.half :], r.interval) if r.flow else None
+        r, h = self.r, self.r.half
+        if not r.flow:
+            return None
+        if r.driven and r.x.shape[1] < 3:  # the drive's phase is a coordinate, too: earlier states stand in for it
+            x, v = (np.concatenate([y[h - lag : len(y) - lag] for lag in range(3)], 1) for y in (r.x, r.v))
+            return passes(x, v, r.interval)
+        return passes(r.x[h:], r.v[h:], r.interval)
 
     @cached_property
     def closing(self):
@@ -129,7 +134,7 @@ def _strobed(m: Motion) -> Verdict | None:
     between = r.flow or r.interval > 1
     if not (between and m.moving and m.size < 1e-5 * r.size and r.e[0] < -r.resolution[0]):
         return None
-    return Verdict("periodic", f"back at the same state after every interval; {r.top}", r.stability, period=r.interval)
+    return Verdict("periodic", f"back at the same state after every interval; {r.top}", r.stability(), period=r.interval)
 
 
 def _map_period(m: Motion) -> Verdict | None:
@@ -146,7 +151,7 @@ def _map_period(m: Motion) -> Verdict | None:
     period = found.p * r.interval
     if found.end < close or (found.end < 1e-4 and again.falling and not grows):
         why = f"returns to {found.end:.1g} of its size{m.note}; {r.top}"
-        return Verdict("periodic", why, r.stability, period=period, unit=r.unit)
+        return Verdict("periodic", why, r.stability(), period=period, unit=r.unit)
     if again.falling and again.drop > 2 and not grows:
         left = np.log(found.end / 1e-5) / max(again.rate, 1e-9)
         return Verdict(
@@ -165,7 +170,7 @@ def _closed_curve(m: Motion) -> Verdict | None:
     alone = len(r.e) > along and r.e[along] < -r.resolution[along] and r.e[0] <= r.resolution[0]
     if (alone and p.across < 1e-2) or (p.period is not None and p.across < 1e-5):
         why = f"other passes lie on the same curve to {p.across:.1g} of its size{m.note}; {r.top}"
-        return Verdict("periodic", why, "stable" if alone else r.stability, period=p.period, unit=r.unit)
+        return Verdict("periodic", why, "stable" if alone else r.stability(), period=p.period, unit=r.unit)
     return None
 
 
@@ -192,8 +197,11 @@ def _quasi_periodic(m: Motion) -> Verdict | None:
     still = zero if r.driven else abs(r.e[0]) <= r.resolution[0] and m.zeros >= min(need, len(r.e))
     if not (regular and still and sum(m.growth) < GROWTH and m.recurs):
         return None
-    # Rotations close to 1 / p at best; what closes better is on its way to a cycle.
-    is_open = (p is not None and p.median > 0.1 and p.gap < 0.5) if r.flow else m.closing[1] > 0.05
+    if r.flow:
+        is_open = p is not None and p.median > 0.1 and p.gap < 0.5
+    else:
+        # Rotations close to 1 / p at best; what closes better is on its way to a cycle.
+        is_open = m.closing[1] > 0.05 and doubling(r.x, min(r.count // 8, 256)) > 1.3
     if not is_open:
         return None
     return Verdict("quasi-periodic", f"{m.averages}, {m.zeros} exponents zero, nothing grows{m.note}; {r.top}", "neutral")
