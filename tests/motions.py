@@ -238,7 +238,7 @@ def _flows():
     yield flow("focus", EQ, flow_of([[-0.1, -1.0], [1.0, -0.1]]), (1.0, 0.3), transient=0)
     yield flow("slow sink", EQ, flow_of([[-0.01]]), (1.0,))
     yield flow("centre", PER, flow_of([[0.0, -1.0], [1.0, 0.0]]), (1.0, 0.3))
-    yield flow("two centres", QUASI, flow_of(block(2**0.5 * turn(np.pi / 2), turn(np.pi / 2))), (1.0, 0.3, 0.5, 0.0))
+    yield flow("two centres", QUASI, flow_of(block(2**0.5 * turn(np.pi / 2), turn(np.pi / 2))), (1.0, 0.3, 0.5, 0.0), steps=60)
     yield flow("source", EXP, flow_of([[0.3]]), (0.5,))
     yield flow("saddle", EXP, flow_of(np.diag([0.2, -1.0])), (0.5, 1.0))
     yield flow("saddle at rest", EQ, flow_of(np.diag([0.5, -1.0])), (0.0, 0.0), exact=True)
