@@ -125,11 +125,11 @@ class LyapunovSpectrum(Result):
         if len(index) != self.history.ndim - 2:
             raise ValueError(f"index must have {self.history.ndim - 2} entries, one a batch axis, got {len(index)}")
         rows = (slice(None), *index)
-        record = {name: getattr(self, name) for name in _RECORD}
+        record: dict[str, Any] = {name: None if self.states is None else getattr(self, name)[rows] for name in _RECORD}
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
             speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index],
-            **{name: None if value is None else np.asarray(value)[rows] for name, value in record.items()},
+            **record,
         )  # fmt: skip
 
     def _one(self) -> None:
@@ -389,9 +389,9 @@ class _Run:
     def _write(self) -> None:
         if self.path is not None:
             _, x, u = self.march.carry
-            record = (getattr(self, name) for name in _RECORD)
             _Checkpoint(
-                self.history, as_numpy(x), as_numpy(u), *record, self.march.index, self.fingerprint
+                history=self.history, x=as_numpy(x), frame=as_numpy(u), states=self.states, velocities=self.velocities,
+                speeds=self.speeds, reach=self.reach, index=self.march.index, fingerprint=self.fingerprint,
             ).save(self.path)  # fmt: skip
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:

@@ -279,7 +279,13 @@ class March:
         if not s.flow:
             return s.kind == "layers" and any(layer is not s.source[0] for layer in s.source)
         begin, reach = self.t0, intervals * self.interval
-        shifts = (0.0, 0.41421356 * self.interval, 0.73205081 * self.interval, 0.2360679775 * reach, 0.6180339887 * reach)
+        shifts = (
+            0.0,
+            0.41421356 * self.interval,
+            0.73205081 * self.interval,
+            0.2360679775 * reach,
+            0.6180339887 * reach,
+        )
         first, *later = (as_numpy(self.be.call(s.source, self.be.like(begin + t, x), x)).astype(float) for t in shifts)
         noise = 100 * float(self.be.xp.finfo(x.dtype).eps) * np.abs(first).max()
         return any(bool(np.abs(v - first).max() > noise) for v in later)

@@ -32,7 +32,7 @@ def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
     ax.plot(index[zero], spec.exponents[zero], "o", markersize=3.5, color=_PALETTE[0], mfc="white", label=neutral)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     unit = "per unit time" if spec.continuous else "per layer"
-    ax.legend(loc="best", frameon=False, fontsize=7)
+    ax.legend(loc="best", frameon=False, fontsize=7, title=spec.verdict.headline, title_fontsize=7)
     line.lines[2][0].set_zorder(1)
     return _finish(ax, "index", f"exponent ({unit})")
 

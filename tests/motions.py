@@ -1,7 +1,7 @@
 """Systems whose motion is known, and quick records of them: what verdicts are tested on.
 
-Maps ``f(x)`` and flows ``f(t, x)`` act on ``(..., m)``, in NumPy, torch and JAX, so that the same system also goes through
-``ctsa.lyapunov_spectrum``. ``record`` runs one in JAX with fixed Runge--Kutta steps and dense Jacobians, apart from the library.
+Maps ``f(x)`` and flows ``f(t, x)`` act on ``(..., m)``, in NumPy, torch and JAX, so that the same system also goes
+through ``ctsa.lyapunov_spectrum``. ``record`` runs one in JAX with fixed Runge--Kutta steps, apart from the library.
 """
 
 from collections.abc import Callable
@@ -173,7 +173,9 @@ def _maps():
     yield Motion("twist sea", (CHAOS,), _wrapped_twist(6.0), (0.3, 0.2))
     yield Motion("cat", (CHAOS,), vector(_cat_map, 2), (0.3, 0.2))
     for a, truth in [(1.9, EQ), (2.1, QUASI), (2.27, CHAOS)]:
-        yield Motion(f"delayed logistic {a}", (truth,), vector(lambda xp, x, y, a=a: [a * x * (1 - y), x], 2), (0.5, 0.5))
+        yield Motion(
+            f"delayed logistic {a}", (truth,), vector(lambda xp, x, y, a=a: [a * x * (1 - y), x], 2), (0.5, 0.5)
+        )
 
 
 def lorenz(r):
@@ -238,7 +240,8 @@ def _flows():
     yield flow("focus", EQ, flow_of([[-0.1, -1.0], [1.0, -0.1]]), (1.0, 0.3), transient=0)
     yield flow("slow sink", EQ, flow_of([[-0.01]]), (1.0,))
     yield flow("centre", PER, flow_of([[0.0, -1.0], [1.0, 0.0]]), (1.0, 0.3))
-    yield flow("two centres", QUASI, flow_of(block(2**0.5 * turn(np.pi / 2), turn(np.pi / 2))), (1.0, 0.3, 0.5, 0.0), steps=60)
+    beats = flow_of(block(2**0.5 * turn(np.pi / 2), turn(np.pi / 2)))
+    yield flow("two centres", QUASI, beats, (1.0, 0.3, 0.5, 0.0), steps=60)
     yield flow("source", EXP, flow_of([[0.3]]), (0.5,))
     yield flow("saddle", EXP, flow_of(np.diag([0.2, -1.0])), (0.5, 1.0))
     yield flow("saddle at rest", EQ, flow_of(np.diag([0.5, -1.0])), (0.0, 0.0), exact=True)
@@ -274,7 +277,9 @@ def _flows():
     yield flow("driven", PER, field(lambda xp, t, x: [-x + xp.cos(t)], 1), (1.0,), driven=True)
     strobed = field(lambda xp, t, x: [-x + xp.cos(np.pi * t)], 1)
     yield flow("driven, at its period", PER, strobed, (1.0,), driven=True, interval=2.0, steps=40)
-    yield flow("driven torus", QUASI, field(lambda xp, t, x: [-x + xp.cos(t) + xp.cos(2**0.5 * t)], 1), (1.0,), driven=True)
+    yield flow(
+        "driven torus", QUASI, field(lambda xp, t, x: [-x + xp.cos(t) + xp.cos(2**0.5 * t)], 1), (1.0,), driven=True
+    )
     yield flow("driven Duffing", PER, duffing(0.3, 0.3, 1.0), (0.5, 0.0), driven=True)
     yield flow("Ueda", CHAOS, duffing(0.05, 7.5, 1.0), (0.5, 0.0), driven=True, steps=60)
     fades = field(lambda xp, t, x: [-x + xp.exp(-0.5 * t)], 1)
@@ -306,6 +311,7 @@ def _run(f, flow, steps, intervals, count, interval, t0, x, u):
         x, u = carry
         before, t, h = x, t0 + i * interval, interval / steps
         if flow:
+
             def one(j, state):
                 y, w, logs = state
                 y, w = rk4(t + j * h, h, y, w)
@@ -344,7 +350,9 @@ def record(motion: Motion, length: int, *, longest: int | None = None, seed=0, c
     start, (x, v, rates) = _rows(motion, longest or length, seed, count, dtype)
     stop = motion.transient + length
     sizes = np.abs(x[:stop]).max(1)
-    good = np.isfinite(x[:stop]).all(1) & np.isfinite(v[:stop]).all(1) & (sizes < 1e150) & ~np.isnan(rates[:stop]).any(1)
+    good = (
+        np.isfinite(x[:stop]).all(1) & np.isfinite(v[:stop]).all(1) & (sizes < 1e150) & ~np.isnan(rates[:stop]).any(1)
+    )
     end = stop if good.all() else int(np.argmin(good))
     size = np.sqrt((np.concatenate([start[None], x[:end]]) ** 2).sum(1))
     keep = slice(min(motion.transient, max(end - 1, 0)), end)

@@ -13,10 +13,10 @@ from ctsa.motion import Record, Verdict, judge, projection
 FLAT = ctsa.Euclidean()
 BY_NAME = {m.name: m for m in MOTIONS}
 FLOWS = [
-    "sink", "focus", "centre", "source", "saddle at rest", "wind", "double well", "cubic", "ghost", "Hopf 0.1", "pendulum",
-    "May-Leonard", "two cycles", "driven", "driven, at its period", "driven torus", "fading drive", "jerk", "Lorenz 28",
+    "focus", "centre", "source", "saddle at rest", "wind", "cubic", "ghost", "Hopf 0.1", "May-Leonard", "two cycles",
+    "driven", "driven torus", "jerk", "Lorenz 28",
 ]  # fmt: skip
-SAMPLE = [m for m in MOTIONS if not m.flow] + [BY_NAME[name] for name in FLOWS]
+SAMPLE = [m for m in MOTIONS if not m.flow][::2] + [BY_NAME[name] for name in FLOWS]
 
 
 def spectrum(system, x0, intervals=40, transient=10, **options):
@@ -35,7 +35,7 @@ def test_nothing_is_called_what_it_is_not():
     assert all(v.factor is None or v.factor > 1 for n in judged for _, v in judged[n])
 
 
-MAPS = [m for m in MOTIONS if not m.flow and len(m.start) == 1][::3]
+MAPS = [m for m in MOTIONS if not m.flow and len(m.start) == 1][::6]
 
 
 @pytest.mark.parametrize("options", [dict(count=1), dict(dtype="float32")], ids=str)
@@ -55,25 +55,25 @@ def test_traps():
     r = record(BY_NAME["jerk"], 200)
     for columns in ([0], [1], [0, 1]):  # averages of derivatives of something bounded converge for chaos, too
         assert judge(replace(r, x=r.x[:, columns], v=r.v[:, columns])).name in (CHAOS, "undecided")
-    saddle = judge(record(BY_NAME["saddle at rest"], 50))
+    saddle = judge(record(BY_NAME["saddle at rest"], 50, longest=200))
     assert (saddle.name, saddle.stability) == (EQ, "unstable")
 
 
 def test_periods():
     for name, period in [("logistic 3.2", 2), ("logistic 3.5", 4), ("logistic 3.83", 3), ("Henon 1.25", 7)]:
-        assert judge(record(BY_NAME[name], 400)).period == period
-    assert judge(record(BY_NAME["centre"], 400)).period == pytest.approx(2 * np.pi, abs=1e-4)
+        assert judge(record(BY_NAME[name], 200)).period == period
+    assert judge(record(BY_NAME["centre"], 200)).period == pytest.approx(2 * np.pi, abs=1e-4)
     assert judge(record(BY_NAME["driven"], 200)).period == pytest.approx(2 * np.pi, abs=1e-3)
-    assert "alternating" in str(judge(record(BY_NAME["linear minus"], 40)))
-    assert judge(record(BY_NAME["linear half"], 40)).name == EQ
-    slow = judge(record(BY_NAME["linear 0.97"], 40))
+    assert "alternating" in str(judge(record(BY_NAME["linear minus"], 40, longest=200)))
+    assert judge(record(BY_NAME["linear half"], 40, longest=200)).name == EQ
+    slow = judge(record(BY_NAME["linear 0.97"], 40, longest=200))
     assert slow.name == "settling" and slow.rate == pytest.approx(-np.log(0.97), rel=1e-3)
-    assert judge(record(BY_NAME["step"], 40)).rate == pytest.approx(0.1)
+    assert judge(record(BY_NAME["step"], 40, longest=200)).rate == pytest.approx(0.1)
     assert judge(record(BY_NAME["linear 1.05"], 200)).rate == pytest.approx(np.log(1.05), rel=1e-3)
 
 
 def test_a_longer_run_decides():
-    short, long = (judge(record(BY_NAME["Henon 1.4"], n, longest=400)) for n in (20, 400))
+    short, long = (judge(record(BY_NAME["Henon 1.4"], n, longest=200)) for n in (20, 200))
     assert short.name == "undecided" and 1 < short.factor < 20 and long.name == CHAOS
 
 
@@ -125,7 +125,9 @@ def test_known_motions_through_the_library(face):
 
 
 def test_both_frameworks_record_the_same(torch_face, jax_face):
-    a, b = (spectrum(lorenz, f.array([[1.0, 1.0, 1.0]]), 8, 2, interval=0.2, geometry=FLAT) for f in (torch_face, jax_face))
+    a, b = (
+        spectrum(lorenz, f.array([[1.0, 1.0, 1.0]]), 8, 2, interval=0.2, geometry=FLAT) for f in (torch_face, jax_face)
+    )
     for name in ("states", "velocities", "speeds", "reach"):
         assert np.allclose(getattr(a, name), getattr(b, name), rtol=1e-7), name
     assert np.array_equal(a.states[-1], np.ravel(a.x)) and a.states.shape == (8, 3)
@@ -220,8 +222,8 @@ def test_members_and_files_carry_the_record(jax_face, tmp_path):
     x0 = np.random.default_rng(0).uniform(-0.1, 0.1, size=(2, 1, 2))
     many = spectrum(henon, jax_face.array(x0), 60, 10, geometry=FLAT)
     assert many.states.shape == (60, 2, 2) and many.reach.shape == (2, 2)
-    one = many.member(1)
-    assert one.states.shape == (60, 2) and one.verdict.name == spectrum(henon, jax_face.array(x0[1]), 60, 10, geometry=FLAT).verdict.name
+    one, alone = many.member(1), spectrum(henon, jax_face.array(x0[1]), 60, 10, geometry=FLAT)
+    assert one.states.shape == (60, 2) and one.verdict.name == alone.verdict.name
     kept = ctsa.load(one.save(tmp_path / "one"))
     assert kept.verdict == one.verdict and np.array_equal(kept.velocities, one.velocities)
     assert one.to_xarray().states.dims == ("interval_index", "coordinate")

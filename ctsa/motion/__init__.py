@@ -4,7 +4,6 @@ The state decides what the motion is; exponents tell how stable it is and must a
 an estimate of how much longer to run. NumPy and SciPy only; the measured confusion table is in ``docs/verdicts.md``.
 """
 
-from .record import Record as Record
-from .record import projection as projection
+from .record import Record as Record, projection as projection
 from .rule import judge as judge
 from .verdict import Verdict as Verdict

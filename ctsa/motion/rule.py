@@ -33,7 +33,8 @@ def judge(r: Record) -> Verdict:
         if (found := rule(r)) is not None:
             return found
     if _sequence(r):
-        return Verdict("undecided", f"layers that differ repeat nothing; the last changed tokens by {r.speed[-1]:.1g}; {r.top}")
+        why = f"layers that differ repeat nothing; the last changed tokens by {r.speed[-1]:.1g}; {r.top}"
+        return Verdict("undecided", why)
     if r.count < _SHORT:
         return Verdict("undecided", f"{r.count} intervals; {r.top}", factor=64 / r.count)
     c = None if r.bounded else drift(r.x)
@@ -42,7 +43,8 @@ def judge(r: Record) -> Verdict:
     step = c / r.interval
     speed, fluctuation = np.linalg.norm(step), _largest(r.v - r.v.mean(0))
     if fluctuation <= max(1e-6, 100 * r.eps) * speed + 10 * r.eps * r.size:
-        return Verdict("drifting", f"the same velocity all the time; {r.top}", r.stability(), rate=float(speed), unit=r.unit)
+        why = f"the same velocity all the time; {r.top}"
+        return Verdict("drifting", why, r.stability(), rate=float(speed), unit=r.unit)
     flat = replace(r, x=r.x - np.arange(r.count)[:, None] * c, v=r.v - step)
     return _recurrent(Motion(flat, ", on top of a steady drift"))
 
@@ -134,7 +136,9 @@ def _strobed(m: Motion) -> Verdict | None:
     between = r.flow or r.interval > 1
     if not (between and m.moving and m.size < 1e-5 * r.size and r.e[0] < -r.resolution[0]):
         return None
-    return Verdict("periodic", f"back at the same state after every interval; {r.top}", r.stability(), period=r.interval)
+    return Verdict(
+        "periodic", f"back at the same state after every interval; {r.top}", r.stability(), period=r.interval
+    )
 
 
 def _map_period(m: Motion) -> Verdict | None:
@@ -204,7 +208,9 @@ def _quasi_periodic(m: Motion) -> Verdict | None:
         is_open = m.closing[1] > 0.05 and doubling(r.x, min(r.count // 8, 256)) > 1.3
     if not is_open:
         return None
-    return Verdict("quasi-periodic", f"{m.averages}, {m.zeros} exponents zero, nothing grows{m.note}; {r.top}", "neutral")
+    return Verdict(
+        "quasi-periodic", f"{m.averages}, {m.zeros} exponents zero, nothing grows{m.note}; {r.top}", "neutral"
+    )
 
 
 def _longer(m: Motion) -> float:

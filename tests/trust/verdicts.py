@@ -18,7 +18,8 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from motions import MOTIONS, Motion, circle, duffing, henon, logistic, lorenz, record, right, roessler, twist, van_der_pol  # noqa: E402, I001
+import motions as known  # noqa: E402
+from motions import MOTIONS, Motion, record, right  # noqa: E402
 
 from ctsa.motion import judge  # noqa: E402
 
@@ -51,16 +52,16 @@ def drawn(count: int, seed: int):
     rng = np.random.default_rng(seed)
     for i in range(count):
         u, x = rng.uniform(size=3), rng.uniform(0.1, 0.5, size=3)
-        yield Motion(f"logistic {2.8 + 1.2 * u[0]:.4f}", (), logistic(2.8 + 1.2 * u[0]), (x[0],))
-        yield Motion(f"Henon {1.4 * u[0]:.4f}", (), henon(1.4 * u[0]), (x[0] / 3, x[1] / 3))
-        yield Motion(f"circle {u[0]:.4f} {u[1]:.3f}", (), circle(u[0], u[1]), (x[0],))
-        yield Motion(f"twist {u[0]:.4f}", (), twist(u[0]), (3 * x[0], 0.5 * x[1]))
+        yield Motion(f"logistic {2.8 + 1.2 * u[0]:.4f}", (), known.logistic(2.8 + 1.2 * u[0]), (x[0],))
+        yield Motion(f"Henon {1.4 * u[0]:.4f}", (), known.henon(1.4 * u[0]), (x[0] / 3, x[1] / 3))
+        yield Motion(f"circle {u[0]:.4f} {u[1]:.3f}", (), known.circle(u[0], u[1]), (x[0],))
+        yield Motion(f"twist {u[0]:.4f}", (), known.twist(u[0]), (3 * x[0], 0.5 * x[1]))
         if i % 2:
             continue
-        yield Motion(f"Lorenz {200 * u[0]:.2f}", (), lorenz(200 * u[0]), tuple(10 * x), flow=True, steps=400)
-        yield Motion(f"Roessler {2 + 7 * u[0]:.3f}", (), roessler(2 + 7 * u[0]), tuple(x), flow=True, steps=60)
-        yield Motion(f"van der Pol {3 * u[0]:.3f}", (), van_der_pol(3 * u[0]), (x[0], x[1]), flow=True, steps=60)
-        force = duffing(0.05 + 0.2 * u[0], 8 * u[1], 1.0)
+        yield Motion(f"Lorenz {200 * u[0]:.2f}", (), known.lorenz(200 * u[0]), tuple(10 * x), flow=True, steps=400)
+        yield Motion(f"Roessler {2 + 7 * u[0]:.3f}", (), known.roessler(2 + 7 * u[0]), tuple(x), flow=True, steps=60)
+        yield Motion(f"van der Pol {3 * u[0]:.3f}", (), known.van_der_pol(3 * u[0]), (x[0], x[1]), flow=True, steps=60)
+        force = known.duffing(0.05 + 0.2 * u[0], 8 * u[1], 1.0)
         yield Motion(f"Duffing {u[0]:.3f} {8 * u[1]:.3f}", (), force, (x[0], x[1]), flow=True, steps=60, driven=True)
 
 
