@@ -126,7 +126,7 @@ def test_known_motions_through_the_library(face):
 
 def test_both_frameworks_record_the_same(torch_face, jax_face):
     a, b = (
-        spectrum(lorenz, f.array([[1.0, 1.0, 1.0]]), 8, 2, interval=0.2, geometry=FLAT) for f in (torch_face, jax_face)
+        spectrum(lorenz, f.array([[1.0, 1.0, 1.0]]), 8, 2, interval=0.02, geometry=FLAT) for f in (torch_face, jax_face)
     )
     for name in ("states", "velocities", "speeds", "reach"):
         assert np.allclose(getattr(a, name), getattr(b, name), rtol=1e-7), name
@@ -148,11 +148,12 @@ def test_an_unstable_pair_and_layers_on_their_way(torch_face):
 def test_driven_flows(face):
     x0 = face.array([[1.0]])
     drive = BY_NAME["driven"].f
-    got = spectrum(drive, x0, 60, 5, geometry=FLAT, atol=1e-6)
+    fixed = dict(geometry=FLAT, solver="rk4", step=0.25)
+    got = spectrum(drive, x0, 60, 5, **fixed)
     assert got.driven and got.neutral_expected == 0 and got.verdict.name == PER
     assert got.verdict.period == pytest.approx(2 * np.pi, abs=1e-3)
     strobed = BY_NAME["driven, at its period"]
-    got = spectrum(strobed.f, x0, 40, 20, interval=2.0, geometry=FLAT)
+    got = spectrum(strobed.f, x0, 40, 20, interval=2.0, **fixed)
     assert got.verdict.name == PER and got.verdict.period == 2.0 and got.driven
 
 

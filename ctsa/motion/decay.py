@@ -30,8 +30,10 @@ def decay(series: np.ndarray, times: np.ndarray, floor: float, blocks: int = 6) 
     line = np.polyfit(times[live], y[live], 1) if live.sum() >= 5 else None
     off = np.inf if line is None else float((y[live] - np.polyval(line, times[live])).std())
     straight = off < _STRAIGHT * abs(drop)
-    if line is None and above.sum() < 2:
-        slope = -drop / max(float(times[-1] - times[0]), 1e-300)
+    if line is not None and (straight or above.sum() < 2):
+        slope = line[0]
+    elif above.sum() >= 2:
+        slope = np.polyfit(middles[above], tops[above], 1)[0]
     else:
-        slope = line[0] if straight or above.sum() < 2 else np.polyfit(middles[above], tops[above], 1)[0]
+        slope = -drop / max(float(times[-1] - times[0]), 1e-300)
     return Decay(float(-slope), drop, falling, bool(straight))
