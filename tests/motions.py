@@ -250,6 +250,7 @@ def _flows():
     yield flow("double well", EQ, field(lambda xp, t, x: [x - x**3], 1), (0.1,))
     yield flow("cubic", EQ, field(lambda xp, t, x: [-(x**3)], 1), (1.0,))
     yield flow("ghost", (DRIFT, PER), field(lambda xp, t, x: [1.0001 - xp.cos(x)], 1), (-2.0,))
+    yield flow("narrow ghost", EXP, field(lambda xp, t, x: [x * x + 1e-8], 1), (-1.0,), transient=0)
     for mu, truth in [(-0.1, EQ), (0.0, EQ), (0.1, PER), (1.0, PER)]:
         yield flow(f"Hopf {mu}", truth, hopf(mu), (0.8, 0.1))
     yield flow("van der Pol 1", PER, van_der_pol(1.0), (1.0, 0.0))

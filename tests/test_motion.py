@@ -13,7 +13,7 @@ from ctsa.motion import Record, Verdict, judge, projection
 FLAT = ctsa.Euclidean()
 BY_NAME = {m.name: m for m in MOTIONS}
 FLOWS = [
-    "focus", "centre", "source", "saddle at rest", "wind", "cubic", "ghost", "Hopf 0.1", "May-Leonard", "two cycles",
+    "focus", "centre", "source", "saddle at rest", "wind", "cubic", "ghost", "narrow ghost", "Hopf 0.1", "May-Leonard", "two cycles",
     "driven", "driven torus", "jerk", "Lorenz 28",
 ]  # fmt: skip
 SAMPLE = [m for m in MOTIONS if not m.flow][::2] + [BY_NAME[name] for name in FLOWS]

@@ -6,6 +6,7 @@ from .decay import decay
 from .record import Record
 from .verdict import Verdict
 
+_EVEN = 0.35  # share of the fall that an exponential has at least in the second half (0.5)
 FAR = 1e4  # a state that has grown by that much, and faster and faster, expands
 
 
@@ -49,7 +50,8 @@ def settling(r: Record) -> Verdict | None:
     whole = decay(r.speed, r.times, floor)
     if r.e[0] > r.resolution[0] or not down.falling:
         return None
-    steady = whole.falling and whole.drop > 3 and down.drop > 0.5
+    # A speed that falls like a power of time may be the ghost of a saddle-node: most of its fall is in the first half.
+    steady = whole.falling and whole.drop > 3 and down.drop > max(0.5, _EVEN * whole.drop)
     if not (down.drop > 3 or (down.straight and down.drop > 0.1) or steady):
         return None
     left = max(np.log(max(r.speed[-1], 1e-300) / r.rest), 1.0) / max(down.rate, 1e-300)
