@@ -11,10 +11,11 @@ from ctsa._backend import backend
 Array = Any
 # After the given time, in units of time: short and long, incommensurate, so that no period hides a drive from all.
 _LATER = (2**0.5 / 100, (5**0.5 - 1) / 2, np.e, 7 * 3**0.5, 31 * np.pi)
+_WITHIN = (5**0.5 - 2, (5**0.5 - 1) / 2)
 _ROUNDING = 64  # ulps of the largest velocity that an autonomous field may differ by (order of summation)
 
 
-def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = None) -> bool:
+def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = None, reach: float = 0.0) -> bool:
     """Tell whether ``field(t, x)`` depends on ``t``, at ``x`` and at a state beside it.
 
     A field that cannot be evaluated at other times, or is nan there, depends on time, too. What changes with every call
@@ -25,6 +26,7 @@ def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = Non
         x: a state ``(..., n, d)`` of the field's framework; one member of a large batch is enough.
         t: the time to compare with.
         geometry: where the second state is put, ``retract``; without one only ``x`` is looked at.
+        reach: a duration within which to look, too, for what acts late only.
 
     Example:
         >>> import torch, ctsa
@@ -41,10 +43,11 @@ def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = Non
     if geometry is not None:  # at a zero of x * cos(t) nothing is seen
         beside = np.random.default_rng(0).normal(size=x.shape)
         states.append(geometry.retract(x + be.like(0.3 * beside, x)))
-    return any(_differs(be, field, state, t) for state in states)
+    later = (*_LATER, *(share * reach for share in _WITHIN if reach))
+    return any(_differs(be, field, state, t, later) for state in states)
 
 
-def _differs(be, field, x, t) -> bool:
+def _differs(be, field, x, t, later) -> bool:
     def value(time):
         return be.concrete(be.stop_gradient(be.call(field, be.like(time, x), x)))
 
@@ -53,7 +56,7 @@ def _differs(be, field, x, t) -> bool:
     if here is None:
         return False
     noise = None
-    for s in _LATER:
+    for s in later:
         try:
             there = value(t + s)
         except (ArithmeticError, LookupError, RuntimeError, ValueError):  # a table that ends, say
