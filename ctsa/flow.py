@@ -18,6 +18,16 @@ from ._backend._solve import (
     show_progress,
 )
 from ._results import Trajectory
+from .events import (
+    check_until,
+    correct_stop,
+    crossing,
+    depends_on_time,
+    each_member,
+    locate,
+    raise_lost,
+    start_value,
+)
 from .geometry import Geometry, Sphere, geometry_of
 
 Array = Any
@@ -46,8 +56,6 @@ def _at_rest(field, geometry, sign, tol, s, state):
     return ((v * v).sum(-1) < tol * tol).all()
 
 
-def _crossed(event, geometry, sign, start, s, state):
-    return event(sign * s, geometry.retract(state[0])) * start <= 0
 
 
 def check_velocity(be, field, geometry, t, x) -> Array:
@@ -123,6 +131,8 @@ def integrate(
     step: float | None = None,
     max_steps: int = 100_000,
     until: str | Callable[[Array, Array], Array] | None = None,
+    direction: int = 0,
+    largest_step: float | None = None,
     tol: float = 1e-6,
     adjoint: Any = False,
     normalize: bool = False,
@@ -150,10 +160,18 @@ def integrate(
         atol: absolute local tolerance: the rms over all entries of the local error stays below it.
         step: step size of fixed-step solvers; every output interval is cut into equal steps of at most this.
         max_steps: steps (rejected ones included) after which the solve gives up.
-        until: "equilibrium" stops at the end of the first step where every token is slower than ``tol``. A callable
-            ``until(t, x)`` returning a real number stops where it first crosses zero, located to the solver's
-            tolerance. The end state is the last one returned. Under ``jax.jit`` shapes are fixed: a callable stops at
-            the end of the step, and outputs after the stop all hold the time and the state of the stop.
+        until: "equilibrium" stops at the end of the first step where every token is slower than ``tol``; the field must not
+            depend on time, and derivatives are those at a fixed time. A callable ``until(t, x)`` returning a real number
+            stops where it first crosses zero, located to the solver's tolerance. A zero at the start counts only once it
+            has been left. Adaptive solvers look inside their steps, too; zeros much closer to each other than a step need
+            ``largest_step``. Time and state of the stop carry first derivatives in all data. The end state is the last one
+            returned. If ``until`` returns one number a member of a batch, members are run one by one up to their own
+            stops: all ``ts`` are returned, outputs after the stop hold its state, and ``stats["stop_times"]`` the times.
+            Under ``jax.jit`` and ``jax.grad`` shapes are fixed: outputs after the stop all hold its time and state, and a
+            fixed-step solver stops at the end of the step.
+        direction: 1 stops only where a callable ``until`` goes up through zero (as the run goes, backward ones too), -1
+            down, 0 either way.
+        largest_step: longest step of an adaptive solver, so that nothing shorter is stepped over.
         tol: speed for ``until="equilibrium"``. The attainable speed near an equilibrium is of the order of ``atol``.
         adjoint: True solves the adjoint equation backward for gradients in O(1) memory (they then carry the solver's
             error); False differentiates the steps themselves (torch records them unless under
@@ -167,7 +185,8 @@ def integrate(
         times after the stop are missing and the stopping state is appended.
 
     Raises:
-        ValueError, TypeError: an argument is wrong; the message names it and says what to try.
+        ValueError, TypeError: an argument is wrong, or ``until`` returned nan or inf; the message names it and says what to
+            try.
         IntegrationError: the solver gave up (too many steps, vanishing step, nan); carries the trajectory so far.
 
     Example:
@@ -194,69 +213,60 @@ def integrate(
         raise TypeError(f"adjoint must be True or False, or on JAX a diffrax adjoint, got {adjoint!r}")
     if adjoint is True and until is not None:
         raise ValueError("until does not go with adjoint=True: the adjoint equation has no stop; use adjoint=False")
+    largest = _largest_step(largest_step, step, solver)
     sign = 1 if times[-1] > times[0] else -1
     t0 = be.like(times[0], x)
     x = check_velocity(be, field, geometry, t0, x)
+    stop = start = None
+    if until is not None:
+        direction = check_until(until, direction)
+    if callable(until):
+        start, x = start_value(until, field, geometry, t0, x, float(times[-1] - times[0]))
+        if start.ndim:
+            one = dict(
+                rtol=rtol, atol=atol, step=step, max_steps=max_steps, until=until, direction=direction,
+                largest_step=largest, adjoint=adjoint, geometry=geometry, progress=False,
+            )  # fmt: skip
+            return each_member(lambda member: integrate(field, member, times, solver, **one), field, x, times)
+    elif until is not None:
+        stop = _stop_condition(be, field, geometry, sign, tol, t0, x)
+    event = None
+    if start is not None:
+        assert callable(until)
+        event = crossing(be, until, direction, geometry, sign, float(sign * times[0]), start)
     problem = Problem(
         rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
-        grid=None if step is None else _grid(sign * times, step), max_steps=max_steps,
-        stop=_stop_condition(be, field, geometry, sign, until, tol, t0, x), adjoint=adjoint,
-        progress=show_progress(progress),
+        grid=None if step is None else _grid(sign * times, step), max_steps=max_steps, stop=stop, adjoint=adjoint,
+        progress=show_progress(progress), largest=largest, event=event,
     )  # fmt: skip
     solved = be.odeint(problem)
-    if callable(until) and solved.stopped is not None:
-        solved = _locate(be, problem, solved, until, geometry, sign)
+    if problem.event is not None:
+        if solved.lost is not None:
+            raise_lost(solved.lost, geometry, sign)
+        solved = locate(be, problem, solved)
+        solved = correct_stop(be, problem, solved)
     return _read_out(be, solved, times, geometry, sign, problem)
 
 
-def _stop_condition(be, field, geometry, sign, until, tol, t0, x):
-    if until is None:
+def _stop_condition(be, field, geometry, sign, tol, t0, x):
+    """Return the condition of rest, for a field that knows no time: one still instant of a driven field is no rest."""
+    tol = be.like(checks.number("tol", tol, low=0.0, strict=True), x)
+    if depends_on_time(field, x, t0, geometry):
+        raise ValueError(
+            "until='equilibrium' is for fields that do not depend on time: this one does, and would be taken for at rest "
+            "at an instant when it is still. Leave until out, or freeze the field: lambda t, x: field(t0, x)"
+        )
+    return be.partial(_at_rest, field, geometry, sign, tol)
+
+
+def _largest_step(largest: Any, step: Any, solver: Any) -> float | None:
+    if largest is None:
         return None
-    if until == "equilibrium":
-        return be.partial(_at_rest, field, geometry, sign, be.like(checks.number("tol", tol, low=0.0, strict=True), x))
-    if not callable(until):
-        raise ValueError(f"until must be None, 'equilibrium' or a callable until(t, x), got {until!r}")
-    start = until(t0, x)
-    if getattr(start, "shape", None) != ():
-        raise ValueError("until(t, x) must return a scalar array whose zero ends the run")
-    if "float" not in str(start.dtype):
-        raise TypeError(f"until(t, x) must return a real number that crosses zero, got {start.dtype}")
-    return be.partial(_crossed, until, geometry, sign, start)
-
-
-def _locate(be, problem: Problem, solved: Solved, until, geometry, sign) -> Solved:
-    """Refine the time of an event from the end of a step to the solver's tolerance, by solving again up to it."""
-    from dataclasses import replace
-
-    from scipy.optimize import brentq
-
-    assert solved.stopped is not None
-    last, end = solved.reached - 1, float(solved.stopped[0])
-    while last > 0 and problem.ts[last] >= end:
-        last -= 1
-    start, origin = float(problem.ts[last]), tuple(y[last] for y in solved.ys)
-    if problem.grid is not None:  # the event lies in the last step: only that one is cut short
-        before = problem.grid[: np.searchsorted(problem.grid, end)]
-        before = before[before >= start]
-        if len(before) > 1:
-            upto = replace(problem, y0=origin, ts=before[[0, -1]], grid=before, stop=None, progress=False)
-            start, origin = float(before[-1]), tuple(y[-1] for y in be.odeint(upto).ys)
-    states = {start: origin, end: solved.stopped[1]}
-
-    def value(s):
-        if s not in states:
-            ts = np.array([start, s])
-            grid = None if problem.grid is None else ts
-            shorter = replace(problem, y0=origin, ts=ts, grid=grid, stop=None, progress=False)
-            states[s] = tuple(y[-1] for y in be.odeint(shorter).ys)
-        x = geometry.retract(states[s][0])
-        return float(be.to_numpy(until(be.like(sign * s, x), x)))
-
-    root = brentq(value, start, end, xtol=4 * np.finfo(float).eps * max(1.0, abs(end)), rtol=1e-15)
-    value(root)
-    reached = int(np.searchsorted(problem.ts, root, side="right"))
-    solved.stopped, solved.reached = (root, states[root]), min(reached, solved.reached)
-    return solved
+    if step is not None:
+        raise ValueError("largest_step is for adaptive solvers: with a fixed step, step is the largest")
+    if solver == "scipy_solver":
+        raise ValueError("largest_step does not go with solver='scipy_solver': use 'dopri5' or 'dopri8'")
+    return checks.number("largest_step", largest, low=0.0, strict=True)
 
 
 def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
@@ -265,8 +275,9 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
     kept = times[: solved.reached]
     if solved.stopped is not None:
         at, (end,) = solved.stopped
-        if sign * float(at) != kept[-1]:
-            y, kept = be.xp.concatenate([y, end[None]]), np.append(kept, sign * float(at))
+        time = sign * float(be.to_numpy(at) if hasattr(at, "dtype") else at)
+        rest = len(kept) - (time == kept[-1])
+        y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
     if solved.ts is not None:
         kept = sign * solved.ts
     r = geometry.radius(y)
@@ -275,7 +286,10 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)
     clock = be.xp.float64 if be.name == "torch" else be.xp.asarray(0.0).dtype
-    trajectory = Trajectory(be.xp.asarray(kept, dtype=clock), geometry.retract(y), stats)
+    reached_ts = be.xp.asarray(kept, dtype=clock)
+    if solved.stopped is not None and getattr(solved.stopped[0], "requires_grad", False):
+        reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].to(clock)])
+    trajectory = Trajectory(reached_ts, geometry.retract(y), stats)
     if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
         solved.failure.trajectory = trajectory  # type: ignore[attr-defined]
         raise solved.failure

@@ -12,14 +12,16 @@ from ._backend._solve import progress_bar, show_progress
 from ._fingerprint import Identity
 from ._results import Result, archive, as_numpy
 from .errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
-from .geometry import Euclidean, Geometry, Sphere
+from .geometry import Geometry, Sphere
 from .io import load
 from .march import March
 from .motion import Record, Verdict, judge
 from .symmetry import rotation_modes
 
 Array = Any
-_REST = 1e-6  # a slower token counts as at rest
+
+
+_RECORD = ("states", "velocities", "speeds", "reach")
 
 
 class LyapunovError(RuntimeError):
@@ -41,19 +43,21 @@ class LyapunovSpectrum(Result):
         frame: final orthonormal frame ``(k, ..., n, d)``.
         interval: duration of an interval (layers: how many).
         start: intervals before the history began (transient included).
-        speed: ``(...)``: largest token velocity at the end, or for a layer the largest change of a token.
+        speed: ``(...)``: largest token velocity at the end, or for a layer the largest change of a token in the last one.
         rotations: ``(...)``: neutral exponents that the rotational symmetry of system and final state accounts for.
         dimension: dimension of the manifold, the number of exponents there are.
         continuous: whether time is continuous.
         identity: which run it comes from: hashes of its system, its start and its settings, see ``resume=``.
-        track: what ``verdict`` reads, at the end of every interval ``(intervals, ..., 2 m + 2)``: state and velocity (a
-            layer's last change), all components or projections on 8 fixed directions, and the lengths of both.
-        size: ``(...)``: largest length of the whole state since the very start, transient included.
-        began: ``(...)``: its length at the very start.
-        driven: whether the system depends on time, as a sequence of layers does.
-        bounded: whether it lives on a compact manifold.
-        eps: rounding of its numbers.
-        atol: tolerance of its solver, 0 for layers.
+        states: coordinates ``(intervals, ..., m)`` of the state at interval ends, the record that the verdict reads: all
+            of them if ``n d <= 8``, otherwise along 8 fixed random directions.
+        velocities: the same of the velocity; for a layer of the last layer's step.
+        speeds: ``(intervals, ...)``: ``speed`` at interval ends.
+        reach: ``(2, ...)``: length of the longest token at the very start, and the largest since.
+        driven: whether the law changes with time: a field that depends on t, or layers that differ.
+        bounded: whether the manifold is compact.
+        eps: rounding of the type that was computed in.
+        atol: absolute tolerance of the solver; 0 without step size control.
+        overflow: whether the run ended because the state overflowed.
     """
 
     history: Any
@@ -66,22 +70,27 @@ class LyapunovSpectrum(Result):
     dimension: int
     continuous: bool
     identity: str = ""
-    track: Any = None
-    size: Any = None
-    began: Any = None
+    states: Any = None
+    velocities: Any = None
+    speeds: Any = None
+    reach: Any = None
     driven: bool = False
-    bounded: bool = True
-    eps: float = 2.2e-16
+    bounded: bool = False
+    eps: float = 2.220446049250313e-16
     atol: float = 0.0
+    overflow: bool = False
     _static: ClassVar[tuple[str, ...]] = (
-        "interval", "start", "dimension", "continuous", "identity", "driven", "bounded", "eps", "atol",
+        "interval", "start", "dimension", "continuous", "identity", "driven", "bounded", "eps", "atol", "overflow",
     )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
+        "states": ("interval_index", "coordinate"),
+        "velocities": ("interval_index", "coordinate"),
+        "speeds": ("interval_index",),
+        "reach": ("start_or_largest",),
         "frame": ("exponent", "token", "component"),
         "x": ("...", "token", "component"),
-        "track": ("interval_index", "seen"),
-        **dict.fromkeys(("speed", "rotations", "size", "began"), ("...",)),
+        **dict.fromkeys(("speed", "rotations"), ("...",)),
     }
 
     def __repr__(self) -> str:
@@ -161,12 +170,11 @@ class LyapunovSpectrum(Result):
         if len(index) != self.history.ndim - 2:
             raise ValueError(f"index must have {self.history.ndim - 2} entries, one a batch axis, got {len(index)}")
         rows = (slice(None), *index)
+        record: dict[str, Any] = {name: None if self.states is None else getattr(self, name)[rows] for name in _RECORD}
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
             speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="",
-            track=None if self.track is None else self.track[rows],
-            size=None if self.size is None else np.asarray(self.size)[index],
-            began=None if self.began is None else np.asarray(self.began)[index],
+            **record,
         )  # fmt: skip
 
     def _one(self) -> None:
@@ -236,13 +244,13 @@ class LyapunovSpectrum(Result):
 
     @property
     def neutral_expected(self) -> int:
-        """How many zero exponents theory asks for: the flow's direction while it moves, and rotational symmetry.
+        """How many zero exponents theory asks for: the direction of a flow that moves, and rotational symmetry.
 
-        A flow that depends on time has no neutral direction of its own, and one that settles contracts along it.
+        A field that depends on time has no zero exponent along its flow, and a flow that settles contracts along it.
         """
         self._one()
-        resting = self.verdict.name in ("equilibrium", "settling") and self.verdict.period is None
-        along = int(self.continuous and not self.driven and not resting and float(self.speed) > _REST)
+        settling = self.verdict.name == "settling" and self.verdict.period is None
+        along = int(self.continuous and not self.driven and not settling and float(self.speed) > self._motion.rest)
         # A rotating rigid state moves along its own symmetry: one direction serves both.
         return max(int(self.rotations), along) if int(self.rotations) else along
 
@@ -252,26 +260,29 @@ class LyapunovSpectrum(Result):
         self._one()
         return int((np.abs(self.exponents) <= self.resolution).sum())
 
+    @property
+    def _motion(self) -> Record:
+        """The record that verdicts read; without one (files of older versions) a single row stands in for it."""
+        x = np.zeros((1, 1)) if self.states is None else self.states
+        v = np.zeros((1, 1)) if self.velocities is None else self.velocities
+        speeds = np.reshape(self.speed, (1,)) if self.speeds is None else self.speeds
+        first, size = (1.0, 1.0) if self.reach is None else (float(a) for a in self.reach)
+        return Record(
+            x, v, speeds, self.history, self.interval, self.continuous, first, size, self.bounded, self.driven,
+            self.eps, self.atol, self.overflow,
+        )  # fmt: skip
+
     @cached_property
     def verdict(self) -> Verdict:
-        """What the motion is, with the evidence, see ``ctsa.motion.Verdict``; unpacks as ``name, evidence``.
+        """What the motion is, and the evidence; also the pair (name, evidence).
 
-        "equilibrium" (stable, neutral, unstable), "settling", "periodic", "quasi-periodic", "chaotic", "drifting",
-        "expanding", or "undecided" with how much longer to run. It is about the stretch seen: chaos may be transient. What
-        each word needs, and how often it is right: ``docs/verdicts.md``.
+        The names are "equilibrium", "settling", "periodic", "quasi-periodic", "chaotic", "drifting", "expanding", and
+        "undecided" with how much longer to run. See ``ctsa.motion`` and the page "What a verdict means".
         """
         self._one()
-        if self.track is None:
-            return Verdict("undecided", "the spectrum has no record of the motion (an older file, or made by hand)")
-        m = (self.track.shape[-1] - 2) // 2
-        track = np.asarray(self.track, dtype=float)
-        return judge(
-            Record(
-                x=track[:, :m], v=track[:, m : 2 * m], speed=track[:, -1], rates=self.history, interval=self.interval,
-                flow=self.continuous, size=float(self.size), began=float(self.began), bounded=self.bounded,
-                driven=self.driven, eps=self.eps, atol=self.atol,
-            )  # fmt: skip
-        )
+        if self.states is None:
+            return Verdict("undecided", f"the run has no record of its states (an older file); {self._motion.top}")
+        return judge(self._motion)
 
     def plot(self, ax=None, **kwargs):
         """Draw the exponents with error bars and the neutral ones marked; return the ``Axes``."""
@@ -346,7 +357,8 @@ def lyapunov_spectrum(
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
-        LyapunovError: nan, a solver that gives up, or a layer that leaves the sphere; carries the history so far.
+        LyapunovError: nan, overflow, a solver that gives up, or a layer that leaves the sphere; carries the history so
+            far.
 
     Example:
         >>> import numpy as np, ctsa
@@ -380,10 +392,12 @@ class _Checkpoint(Result):
     history: Any
     x: Any
     frame: Any
+    states: Any
+    velocities: Any
+    speeds: Any
+    reach: Any
     index: int
     identity: str
-    track: Any
-    size: Any
 
 
 class _Run:
@@ -396,10 +410,11 @@ class _Run:
             settings=(march.be.name, march.settings, transient, march.system.geometry),
         )  # fmt: skip
         x = march.carry[1]
-        self.history = np.zeros((0, *x.shape[:-2], march.carry[2].shape[0]))
-        self.track = np.zeros((0, *x.shape[:-2], march.seen), dtype=as_numpy(x[..., 0, 0]).dtype)
-        self.began = np.sqrt((as_numpy(x).astype(float) ** 2).sum((-2, -1)))
-        self.size = self.began
+        batch, looks = tuple(x.shape[:-2]), march.looks.shape[1]
+        self.history = np.zeros((0, *batch, march.carry[2].shape[0]))
+        self.states, self.velocities, self.speeds = (np.zeros((0, *batch, *w)) for w in ((looks,), (looks,), ()))
+        self.reach = np.stack([march.longest()] * 2)
+        self.driven, self.overflow = march.driven(transient + intervals), False
         if self.path is not None:
             self.identity.verified(f"checkpoint {self.path}", allow_unverified)
             if self.path.exists():
@@ -409,7 +424,9 @@ class _Run:
         be, (_, x0, u0) = self.march.be, self.march.carry
         name = str(x0.dtype).rpartition(".")[2]
         self.march.carry = (be.like(float(index), x0), be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0))
-        self.history, self.track, self.size = np.asarray(kept.history), np.asarray(kept.track), np.asarray(kept.size)
+        self.history = np.asarray(kept.history)
+        for name in _RECORD:
+            setattr(self, name, np.asarray(getattr(kept, name)))
 
     def _read(self) -> None:
         assert self.path is not None
@@ -422,8 +439,10 @@ class _Run:
     def _write(self) -> None:
         if self.path is not None:
             _, x, u = self.march.carry
-            index, identity = self.march.index, str(self.identity)
-            _Checkpoint(self.history, as_numpy(x), as_numpy(u), index, identity, self.track, self.size).save(self.path)
+            _Checkpoint(
+                history=self.history, x=as_numpy(x), frame=as_numpy(u), states=self.states, velocities=self.velocities,
+                speeds=self.speeds, reach=self.reach, index=self.march.index, identity=str(self.identity),
+            ).save(self.path)  # fmt: skip
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:
         if not isinstance(spectrum, LyapunovSpectrum):
@@ -433,9 +452,10 @@ class _Run:
             raise ValueError("resume must be a LyapunovSpectrum of the same interval, count, n and d")
         self.identity.require("resume", spectrum.identity, self.allow_unverified)
         self.transient = spectrum.start
-        if spectrum.track is None:
+        if spectrum.states is None:
             raise ValueError("resume has no record of its motion (an older file, or made by hand): begin anew")
         self._place(spectrum.start + len(spectrum.history), spectrum)
+        self.driven = self.driven or spectrum.driven
         self.intervals += len(spectrum.history)
 
     def go(self, progress: bool | None) -> None:
@@ -461,46 +481,60 @@ class _Run:
     def _block(self, size: int) -> None:
         begin = self.march.index
         keep = self.march.carry
-        logs, ok, seen = self.march.advance(size)
+        logs, ok, states, velocities, speeds, longest = self.march.advance(size)
         rates = logs.astype(np.float64) / self.march.interval
-        good = ok & (rates < np.inf).reshape(size, -1).all(1) & np.isfinite(seen).reshape(size, -1).all(1)
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(longest + speeds).reshape(size, -1).all(1)
+            grown = ~(np.isnan(rates) | np.isposinf(rates)).reshape(size, -1).any(1)  # -inf: a direction that is lost
+        good = ok & finite & grown
         first = int(np.argmin(good)) if not good.all() else size
         skip = max(0, min(self.transient - begin, first))
         self.history = np.concatenate([self.history, rates[skip:first]])
-        self.track = np.concatenate([self.track, seen[skip:first]])
-        self.size = np.maximum(self.size, seen[:first, ..., -2].max(0, initial=0.0))
+        for name, rows in zip(_RECORD, (states, velocities, speeds), strict=False):
+            new = rows[skip:first].astype(np.float64)
+            setattr(self, name, np.concatenate([getattr(self, name), new]))
+        if first:
+            largest = np.maximum(self.reach[1], longest[:first].astype(np.float64).max(0))
+            self.reach = np.stack([self.reach[0], largest])
         if first < size:
             self.march.carry = keep
             if first:
                 self.march.advance(first)  # back to the last sound state
-            self._break_off(begin + first)
+            self._break(begin + first, bool(finite[first]))
 
-    def _break_off(self, where: int) -> None:
-        """Raise for an interval that could not be finished, handing over what was computed before it."""
+    def _break(self, where: int, finite: bool) -> None:
+        m, largest = self.march, float(self.reach[1].max())
+        # Blow-up is seen before it: a state that has grown much and then is not finite has overflowed.
+        self.overflow = not finite and not self.bounded and largest > 1e4 * max(1.0, float(self.reach[0].max()))
         kept = self.result() if len(self.history) else None
-        flow, flat = self.march.system.flow, isinstance(self.march.system.geometry, Euclidean)
-        at = f"t={self.march.t0 + where * self.march.interval:g}" if flow else f"interval {where}"
-        if flat and float(np.max(self.size)) > 1e4 * max(1.0, float(np.max(self.began))):
-            why = f"the state has grown to {float(np.max(self.size)):.2g} and overflowed, or its directions have"
-        elif flow:
+        at = f"t={m.t0 + where * m.interval:g}" if m.system.flow else f"interval {where}"
+        if self.overflow:
+            why = f"the state overflowed: its tokens had grown to {largest:.3g}, so the motion is unbounded"
+        elif m.system.flow:
             why = (
                 "the solver could not finish the interval (too many steps, or nan): raise max_steps, loosen atol, "
                 "shorten interval"
             )
-        elif flat:
-            why = "the layer produced nan or inf, or a derivative that is"
-        else:
+        elif self.bounded:
             why = "the layer produced nan or left the sphere: a layer must return unit tokens"
-        message = f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far"
-        raise LyapunovError(message, kept)
+        else:
+            why = f"the layer produced nan or inf, or its derivative did (tokens had length {largest:.3g})"
+        raise LyapunovError(f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept)
+
+    @property
+    def bounded(self) -> bool:
+        return isinstance(self.march.system.geometry, Sphere)
 
     def result(self) -> LyapunovSpectrum:
         m = self.march
         _, x, u = m.carry
+        self.driven = self.driven or m.driven(m.index)  # a drive may not act where the run begins
+        adaptive = m.system.flow and m.segment.steps is None
         return LyapunovSpectrum(
             history=self.history, x=as_numpy(x), frame=as_numpy(u), interval=m.interval, start=self.transient,
-            speed=m.speed(), rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
-            continuous=m.system.flow, identity=str(self.identity), track=self.track, size=self.size, began=self.began,
-            driven=m.driven(), bounded=isinstance(m.system.geometry, Sphere), eps=m.eps,
-            atol=m.segment.atol if m.system.flow else 0.0,
+            speed=self.speeds[-1], rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
+            continuous=m.system.flow, identity=str(self.identity), states=self.states,
+            velocities=self.velocities, speeds=self.speeds, reach=self.reach, driven=self.driven, bounded=self.bounded,
+            eps=float(m.be.xp.finfo(x.dtype).eps), atol=float(m.segment.atol) if adaptive else 0.0,
+            overflow=self.overflow,
         )  # fmt: skip

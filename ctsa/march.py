@@ -10,11 +10,12 @@ from . import checks
 from ._backend import backend
 from ._backend._march import Segment
 from ._results import as_numpy
+from .events import depends_on_time
 from .flow import check_solver, check_velocity
 from .geometry import Geometry, direction_generator
 from .layers.check import check_foreign
-from .motion.record import PROJECTIONS, projection
-from .systems import depends_on_time, system_of
+from .motion import projection
+from .systems import system_of
 from .variational import layer_pushforward, pushforward, variational
 
 Array = Any
@@ -75,37 +76,42 @@ def _push_flow(field, g, segment, interval, t, x, u, total, fold):
     rhs = be.partial(variational, field, g)
 
     def going(carry):
-        done, _, _, _, _, ok = carry
+        done, _, _, _, _, _, ok = carry
         return ok & (done < interval)
 
     def piece(carry):
-        done, split, x, u, total, ok = carry
+        done, split, taken, x, u, total, ok = carry
         _, du = pushforward(field, t + done, x, u)
         rate = xp.amax(xp.abs((u * du).sum((-2, -1))))  # of growth or decay; turning needs no reorthonormalisation
         left = interval - done
         count = split * xp.ceil(left * rate / _PIECE)
         count = xp.where(count >= split, count, split)
-        (y, v), solved = be.flow_map(rhs, (x, u), t + done, left / count, segment)
+        # Each piece takes a step at least. A hundred times too many will not do, whatever the rate becomes: no need to try.
+        hopeful = count <= 100 * segment.max_steps
+        (y, v), solved, steps = be.flow_map(rhs, (x, u), t + done, left / count, segment)
         y, v, r = _reorthonormalise(g, y, v)
         # The rate at the start does not see a burst ahead: a piece with more growth than that is done again, in halves.
         again = solved & (split < 2**20) & ~(xp.amax(xp.abs(_log_diagonal(r))) < _BURST * _PIECE) & xp.isfinite(v).all()
         ok = ok & solved & xp.isfinite(rate)
+        taken = taken + (steps if segment.steps is None else 1)  # all pieces of an interval share its steps
+        ok = ok & hopeful & (taken <= segment.max_steps)
         end = xp.where(count == 1, interval, done + left / count)
 
         def keep(old, new):
             return xp.where(again, old, new)
 
         split = keep(2 * split, 0 * split + 1)
-        return keep(done, end), split, keep(x, y), keep(u, v), keep(total, fold(total, r)), ok
+        return keep(done, end), split, taken, keep(x, y), keep(u, v), keep(total, fold(total, r)), ok
 
-    start = (0 * interval, 0 * interval + 1, x, u, total, xp.isfinite(x).all())
-    _, _, x, u, total, ok = be.repeat_while(going, piece, start)
+    start = (0 * interval, 0 * interval + 1, 0 * interval, x, u, total, xp.isfinite(x).all())
+    _, _, _, x, u, total, ok = be.repeat_while(going, piece, start)
     return x, u, total, ok
 
 
 def _push_layer(layers, g, interval, x, u, total, fold):
     """Also return by how much the last layer moved the state."""
     be = backend(x)
+    before = x
     for i in range(interval):
         before = x
         x, u = layer_pushforward(layers[i % len(layers)], x, u)
@@ -114,26 +120,28 @@ def _push_layer(layers, g, interval, x, u, total, fold):
     return x, u, fold(total, r), ok, x - before
 
 
-def _seen(x, v):
-    """Return what the verdict on the motion reads: projections of state and velocity, and the lengths of both."""
-    be = backend(x)
-    x, v = (a.reshape(*a.shape[:-2], -1) for a in (x, v))
-    p = projection(x.shape[-1])
-    parts = [x, v] if p is None else [a @ be.like(p.T, a) for a in (x, v)]
-    lengths = [(a * a).sum(-1, keepdims=True) ** 0.5 for a in (x, v)]
-    return be.xp.concatenate([*parts, *lengths], -1)
-
-
 def _advance(source, static, interval, t0, carry, total, fold):
+    """Advance by one interval; return carry, total, whether it went well, and a layer's last step (None for a flow)."""
     index, x, u = carry
     kind, g, segment = static
     if kind == "flow":
         x, u, total, ok = _push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, fold)
-        v = source(t0 + (index + 1) * interval, x)
-    else:
-        layers = source if kind == "layers" else (source,)
-        x, u, total, ok, v = _push_layer(layers, g, int(interval), x, u, total, fold)
-    return (index + 1, x, u), total, ok, _seen(x, v)
+        return (index + 1, x, u), total, ok, None
+    layers = source if kind == "layers" else (source,)
+    x, u, total, ok, step = _push_layer(layers, g, int(interval), x, u, total, fold)
+    return (index + 1, x, u), total, ok, step
+
+
+def _longest(y: Array) -> Array:
+    """Return the length of the longest token, ``(..., n, d)`` to ``(...)``, without overflow in between."""
+    xp = backend(y).xp
+    largest = xp.amax(xp.abs(y), (-2, -1))
+    scale = xp.where(largest > 0, largest, xp.ones_like(largest))
+    return scale * xp.amax(((y / scale[..., None, None]) ** 2).sum(-1), -1) ** 0.5
+
+
+def _flat(y: Array) -> Array:
+    return y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1])
 
 
 def _full(source, static, interval, t0, carry):
@@ -145,11 +153,17 @@ def _full(source, static, interval, t0, carry):
     return carry, (total, ok, carry[1], carry[2])
 
 
-def _thin(source, static, interval, t0, carry):
-    """Advance ``(index, x, u)`` by one interval, keeping logarithms of growth factors and a glance at the motion."""
+def _thin(looks, source, static, interval, t0, carry):
+    """Advance ``(index, x, u)`` by one interval; keep the logarithms of the growth factors, and what verdicts need.
+
+    That is: coordinates of state and velocity along the columns of ``looks``, the largest velocity of a token (for a
+    layer: of the last layer's step), and the longest token. A flow pays one evaluation of the field for it.
+    """
     zero = backend(carry[2]).xp.zeros_like(flatten_frame(carry[2])[..., 0, :])
-    carry, total, ok, seen = _advance(source, static, interval, t0, carry, zero, _add_logs)
-    return carry, (total, ok, seen)
+    carry, total, ok, v = _advance(source, static, interval, t0, carry, zero, _add_logs)
+    index, x, _ = carry
+    v = source(t0 + index * interval, x) if v is None else v
+    return carry, (total, ok, _flat(x) @ looks, _flat(v) @ looks, _longest(v), _longest(x))
 
 
 class March:
@@ -182,7 +196,8 @@ class March:
             x = check_velocity(be, system, s.geometry, be.like(self.t0, x), x)
         self.dimension = s.geometry.dimension(*x.shape[-2:])
         u = self._frame(x, count, frame, seed)
-        self.carry, self.start = (be.like(0.0, x), x, u), x
+        self.carry = (be.like(0.0, x), x, u)
+        self.looks = be.like(projection(x.shape[-2] * x.shape[-1]), x)
 
     def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
         be, g, dim = self.be, self.system.geometry, self.dimension
@@ -219,12 +234,15 @@ class March:
         return round(float(as_numpy(self.carry[0])))
 
     def advance(self, count: int, thin: bool = True) -> tuple[np.ndarray, ...]:
-        """Do ``count`` segments; return log growth factors (thin), or ``(r, x, u)`` of each, and whether each went well.
+        """Do ``count`` segments; return for each log growth factors, whether it went well, and what ``_thin`` records.
+
+        With ``thin=False``: triangular factor, whether it went well, state, and frame.
 
         Raises:
             ValueError: a sequence of layers is used up.
         """
-        be, rule = self.be, _thin if thin else _full
+        be = self.be
+        rule = be.partial(_thin, self.looks) if thin else _full
         if self.system.kind != "layers":
             step = be.partial(rule, self.system.source, self._static, self._interval, self._t0)
             self.carry, outs = be.march(step, self.carry, count, _BLOCK)
@@ -245,24 +263,6 @@ class March:
         return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
     @property
-    def seen(self) -> int:
-        """How many numbers an interval leaves of the motion."""
-        n, d = self.carry[1].shape[-2:]
-        return 2 * min(n * d, PROJECTIONS) + 2
-
-    @property
-    def eps(self) -> float:
-        """Rounding of the numbers of the run."""
-        return float(self.be.xp.finfo(self.carry[1].dtype).eps)
-
-    def driven(self) -> bool:
-        """Whether the system depends on time, as far as the start and the present state show."""
-        if not self.system.flow:
-            return self.system.kind == "layers"
-        x, now = self.carry[1], self.t0 + self.index * self.interval
-        return any(depends_on_time(self.system.source, s, t) for s, t in ((self.start, self.t0), (x, now)))
-
-    @property
     def settings(self) -> tuple:
         """What the run's numbers depend on, beside system and start (``max_steps`` only ends it)."""
         s = self.segment
@@ -280,15 +280,19 @@ class March:
     def _t0(self) -> Any:
         return self.be.like(self.t0, self.carry[1])
 
-    def speed(self) -> np.ndarray:
-        """Return the largest velocity (or change) of a token at the present state, a number a member of the ensemble."""
-        _, x, _ = self.carry
-        s = self.system
-        if s.kind == "layers":
-            return np.full(x.shape[:-2], np.nan)
-        v = as_numpy(s.image(x, self.t0 + self.index * self.interval)).astype(float)
-        v = v if s.flow else v - as_numpy(x)
-        return np.sqrt((v**2).sum(-1)).max(-1)
+    def longest(self) -> np.ndarray:
+        """Return the length of the longest token at the present state, a number a member of the ensemble."""
+        return as_numpy(_longest(self.carry[1])).astype(float)
+
+    def driven(self, intervals: int) -> bool:
+        """Tell whether the law changes with time: a field that depends on t, or layers that differ.
+
+        The field is compared at the present state at times of the first ``intervals``, which no period fits all.
+        """
+        s, (_, x, _) = self.system, self.carry
+        if not s.flow:
+            return s.kind == "layers" and any(layer is not s.source[0] for layer in s.source)
+        return depends_on_time(s.source, x, self.t0, s.geometry, reach=intervals * self.interval)
 
     def blocks(self, total: int) -> Iterator[int]:
         """Split ``total`` segments into blocks of about half a second each."""

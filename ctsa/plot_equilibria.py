@@ -21,7 +21,7 @@ from .observables import clusters
 from .plot import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _read, _real, sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
-_COLOURS = dict(zip(KINDS, (*_PALETTE[:4], *_PALETTE[:3], "#BBBBBB"), strict=True))
+_COLOURS = dict(zip(KINDS, (*_PALETTE[:4], *_PALETTE[:3], "#BBBBBB", "#555555"), strict=True))
 _STABLE, _UNSTABLE = _PALETTE[0], _PALETTE[1]
 _LABEL = {"fontsize": 7, "color": _INK}
 _NUMBER = {"fontsize": 6.5, "color": _INK}

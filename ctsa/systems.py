@@ -5,36 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ._backend import backend, framework, load
-from ._results import as_numpy
 from .checks import fit_field, tokens
 from .geometry import Geometry, geometry_of
 from .variational import layer_pushforward, pushforward
 
 Array = Any
-
-
-# Instants at which a field is held against itself, in no simple ratio: a drive of any one period shows at some of them.
-_INSTANTS = np.array([0.381966, 0.732051, 1.0, 2.718282, 7.141593])
-
-
-def depends_on_time(field: Any, x: Array, t: float = 0.0, duration: float = 1.0) -> bool:
-    """Tell whether ``field(t, x)`` changes with t at the state ``x``, by looking at it at several instants after ``t``.
-
-    Args:
-        field: any field.
-        x: state ``(..., n, d)``, with values.
-        t: the first instant.
-        duration: the scale of the instants.
-    """
-    be = backend(x)
-    first, *later = (
-        as_numpy(be.call(field, be.like(s, x), x)) for s in (t, *(t + duration * _INSTANTS).tolist())
-    )
-    slack = 64 * np.finfo(first.dtype).eps * max(1.0, float(np.abs(first).max()))
-    return any(not np.abs(v - first).max() <= slack for v in later)
 
 
 def home_of(layer: Any) -> Any:

@@ -1,388 +1,363 @@
-"""Systems whose motion is known, and records of their runs as ``ctsa.motion`` reads them: made with plain NumPy.
+"""Systems whose motion is known, and quick records of them: what verdicts are tested on.
 
-``SYSTEMS[name]`` makes ``Record`` objects: ``records(name, N)`` gives three starts, N intervals each. The truth is a set of
-names; "undecided" is never wrong. A motion that ends at rest may be called "settling" on the way.
+Maps ``f(x)`` and flows ``f(t, x)`` act on ``(..., m)``, in NumPy, torch and JAX, so that the same system also goes
+through ``ctsa.lyapunov_spectrum``. ``record`` runs one in JAX with fixed Runge--Kutta steps, apart from the library.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from ctsa._backend import backend
 from ctsa.motion import Record
-from ctsa.motion.record import projection
 
-REST = ("equilibrium", "settling")
-CYCLE, TORUS, CHAOS = ("periodic", "settling"), ("quasi-periodic",), ("chaotic",)
-AWAY, DRIFT, NONE = ("expanding",), ("drifting",), ()
-STARTS = 3
+EQ, PER, QUASI, CHAOS, DRIFT, EXP = "equilibrium", "periodic", "quasi-periodic", "chaotic", "drifting", "expanding"
 
 
-@dataclass
-class System:
-    """A map ``f(x)``, or a flow ``f(t, x)``, on states (members, d), with its derivative (members, d, d)."""
+@dataclass(frozen=True)
+class Motion:
+    """A system and what its motion is: one name, several where more than one is right, none if it must stay undecided."""
 
-    truth: tuple
-    f: object
-    df: object
-    start: object  # (STARTS, d)
+    name: str
+    truth: tuple[str, ...]
+    f: Callable
+    start: tuple[float, ...]
     flow: bool = False
     interval: float = 1.0
-    steps: int = 25  # of Runge--Kutta in an interval
-    transient: int = 20
+    steps: int = 20  # Runge--Kutta steps in an interval
+    transient: int = 50
     driven: bool = False
-    bounded: bool = False
-    observe: object = None  # maps states to what the rule sees
-    kinds: set = field(default_factory=set)
+    exact: bool = False  # only this very start
 
 
-def run(s: System, n: int, dtype=np.float64) -> list[Record]:
-    """March all starts at once and cut the rows into records."""
-    x = np.array(s.start, dtype=dtype)
-    members, d = x.shape
-    u = np.broadcast_to(np.linalg.qr(np.random.default_rng(1).normal(size=(d, d)))[0].astype(dtype), (members, d, d))
-    see = s.observe or (lambda x: x)
-    began = size = np.linalg.norm(see(x), axis=1)
-    rows, logs = [], []
-    with np.errstate(over="ignore", invalid="ignore"):
-        for k in range(s.transient + n):
-            if s.flow:
-                x, u = _advance(s, k * s.interval, x, u)
-                t = (k + 1) * s.interval
-                v = s.f(t, x) if s.observe is None else (see(x + 1e-6 * s.f(t, x)) - see(x)) / 1e-6
-            else:
-                before, u = see(x), s.df(x) @ u
-                x = s.f(x).astype(dtype)
-                v = see(x) - before
-            q, r = np.linalg.qr(u) if np.isfinite(u).all() else (u * np.nan, u * np.nan)
-            diagonal = np.diagonal(r, axis1=-2, axis2=-1)
-            u = q * np.sign(diagonal)[:, None, :]
-            size = np.maximum(size, np.nan_to_num(np.linalg.norm(see(x), axis=1), posinf=0))
-            if k >= s.transient:
-                rows.append((see(x), v))
-                logs.append(np.log(np.abs(diagonal)) / s.interval)
-    whole = next((i for i, row in enumerate(logs) if not np.isfinite(row).all() or not (np.abs(rows[i]) < 1e150).all()), n)
-    rows, logs = rows[:whole], logs[:whole]  # a run breaks off where it overflows
-    xs, vs = (np.array(a).astype(float) for a in zip(*rows, strict=True))
-    p = projection(xs.shape[-1])
-    seen, moved = (xs, vs) if p is None else (xs @ p.T, vs @ p.T)
-    return [
-        Record(
-            seen[:, i], moved[:, i], np.linalg.norm(vs[:, i], axis=1), np.array(logs)[:, i].astype(float), s.interval, s.flow,
-            float(size[i]), float(began[i]), s.bounded, s.driven, float(np.finfo(dtype).eps), 1e-9 if s.flow else 0.0,
-        )
-        for i in range(members)
-    ]  # fmt: skip
+def right(motion: Motion, verdict) -> bool | None:
+    """Judge a verdict: right, wrong, or None where it is undecided."""
+    if verdict.name == "undecided":
+        return None
+    if verdict.name == "settling":  # at rest in the end, or onto the cycle that it names
+        return PER in motion.truth if verdict.period is not None else EQ in motion.truth
+    return verdict.name in motion.truth
 
 
-def _advance(s, t, x, u):
-    h = s.interval / s.steps
-    for i in range(s.steps):
-        a = t + i * h
-        k1, l1 = s.f(a, x), s.df(a, x) @ u
-        y = x + h / 2 * k1
-        k2, l2 = s.f(a + h / 2, y), s.df(a + h / 2, y) @ (u + h / 2 * l1)
-        y = x + h / 2 * k2
-        k3, l3 = s.f(a + h / 2, y), s.df(a + h / 2, y) @ (u + h / 2 * l2)
-        y = x + h * k3
-        k4, l4 = s.f(a + h, y), s.df(a + h, y) @ (u + h * l3)
-        x, u = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), u + h / 6 * (l1 + 2 * l2 + 2 * l3 + l4)
-    return x, u
+def _cat(parts, like):
+    return backend(like).xp.stack([p + 0 * like[..., 0] for p in parts], -1)
 
 
-def prefix(r: Record, n: int) -> Record:
-    """The first n intervals of a record (its largest state is that of the whole run, unless it grew)."""
-    size = min(r.size, max(r.began, 3 * np.linalg.norm(r.x[:n], axis=1).max())) if not r.bounded else r.size
-    return replace(r, x=r.x[:n], v=r.v[:n], speed=r.speed[:n], rates=r.rates[:n], size=float(size))
-
-
-def first_exponents(r: Record, count: int) -> Record:
-    """The record of a run that followed ``count`` directions."""
-    return replace(r, rates=r.rates[:, :count])
-
-
-def right(truth: tuple, name: str) -> bool:
-    """Whether a verdict is one of the right ones; "undecided" is neither right nor wrong."""
-    return name in truth
-
-
-# --------------------------------------------------------------------------------------------------------------- helpers
-def rows(m):
-    """Nested lists of numbers and (members,) arrays as matrices (members, d, d)."""
-    wide = np.broadcast_arrays(*[np.asarray(v, dtype=float) for row in m for v in row])
-    return np.stack(wide, -1).reshape(-1, len(m), len(m[0]))
-
-
-def vector(*parts):
-    return np.stack(np.broadcast_arrays(*parts), -1)
-
-
-def near(*point, spread=0.05, seed=0):
-    return np.array(point) + spread * np.random.default_rng(seed).uniform(-1, 1, size=(STARTS, len(point)))
-
-
-def linear_map(truth, a, start=None, b=0.0, **options):
-    a = np.array(a, dtype=float)
-    start = near(*np.ones(len(a)), spread=0.5) if start is None else start
-    return System(truth, lambda x: x @ a.T + b, lambda x: np.broadcast_to(a, (len(x), *a.shape)), start, transient=0, **options)
-
-
-def linear_flow(truth, a, start=None, b=0.0, **options):
-    a = np.array(a, dtype=float)
-    start = near(*np.ones(len(a)), spread=0.5) if start is None else start
-    df = lambda t, x: np.broadcast_to(a, (len(x), *a.shape))  # noqa: E731
-    return System(truth, lambda t, x: x @ a.T + b, df, start, flow=True, **({"transient": 0} | options))
-
-
-def scalar_map(truth, f, df, start=0.3, **options):
-    return System(truth, f, lambda x: df(x)[..., None], near(start, spread=0.1), **options)
-
-
-def logistic(truth, r, **options):
-    return scalar_map(truth, lambda x: r * x * (1 - x), lambda x: r * (1 - 2 * x), **({"transient": 100} | options))
-
-
-def planar(truth, f, df, start, **options):
-    """A map of the plane from functions of its two coordinates."""
-    return System(truth, lambda x: vector(*f(*x.T)), lambda x: rows(df(*x.T)), start, **options)
-
-
-def flow(truth, f, df, start, **options):
-    """A flow from functions of time and coordinates."""
-    return System(truth, lambda t, x: vector(*f(t, *x.T)), lambda t, x: rows(df(t, *x.T)), start, flow=True, **options)
-
-
-def rotation(angle, scale=1.0):
-    return scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def henon(truth, a, b=0.3):
-    return planar(truth, lambda x, y: (1 - a * x * x + y, b * x), lambda x, y: [[-2 * a * x, 1], [b, 0]], near(0.1, 0.1),
-                  transient=300)  # fmt: skip
-
-
-def circle(truth, omega, k):
-    """The circle map, seen through cosine and sine."""
-    f = lambda x: x + omega - k / (2 * np.pi) * np.sin(2 * np.pi * x)  # noqa: E731
-    see = lambda x: np.concatenate([np.cos(2 * np.pi * x), np.sin(2 * np.pi * x)], 1)  # noqa: E731
-    return scalar_map(truth, f, lambda x: 1 - k * np.cos(2 * np.pi * x), observe=see, bounded=True, transient=200)
-
-
-def torus_map(truth, f, df, start):
-    """An area-preserving map of angles, seen through cosines and sines."""
-    see = lambda x: np.concatenate([np.cos(x), np.sin(x)], 1)  # noqa: E731
-    return System(truth, lambda x: vector(*f(*x.T)) % (2 * np.pi), lambda x: rows(df(*x.T)), start, observe=see, bounded=True)
-
-
-def standard(truth, k, start):
-    return torus_map(truth, lambda q, p: (q + p + k * np.sin(q), p + k * np.sin(q)),
-                     lambda q, p: [[1 + k * np.cos(q), 1], [k * np.cos(q), 1]], start)  # fmt: skip
-
-
-def delayed_logistic(truth, a):
-    return planar(truth, lambda x, y: (a * x * (1 - y), x), lambda x, y: [[a * (1 - y), -a * x], [1, 0]], near(0.5, 0.5),
-                  transient=300)  # fmt: skip
-
-
-def ikeda(truth, u):
-    def f(x, y):
-        t = 0.4 - 6 / (1 + x * x + y * y)
-        return 1 + u * (x * np.cos(t) - y * np.sin(t)), u * (x * np.sin(t) + y * np.cos(t))
-
-    def df(x, y):
-        s = 1 + x * x + y * y
-        t = 0.4 - 6 / s
-        c, z = np.cos(t), np.sin(t)
-        tx, ty = 12 * x / s**2, 12 * y / s**2
-        a, b = -x * z - y * c, x * c - y * z
-        return [[u * (c + a * tx), u * (-z + a * ty)], [u * (z + b * tx), u * (c + b * ty)]]
-
-    return planar(truth, f, df, near(0.1, 0.1), transient=100)
-
-
-def lorenz(truth, r, **options):
-    return flow(truth, lambda t, x, y, z: (10 * (y - x), x * (r - z) - y, x * y - 8 / 3 * z),
-                lambda t, x, y, z: [[-10, 10, 0], [r - z, -1, -x], [y, x, -8 / 3]], near(1.0, 2.0, max(r - 1.0, 1.0), spread=0.5),
-                **({"steps": 100, "interval": 0.5, "transient": 60} | options))  # fmt: skip
-
-
-def roessler(truth, c):
-    return flow(truth, lambda t, x, y, z: (-y - z, x + 0.2 * y, 0.2 + z * (x - c)),
-                lambda t, x, y, z: [[0, -1, -1], [1, 0.2, 0], [z, 0, x - c]], near(1.0, 1.0, 0.2), steps=50, transient=300)  # fmt: skip
-
-
-def oscillator(truth, damping, force, start, drive=0.0, omega=1.0, **options):
-    """x'' = -damping x' - force(x) + drive cos(omega t); ``force`` is (f, f')."""
-    f, df = force
-    return flow(truth, lambda t, x, v: (v, -damping * v - f(x) + drive * np.cos(omega * t) + 0 * x),
-                lambda t, x, v: [[0, 1], [-df(x), -damping]], start, driven=drive != 0, **options)  # fmt: skip
-
-
-def van_der_pol(truth, mu, **options):
-    return flow(truth, lambda t, x, v: (v, mu * (1 - x * x) * v - x), lambda t, x, v: [[0, 1], [-2 * mu * x * v - 1, mu * (1 - x * x)]],
-                near(1.0, 0.0), **({"steps": 40, "transient": 60} | options))  # fmt: skip
-
-
-def stuart_landau(truth, mu):
-    return flow(truth, lambda t, x, y: (mu * x - y - (x * x + y * y) * x, x + mu * y - (x * x + y * y) * y),
-                lambda t, x, y: [[mu - 3 * x * x - y * y, -1 - 2 * x * y], [1 - 2 * x * y, mu - x * x - 3 * y * y]],
-                near(0.7, 0.2))  # fmt: skip
-
-
-def henon_heiles(truth, y, py, energy):
-    px = np.sqrt(2 * energy - py**2 - y**2 + 2 / 3 * y**3)
-    start = np.stack([np.zeros(STARTS), y + 0.01 * np.arange(STARTS), px - 0.005 * np.arange(STARTS), np.full(STARTS, py)], 1)
-    return flow(truth, lambda t, x, y, p, q: (p, q, -x - 2 * x * y, -y - x * x + y * y),
-                lambda t, x, y, p, q: [[0, 0, 1, 0], [0, 0, 0, 1], [-1 - 2 * y, -2 * x, 0, 0], [-2 * x, -1 + 2 * y, 0, 0]], start,
-                transient=0)  # fmt: skip
-
-
-def nose_hoover(truth, start):
-    return flow(truth, lambda t, x, y, z: (y, -x + y * z, 1 - y * y), lambda t, x, y, z: [[0, 1, 0], [-1, z, y], [0, -2 * y, 0]],
-                start, transient=0)  # fmt: skip
-
-
-def attention(truth, value, beta, step=None, n=4, d=3):
-    """Self-attention with softmax weights: an Euler layer of a step, or (None) the flow; derivatives by differences."""
-    value = np.array(value)
-
-    def velocity(x):
-        x = x.reshape(-1, n, d)
-        w = np.exp(beta * (x @ np.swapaxes(x, 1, 2)))
-        y = (w / w.sum(-1, keepdims=True)) @ x @ value.T
-        return y - (x * y).sum(-1, keepdims=True) * x
-
-    def unit(x):
-        x = x.reshape(-1, n, d)
-        return (x / np.linalg.norm(x, axis=-1, keepdims=True)).reshape(len(x), -1)
+def vector(g, dim):
+    """Make ``f(x)`` of a function of separate coordinates."""
 
     def f(x):
-        return unit(x + step * velocity(x).reshape(len(x), -1))
+        xp = backend(x).xp
+        return _cat(g(xp, *(x[..., i] for i in range(dim))), x)
 
-    def derivative(g, x):
-        h, eye = 1e-6, np.eye(n * d)
-        return np.stack([(g(x + h * e) - g(x - h * e)) / (2 * h) for e in eye], -1)
-
-    start = unit(np.random.default_rng(3).normal(size=(STARTS, n * d)))
-    tangent = lambda r: replace(r, rates=np.sort(r.rates, axis=1)[:, ::-1][:, : n * (d - 1)])  # noqa: E731
-    if step is not None:
-        s = System(truth, f, lambda x: derivative(f, x), start, bounded=True, transient=10)
-    else:
-        g = lambda x: velocity(unit(x)).reshape(len(x), -1)  # noqa: E731
-        s = System(truth, lambda t, x: g(x), lambda t, x: derivative(g, x), start, flow=True, bounded=True, transient=10)
-    s.kinds = {tangent}
-    return s
+    return f
 
 
-GOLDEN = 2 * np.pi * (np.sqrt(5) - 1) / 2
-CUBIC = (lambda x: x**3 - x, lambda x: 3 * x * x - 1)
-LINEAR = (lambda x: x, lambda x: 1 + 0 * x)
-SINE = (np.sin, np.cos)
-ZERO2 = np.zeros((STARTS, 2))
+def field(g, dim):
+    def f(t, x):
+        xp = backend(x).xp
+        return _cat(g(xp, t, *(x[..., i] for i in range(dim))), x)
+
+    return f
 
 
-def block(a, b):
-    z = np.zeros((2, 2))
-    return np.block([[np.array(a), z], [z, np.array(b)]])
+def linear(a):
+    a = np.atleast_2d(np.asarray(a, dtype=float))
+    return vector(lambda xp, *x: [sum(float(c) * y for c, y in zip(row, x, strict=True)) for row in a], len(a))
 
 
-MAPS = {
-    # at rest, or on the way there
-    "x/2": linear_map(REST, [[0.5]]), "0.9 x": linear_map(REST, [[0.9]]), "0.99 x": linear_map(REST, [[0.99]]),
-    "-0.97 x": linear_map(REST, [[-0.97]]), "0.9 x + b": linear_map(REST, 0.9 * np.eye(3), b=[1.0, -2.0, 0.5]),
-    "spiral 0.95": linear_map(REST, rotation(1.0, 0.95)), "slow spiral 0.97": linear_map(REST, rotation(0.01, 0.97)),
-    "Jordan 0.9": linear_map(REST, [[0.9, 1.0], [0.0, 0.9]]), "two rates": linear_map(REST, [[0.98, 0.0], [0.3, 0.5]]),
-    "0.9 in 16 dimensions": linear_map(REST, 0.9 * np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0]),
-    "logistic 2.8": logistic(REST, 2.8), "logistic 2.8, transient": logistic(REST, 2.8, transient=0),
-    "logistic 3, marginal": logistic(REST, 3.0), "Henon 0.2": henon(REST, 0.2), "delayed logistic 1.9": delayed_logistic(REST, 1.9),
-    "Ikeda 0.4": ikeda(REST, 0.4), "tent 0.8": scalar_map(REST, lambda x: 0.8 * np.minimum(x, 1 - x), lambda x: 0.8 * np.sign(0.5 - x)),
-    "saddle at rest": linear_map(("equilibrium",), [[2.0, 0.0], [0.0, 0.5]], start=ZERO2),
-    "4 x (1 - x) at 0": replace(logistic(("equilibrium",), 4.0, transient=0), start=np.zeros((STARTS, 1))),
-    "identity": linear_map(("equilibrium",), np.eye(2)),
-    # periodic
-    "-x": linear_map(CYCLE, [[-1.0]]), "rotation by a seventh": linear_map(CYCLE, rotation(2 * np.pi / 7)),
-    "logistic 3.2": logistic(CYCLE, 3.2), "logistic 3.5": logistic(CYCLE, 3.5), "logistic 3.56": logistic(CYCLE, 3.56),
-    "logistic 3.83": logistic(CYCLE, 3.83), "logistic 3.8474": logistic(CYCLE, 3.8474), "logistic 3.56989": logistic(CYCLE, 3.56989),
-    "Henon 1.0": henon(CYCLE, 1.0), "circle map, locked": circle(CYCLE, 0.5, 0.9), "logistic 3.2, transient": logistic(CYCLE, 3.2, transient=0),
-    # quasi-periodic
-    "rotation by the golden angle": linear_map(TORUS, rotation(GOLDEN)), "rotation by 1": linear_map(TORUS, rotation(1.0)),
-    "two rotations": linear_map(TORUS, block(rotation(GOLDEN), rotation(np.sqrt(2)))), "slow rotation": linear_map(TORUS, rotation(0.01)),
-    "circle map, golden": circle(TORUS, (np.sqrt(5) - 1) / 2, 0.5), "delayed logistic 2.1": delayed_logistic(("quasi-periodic", "settling"), 2.1),
-    "standard map 0.3": standard(TORUS, 0.3, near(0.3, 2.2)),
-    # chaotic
-    "logistic 3.57, bands": logistic(CHAOS, 3.57), "logistic 3.6": logistic(CHAOS, 3.6), "logistic 3.7": logistic(CHAOS, 3.7),
-    "logistic 3.9": logistic(CHAOS, 3.9), "logistic 3.99": logistic(CHAOS, 3.99), "logistic 3.82, intermittent": logistic(CHAOS, 3.82),
-    "Henon 1.4": henon(CHAOS, 1.4), "Ikeda 0.9": ikeda(CHAOS, 0.9), "delayed logistic 2.27": delayed_logistic(CHAOS, 2.27),
-    "standard map 10": standard(CHAOS, 10.0, near(1.0, 2.0)),
-    "cat map": torus_map(CHAOS, lambda q, p: (2 * q + p, q + p), lambda q, p: [[2, 1], [1, 1]], near(1.0, 2.0)),
-    "Lozi": planar(CHAOS, lambda x, y: (1 - 1.7 * np.abs(x) + y, 0.5 * x), lambda x, y: [[-1.7 * np.sign(x), 1], [0.5, 0]], near(0.1, 0.1)),
-    # unbounded, drifting, neither
-    "2 x": linear_map(AWAY, [[2.0]]), "1000 x": linear_map(AWAY, [[1000.0]]), "1.01 x": linear_map(AWAY, [[1.01]]),
-    "spiral 1.05": linear_map(AWAY, rotation(1.0, 1.05)), "x + c": linear_map(DRIFT, np.eye(2), b=[0.1, -0.3]),
-    "x + c and contraction": linear_map(("drifting", "settling"), np.diag([1.0, 0.8]), b=[0.1, 1.0]),
-    "x + 1e-3, far away": linear_map(DRIFT, np.eye(1), b=[1e-3], start=near(100.0, spread=1.0)),
-    "Feigenbaum": logistic(NONE, 3.569945671871), "x - x^3, marginal": scalar_map(REST, lambda x: x - x**3, lambda x: 1 - 3 * x * x),
-}  # fmt: skip
-
-FLOWS = {
-    "node": linear_flow(REST, [[-1.0, 0.3], [0.0, -2.0]]), "focus": linear_flow(REST, [[-0.1, -1.0], [1.0, -0.1]]),
-    "slow node": linear_flow(REST, [[-0.01]]), "fast and slow": linear_flow(REST, [[-5.0, 1.0], [0.0, -0.05]]),
-    "node elsewhere": linear_flow(REST, -np.eye(2), b=[3.0, -1.0]), "damped pendulum": oscillator(REST, 0.2, SINE, near(2.0, 0.0)),
-    "Lorenz 10": lorenz(REST, 10.0), "Stuart-Landau -0.2": stuart_landau(REST, -0.2), "Hopf point": stuart_landau(REST, 0.0),
-    "Lorenz 0.5": lorenz(REST, 0.5, interval=1.0),
-    "saddle, at rest": linear_flow(("equilibrium",), [[1.0, 0.0], [0.0, -1.0]], start=ZERO2),
-    "Brusselator 1.5": flow(REST, lambda t, x, y: (1 - 2.5 * x + x * x * y, 1.5 * x - x * x * y),
-                            lambda t, x, y: [[-2.5 + 2 * x * y, x * x], [1.5 - 2 * x * y, -x * x]], near(1.2, 1.2)),
-    "saddle-node ghost": flow(AWAY, lambda t, x: (1e-4 + x * x,), lambda t, x: [[2 * x]], near(-1.0), transient=0),
-    "May-Leonard": flow(("equilibrium",), lambda t, x, y, z: (x * (1 - x - 0.8 * y - 1.5 * z), y * (1 - 1.5 * x - y - 0.8 * z),
-                                                             z * (1 - 0.8 * x - 1.5 * y - z)),
-                        lambda t, x, y, z: [[1 - 2 * x - 0.8 * y - 1.5 * z, -0.8 * x, -1.5 * x],
-                                            [-1.5 * y, 1 - 1.5 * x - 2 * y - 0.8 * z, -0.8 * y],
-                                            [-0.8 * z, -1.5 * z, 1 - 0.8 * x - 1.5 * y - 2 * z]], near(0.4, 0.3, 0.2)),
-    # periodic
-    "harmonic oscillator": linear_flow(CYCLE, [[0.0, -1.0], [1.0, 0.0]]), "Stuart-Landau 0.5": stuart_landau(CYCLE, 0.5),
-    "van der Pol 1": van_der_pol(CYCLE, 1.0), "van der Pol 4": van_der_pol(CYCLE, 4.0, steps=100), "Lorenz 350": lorenz(CYCLE, 350.0, steps=400),
-    "Roessler 2.5": roessler(CYCLE, 2.5), "Roessler 3.5": roessler(CYCLE, 3.5), "pendulum": oscillator(CYCLE, 0.0, SINE, near(1.5, 0.0), transient=0),
-    "Lotka-Volterra": flow(CYCLE, lambda t, x, y: (x * (1 - y), y * (x - 1)), lambda t, x, y: [[1 - y, -x], [y, x - 1]], near(1.5, 1.0)),
-    "Brusselator 3": flow(CYCLE, lambda t, x, y: (1 - 4 * x + x * x * y, 3 * x - x * x * y),
-                          lambda t, x, y: [[-4 + 2 * x * y, x * x], [3 - 2 * x * y, -x * x]], near(1.2, 3.0), steps=60),
-    # quasi-periodic
-    "two oscillators": linear_flow(TORUS, block([[0.0, -1.0], [1.0, 0.0]], [[0.0, -np.sqrt(2)], [np.sqrt(2), 0.0]])),
-    "Henon-Heiles 1/12": henon_heiles(TORUS, 0.1, 0.1, 1 / 12), "Nose-Hoover, torus": nose_hoover(TORUS, near(0.0, 1.5, 0.0, spread=0.02)),
-    # chaotic
-    "Lorenz 28": lorenz(CHAOS, 28.0), "Lorenz 60": lorenz(CHAOS, 60.0, steps=150), "Roessler 5.7": roessler(CHAOS, 5.7),
-    "Sprott A (Nose-Hoover sea)": nose_hoover(CHAOS, near(0.0, 5.0, 0.0)), "Henon-Heiles 1/6": henon_heiles(CHAOS, -0.1, 0.05, 0.1666),
-    "Sprott's jerk": flow(CHAOS, lambda t, x, v, a: (v, a, -2.017 * a + v * v - x), lambda t, x, v, a: [[0, 1, 0], [0, 0, 1], [-1, 2 * v, -2.017]],
-                          near(5.0, 2.0, 0.0, spread=0.02), transient=100),
-    "Halvorsen": flow(CHAOS, lambda t, x, y, z: (-1.4 * x - 4 * y - 4 * z - y * y, -1.4 * y - 4 * z - 4 * x - z * z, -1.4 * z - 4 * x - 4 * y - x * x),
-                      lambda t, x, y, z: [[-1.4, -4 - 2 * y, -4], [-4, -1.4, -4 - 2 * z], [-4 - 2 * x, -4, -1.4]], near(-1.0, 0.0, 0.5), steps=100),
-    # driven
-    "-x + cos t": flow(CYCLE, lambda t, x: (-x + np.cos(t),), lambda t, x: [[-1 + 0 * x]], near(1.0), driven=True),
-    "-x + cos 2 pi t": flow(CYCLE, lambda t, x: (-x + np.cos(2 * np.pi * t),), lambda t, x: [[-1 + 0 * x]], near(1.0), driven=True),
-    "-x + two drives": flow(TORUS, lambda t, x: (-x + np.cos(t) + np.cos(np.sqrt(2) * t),), lambda t, x: [[-1 + 0 * x]], near(1.0), driven=True),
-    "driven oscillator": oscillator(CYCLE, 0.3, LINEAR, near(0.5, 0.0), 1.0, 1.7, transient=60),
-    "Duffing, periodic": oscillator(CYCLE, 0.3, CUBIC, near(1.0, 0.0), 0.2, 1.2, interval=2 * np.pi / 1.2, steps=100, transient=60),
-    "Duffing, chaotic": oscillator(CHAOS, 0.3, CUBIC, near(1.0, 0.0), 0.5, 1.2, interval=2 * np.pi / 1.2, steps=120, transient=60),
-    "Duffing, chaotic, interval 1": oscillator(CHAOS, 0.3, CUBIC, near(1.0, 0.0), 0.5, 1.2, steps=30, transient=60),
-    # unbounded, drifting
-    "x' = x": linear_flow(AWAY, [[1.0]]), "x' = 0.1 x": linear_flow(AWAY, [[0.1]]), "x' = c": linear_flow(DRIFT, np.zeros((2, 2)), b=[0.3, 0.1]),
-    "drift and decay": linear_flow(("drifting", "settling"), np.diag([0.0, -1.0]), b=[0.3, 0.1]),
-}  # fmt: skip
-
-OURS = {
-    "attention, V = I": attention(REST, np.eye(3), 1.0), "attention, V = diag": attention(REST, np.diag([1.0, 0.5, 0.2]), 2.0),
-    "attention, V = I, beta 9": attention(REST, np.eye(3), 9.0),
-    "layer 0.2, V = diag": attention(REST, np.diag([1.0, 0.8, 0.5]), 1.0, step=0.2),
-    "layer 0.2, V = -I": attention(REST, -np.eye(3), 1.0, step=0.2),
-    "layer 0.2, rotating": attention(("quasi-periodic", "settling", "periodic"), np.eye(3) + 2 * np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]]), 1.0, step=0.2),
-}  # fmt: skip
-
-SYSTEMS = MAPS | FLOWS | OURS
+def turn(angle, factor=1.0):
+    return factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def records(name: str, n: int, dtype=np.float64) -> list[Record]:
-    """Three records of a system."""
-    s = SYSTEMS[name]
-    made = run(s, n, dtype)
-    for change in s.kinds:
-        made = [change(r) for r in made]
-    return made
+def block(*parts):
+    n = sum(len(p) for p in parts)
+    out, i = np.zeros((n, n)), 0
+    for p in parts:
+        out[i : i + len(p), i : i + len(p)], i = p, i + len(p)
+    return out
+
+
+def logistic(r):
+    return vector(lambda xp, x: [r * x * (1 - x)], 1)
+
+
+def henon(a, b=0.3):
+    return vector(lambda xp, x, y: [1 - a * x * x + y, b * x], 2)
+
+
+def circle(omega, k):
+    return vector(lambda xp, x: [x + omega - k / (2 * np.pi) * xp.sin(2 * np.pi * x)], 1)
+
+
+def ikeda(u):
+    def g(xp, x, y):
+        t = 0.4 - 6 / (1 + x * x + y * y)
+        return 1 + u * (x * xp.cos(t) - y * xp.sin(t)), u * (x * xp.sin(t) + y * xp.cos(t))
+
+    return vector(g, 2)
+
+
+def twist(k):
+    """The standard map about its fixed point, not wrapped."""
+
+    def g(xp, x, p):
+        q = p - k * xp.sin(x)
+        return x + q, q
+
+    return vector(g, 2)
+
+
+def _wrapped_twist(k):
+    def g(xp, x, p):
+        q = p + k / (2 * np.pi) * xp.sin(2 * np.pi * x)
+        y = x + q
+        return y - xp.floor(y), q - xp.floor(q)
+
+    return vector(g, 2)
+
+
+def _cat_map(xp, x, y):
+    a, b = 2 * x + y, x + y
+    return a - xp.floor(a), b - xp.floor(b)
+
+
+GOLD = np.pi * (5**0.5 - 1)
+
+
+def _maps():
+    ends = {
+        "half": [[0.5]], "0.9": [[0.9]], "-0.9": [[-0.9]], "0.97": [[0.97]], "0.99": [[0.99]], "-0.99": [[-0.99]],
+        "0.999": [[0.999]], "spiral 0.95": turn(1.0, 0.95), "spiral 0.99": turn(0.3, 0.99), "diag": np.diag([0.5, -0.3]),
+        "jordan 0.9": [[0.9, 1.0], [0.0, 0.9]], "three rates": np.diag([0.9, 0.8, -0.7]),
+    }  # fmt: skip
+    for name, a in ends.items():
+        x = (1.0, 0.7, -0.4)[: len(a)]
+        yield Motion(f"linear {name}", (EQ,), linear(a), x)
+        yield Motion(f"linear {name} from the start", (EQ,), linear(a), x, transient=0)
+    for name, a, truth in [
+        ("identity", np.eye(2), EQ), ("minus", [[-1.0]], PER), ("fifth", turn(2 * np.pi / 5), PER),
+        ("quarter", turn(np.pi / 2), PER), ("golden", turn(GOLD), QUASI), ("slow turn", turn(0.1), QUASI),
+        ("two turns", block(turn(1.0), turn(2**0.5)), QUASI), ("turn and decay", block(turn(1.0), [[0.5]]), QUASI),
+        ("double", [[2.0]], EXP), ("1.05", [[1.05]], EXP), ("spiral out", turn(0.5, 1.1), EXP), ("-1.5", [[-1.5]], EXP),
+        ("saddle", np.diag([1.2, 0.5]), EXP),
+    ]:  # fmt: skip
+        yield Motion(f"linear {name}", (truth,), linear(a), (1.0, 0.7, -0.4, 0.3)[: len(a)])
+    yield Motion("step", (DRIFT,), vector(lambda xp, x: [x + 0.1], 1), (0.3,))
+    yield Motion("step and decay", (DRIFT,), vector(lambda xp, x, y: [x + 0.1, 0.5 * y], 2), (0.3, 1.0))
+    yield Motion("shear", (DRIFT,), vector(lambda xp, x, y: [x + y, y], 2), (0.0, 0.3))
+    yield Motion("circle torus", (QUASI, DRIFT), circle(0.6066, 0.5), (0.2,))
+    yield Motion("circle locked", (PER, DRIFT), circle(0.5, 0.9), (0.2,))
+    yield Motion("circle at rest", (EQ,), circle(0.05, 0.9), (0.2,))
+    for r, truth in [
+        (0.8, EQ), (1.0, EQ), (2.0, EQ), (2.8, EQ), (3.0, EQ), (3.2, PER), (3.5, PER), (3.55, PER), (3.566, PER),
+        (3.56989, PER), (3.57, CHAOS), (3.6, CHAOS), (3.7, CHAOS), (3.83, PER), (3.84, PER), (3.9, CHAOS), (3.99, CHAOS),
+    ]:  # fmt: skip
+        yield Motion(f"logistic {r}", (truth,), logistic(r), (0.3,))
+    yield Motion("logistic 3.8474", (PER, CHAOS), logistic(3.8474), (0.3,))
+    yield Motion("Feigenbaum", (), logistic(3.5699456718709449), (0.3,))
+    yield Motion("logistic 4 at 0", (EQ,), logistic(4.0), (0.0,), exact=True)
+    yield Motion("logistic 4.1", (EXP,), logistic(4.1), (0.3,), transient=0)
+    for a, truth in [(0.2, EQ), (0.5, PER), (1.0, PER), (1.25, PER), (1.4, CHAOS)]:
+        yield Motion(f"Henon {a}", (truth,), henon(a), (0.1, 0.1))
+    yield Motion("Lozi", (CHAOS,), vector(lambda xp, x, y: [1 - 1.7 * xp.abs(x) + y, 0.5 * x], 2), (0.1, 0.1))
+    yield Motion("tent 1.9", (CHAOS,), vector(lambda xp, x: [0.95 * (1 - xp.abs(1 - 2 * x))], 1), (0.3,))
+    yield Motion("Ikeda 0.9", (CHAOS,), ikeda(0.9), (0.1, 0.1))
+    yield Motion("Ikeda 0.3", (EQ,), ikeda(0.3), (0.1, 0.1))
+    yield Motion("twist island", (QUASI,), twist(0.8), (0.7, 0.2))
+    yield Motion("twist small", (QUASI,), twist(0.5), (0.2, 0.1))
+    yield Motion("twist sea", (CHAOS,), _wrapped_twist(6.0), (0.3, 0.2))
+    yield Motion("cat", (CHAOS,), vector(_cat_map, 2), (0.3, 0.2))
+    for a, truth in [(1.9, EQ), (2.1, QUASI), (2.27, CHAOS)]:
+        yield Motion(
+            f"delayed logistic {a}", (truth,), vector(lambda xp, x, y, a=a: [a * x * (1 - y), x], 2), (0.5, 0.5)
+        )
+
+
+def lorenz(r):
+    return field(lambda xp, t, x, y, z: [10 * (y - x), x * (r - z) - y, x * y - 8 / 3 * z], 3)
+
+
+def roessler(c):
+    return field(lambda xp, t, x, y, z: [-y - z, x + 0.2 * y, 0.2 + z * (x - c)], 3)
+
+
+def van_der_pol(mu):
+    return field(lambda xp, t, x, y: [y, mu * (1 - x * x) * y - x], 2)
+
+
+def hopf(mu):
+    def g(xp, t, x, y):
+        s = mu - x * x - y * y
+        return s * x - y, s * y + x
+
+    return field(g, 2)
+
+
+def duffing(damping, force, omega):
+    return field(lambda xp, t, x, y: [y, -damping * y - x**3 + force * xp.cos(omega * t)], 2)
+
+
+def flow_of(a):
+    f = linear(a)
+    return lambda t, x: f(x)
+
+
+def _thomas(b):
+    return field(lambda xp, t, x, y, z: [xp.sin(y) - b * x, xp.sin(z) - b * y, xp.sin(x) - b * z], 3)
+
+
+def _heiles(xp, t, x, y, p, q):
+    return p, q, -x - 2 * x * y, -y - x * x + y * y
+
+
+def _may_leonard(xp, t, x, y, z):
+    return x * (1 - x - 0.8 * y - 1.4 * z), y * (1 - 1.4 * x - y - 0.8 * z), z * (1 - 0.8 * x - 1.4 * y - z)
+
+
+def _two_cycles(xp, t, x, y, a, b):
+    s, r = 1 - x * x - y * y, 1 - a * a - b * b
+    return s * x - y, s * y + x, r * a - 2**0.5 * b, r * b + 2**0.5 * a
+
+
+def _jerk(a):
+    return field(lambda xp, t, x, y, z: [y, z, -a * z + y * y - x], 3)
+
+
+def _spin(xp, t, x, y, z):
+    return 0.5 * y * z, -1.0 * x * z, 0.4 * x * y
+
+
+def _flows():
+    def flow(name, truth, f, start, **options):
+        return Motion(name, (truth,) if isinstance(truth, str) else truth, f, start, flow=True, **options)
+
+    yield flow("sink", EQ, flow_of(np.diag([-1.0, -0.5])), (1.0, 1.0), transient=0)
+    yield flow("focus", EQ, flow_of([[-0.1, -1.0], [1.0, -0.1]]), (1.0, 0.3), transient=0)
+    yield flow("slow sink", EQ, flow_of([[-0.01]]), (1.0,))
+    yield flow("centre", PER, flow_of([[0.0, -1.0], [1.0, 0.0]]), (1.0, 0.3))
+    beats = flow_of(block(2**0.5 * turn(np.pi / 2), turn(np.pi / 2)))
+    yield flow("two centres", QUASI, beats, (1.0, 0.3, 0.5, 0.0), steps=60)
+    yield flow("source", EXP, flow_of([[0.3]]), (0.5,))
+    yield flow("saddle", EXP, flow_of(np.diag([0.2, -1.0])), (0.5, 1.0))
+    yield flow("saddle at rest", EQ, flow_of(np.diag([0.5, -1.0])), (0.0, 0.0), exact=True)
+    yield flow("wind", DRIFT, field(lambda xp, t, x: [0.2], 1), (0.5,))
+    yield flow("wind and decay", DRIFT, field(lambda xp, t, x, y: [0.2, -y], 2), (0.5, 1.0))
+    yield flow("double well", EQ, field(lambda xp, t, x: [x - x**3], 1), (0.1,))
+    yield flow("cubic", EQ, field(lambda xp, t, x: [-(x**3)], 1), (1.0,))
+    yield flow("ghost", (DRIFT, PER), field(lambda xp, t, x: [1.0001 - xp.cos(x)], 1), (-2.0,))
+    yield flow("narrow ghost", EXP, field(lambda xp, t, x: [x * x + 1e-8], 1), (-1.0,), transient=0)
+    for mu, truth in [(-0.1, EQ), (0.0, EQ), (0.1, PER), (1.0, PER)]:
+        yield flow(f"Hopf {mu}", truth, hopf(mu), (0.8, 0.1))
+    yield flow("van der Pol 1", PER, van_der_pol(1.0), (1.0, 0.0))
+    yield flow("van der Pol 0.1", PER, van_der_pol(0.1), (1.0, 0.0))
+    yield flow("van der Pol 3", PER, van_der_pol(3.0), (1.0, 0.0), steps=60)
+    yield flow("pendulum", PER, field(lambda xp, t, x, y: [y, -xp.sin(x)], 2), (1.0, 0.0))
+    yield flow("damped pendulum", EQ, field(lambda xp, t, x, y: [y, -xp.sin(x) - 0.2 * y], 2), (1.0, 0.0))
+    yield flow("Lotka-Volterra", PER, field(lambda xp, t, x, y: [x * (1 - y), y * (x - 1)], 2), (0.5, 0.5))
+    yield flow("Lorenz 10", EQ, lorenz(10.0), (1.0, 1.0, 1.0), steps=60)
+    yield flow("Lorenz 28", CHAOS, lorenz(28.0), (1.0, 1.0, 1.0), steps=150)
+    yield flow("Lorenz 160", PER, lorenz(160.0), (1.0, 1.0, 1.0), steps=800, interval=1.0)
+    yield flow("Lorenz 350", PER, lorenz(350.0), (1.0, 1.0, 1.0), steps=800)
+    yield flow("Roessler 2.5", PER, roessler(2.5), (1.0, 1.0, 1.0))
+    yield flow("Roessler 3.5", PER, roessler(3.5), (1.0, 1.0, 1.0), steps=30)
+    yield flow("Roessler 5.7", CHAOS, roessler(5.7), (1.0, 1.0, 1.0), steps=50)
+    yield flow("jerk", CHAOS, _jerk(2.017), (0.0, 0.0, 1.0), exact=True, steps=40)
+    yield flow("Thomas 0.18", CHAOS, _thomas(0.18), (1.0, 0.0, 0.3), interval=2.0)
+    yield flow("Thomas 0.4", EQ, _thomas(0.4), (1.0, 0.0, 0.3))
+    yield flow("Henon-Heiles low", QUASI, field(_heiles, 4), (0.0, 0.1, 0.3, 0.0), steps=30)
+    yield flow("Henon-Heiles high", CHAOS, field(_heiles, 4), (0.0, -0.15, 0.48, 0.0), steps=30)
+    # Longer and longer at each of three saddles, until rounding catches it at one: unstable, but at rest.
+    yield flow("May-Leonard", EQ, field(_may_leonard, 3), (0.5, 0.3, 0.2))
+    yield flow("two cycles", QUASI, field(_two_cycles, 4), (0.5, 0.5, 0.5, 0.0))
+    yield flow("rigid body", PER, field(_spin, 3), (0.3, 1.0, 0.5))
+    yield flow("driven", PER, field(lambda xp, t, x: [-x + xp.cos(t)], 1), (1.0,), driven=True)
+    strobed = field(lambda xp, t, x: [-x + xp.cos(np.pi * t)], 1)
+    yield flow("driven, at its period", PER, strobed, (1.0,), driven=True, interval=2.0, steps=40)
+    yield flow(
+        "driven torus", QUASI, field(lambda xp, t, x: [-x + xp.cos(t) + xp.cos(2**0.5 * t)], 1), (1.0,), driven=True
+    )
+    yield flow("driven Duffing", PER, duffing(0.3, 0.3, 1.0), (0.5, 0.0), driven=True)
+    yield flow("Ueda", CHAOS, duffing(0.05, 7.5, 1.0), (0.5, 0.0), driven=True, steps=60)
+    fades = field(lambda xp, t, x: [-x + xp.exp(-0.5 * t)], 1)
+    yield flow("fading drive", EQ, fades, (1.0,), driven=True, transient=0)
+
+
+MOTIONS = [*_maps(), *_flows()]
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _run(f, flow, steps, intervals, count, interval, t0, x, u):
+    def rk4(t, h, x, u):
+        def slope(t, x, u):
+            v, push = jax.linearize(lambda y: f(t, y), x)
+            return v, jax.vmap(push)(u)
+
+        k1 = slope(t, x, u)
+        k2 = slope(t + h / 2, x + h / 2 * k1[0], u + h / 2 * k1[1])
+        k3 = slope(t + h / 2, x + h / 2 * k2[0], u + h / 2 * k2[1])
+        k4 = slope(t + h, x + h * k3[0], u + h * k3[1])
+        return tuple(y + h / 6 * (a + 2 * b + 2 * c + d) for y, a, b, c, d in zip((x, u), k1, k2, k3, k4, strict=True))
+
+    def orthonormal(u):
+        q, r = jnp.linalg.qr(u.T)
+        return q.T, jnp.log(jnp.abs(jnp.diag(r)))
+
+    def step(carry, i):
+        x, u = carry
+        before, t, h = x, t0 + i * interval, interval / steps
+        if flow:
+
+            def one(j, state):
+                y, w, logs = state
+                y, w = rk4(t + j * h, h, y, w)
+                w, grown = orthonormal(w)
+                return y, w, logs + grown
+
+            x, u, logs = jax.lax.fori_loop(0, steps, one, (x, u, jnp.zeros(len(u), x.dtype)))
+            v = f(t + interval, x)
+        else:
+            push = jax.linearize(f, x)[1]
+            u, logs = orthonormal(jax.vmap(push)(u))
+            x = f(x)
+            v = x - before
+        return (x, u), (x, v, logs / interval)
+
+    return jax.lax.scan(step, (x, u), jnp.arange(intervals))[1]
+
+
+@lru_cache(maxsize=1000)
+def _rows(motion: Motion, intervals: int, seed: int, count: int | None, dtype: str):
+    rng = np.random.default_rng(seed)
+    x = np.array(motion.start)
+    x = x if motion.exact or seed == 0 else x * (1 + 0.05 * rng.uniform(-1, 1, x.shape))
+    k = len(x) if count is None else min(count, len(x))
+    u = np.linalg.qr(rng.normal(size=(len(x), k)))[0].T
+    total = motion.transient + intervals
+    out = _run(
+        motion.f, motion.flow, motion.steps, total, k, jnp.asarray(motion.interval, dtype), jnp.asarray(0.0, dtype),
+        jnp.asarray(x, dtype), jnp.asarray(u, dtype),
+    )  # fmt: skip
+    return x, tuple(np.asarray(o, dtype=float) for o in out)
+
+
+def record(motion: Motion, length: int, *, longest: int | None = None, seed=0, count=None, dtype="float64") -> Record:
+    """Return the record of the first ``length`` intervals of a run of ``longest`` intervals, after the transient."""
+    start, (x, v, rates) = _rows(motion, longest or length, seed, count, dtype)
+    stop = motion.transient + length
+    sizes = np.abs(x[:stop]).max(1)
+    good = (
+        np.isfinite(x[:stop]).all(1) & np.isfinite(v[:stop]).all(1) & (sizes < 1e150) & ~np.isnan(rates[:stop]).any(1)
+    )
+    end = stop if good.all() else int(np.argmin(good))
+    size = np.sqrt((np.concatenate([start[None], x[:end]]) ** 2).sum(1))
+    keep = slice(min(motion.transient, max(end - 1, 0)), end)
+    return Record(
+        x[keep], v[keep], np.sqrt((v[keep] ** 2).sum(1)), rates[keep], motion.interval, motion.flow, float(size[0]),
+        float(size.max()), False, motion.driven, float(np.finfo(dtype).eps), 1e-8 if motion.flow else 0.0, end < stop,
+    )  # fmt: skip

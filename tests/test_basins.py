@@ -427,7 +427,8 @@ def test_flat_space():
     """x' = x - x^3: the sign decides."""
     x0 = torch.linspace(-2.0, 2.0, 21, dtype=torch.float64)[:, None, None] + 0.05
     found = ctsa.basins(lambda t, x: x - x**3, x0, geometry=ctsa.Euclidean())
-    assert found.counts() == {"consensus": 21} and np.abs(found.ends - np.sign(x0.numpy())).max() < 1e-8
+    assert found.counts("kind") == {"consensus": 21} and found.counts() == {"consensus #1": 11, "consensus #0": 10}
+    assert found.attractor.tolist() == [0] * 10 + [1] * 11 and np.abs(found.ends - np.sign(x0.numpy())).max() < 1e-8
     assert found.growth == pytest.approx(-2.0)
 
 

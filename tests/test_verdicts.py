@@ -1,73 +1,13 @@
-"""A verdict is right or "undecided", never wrong: on systems of known motion, and through real runs of both frameworks."""
-
-from collections import Counter
+"""Verdicts of real runs in both frameworks: what was called wrongly once, and the record that runs carry."""
 
 import numpy as np
 import pytest
 import torch
 from conftest import FACES
-from motions import FLOWS, MAPS, OURS, SYSTEMS, first_exponents, prefix, records, right
 
 import ctsa
-from ctsa.motion import Record, Verdict, judge
 
 FLAT = ctsa.Euclidean()
-COSTLY = ("Lorenz", "Roessler", "Halvorsen", "van der Pol 4", "Duffing", "attention")
-CHEAP = [name for name in FLOWS if not name.startswith(COSTLY)]
-
-
-def judged(names, lengths, dtype=np.float64, count=None):
-    """Counts of right, undecided and wrong verdicts by length, and the wrong ones."""
-    tally, wrong = Counter(), []
-    for name in names:
-        for r in records(name, max(lengths), dtype):
-            r = first_exponents(r, count) if count else r
-            for n in lengths:
-                verdict = judge(prefix(r, n))
-                kind = "undecided" if verdict.name == "undecided" else right(SYSTEMS[name].truth, verdict.name)
-                tally[n, kind] += 1
-                if kind is False:
-                    wrong.append(f"{name} at {n}: {verdict}")
-    return tally, wrong
-
-
-def share(tally, n):
-    return tally[n, True] / (tally[n, True] + tally[n, "undecided"] + tally[n, False])
-
-
-# ------------------------------------------------------------------------------------------------- systems of known motion
-def test_there_are_many_systems():
-    assert len(SYSTEMS) >= 100 and len(MAPS) > 50 and len(FLOWS) > 40
-
-
-@pytest.mark.parametrize(
-    "dtype, count, least", [(np.float64, None, 0.75), (np.float64, 1, 0.75), (np.float32, None, 0.7)],
-    ids=["all exponents", "one exponent", "float32"],
-)  # fmt: skip
-def test_maps(dtype, count, least):
-    tally, wrong = judged(MAPS, (8, 20, 40, 200), dtype, count)
-    assert not wrong, "\n".join(wrong)
-    assert share(tally, 40) > 0.55 and share(tally, 200) > least, tally
-
-
-def test_long_runs_of_maps():
-    tally, wrong = judged(MAPS, (1000,))
-    assert not wrong, "\n".join(wrong)
-    assert share(tally, 1000) > 0.85, tally
-
-
-@pytest.mark.slow
-def test_flows():
-    tally, wrong = judged(CHEAP, (8, 20, 40, 200))
-    assert not wrong, "\n".join(wrong)
-    assert share(tally, 40) > 0.4 and share(tally, 200) > 0.6, tally
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in OURS if n.startswith("layer")])
-def test_layers_of_attention(name):
-    _, wrong = judged([name], (8, 20, 40, 200))
-    assert not wrong, "\n".join(wrong)
 
 
 # -------------------------------------------------------------------------------------------------------- what was reported
@@ -98,7 +38,7 @@ def test_maps_in_runs(face, step, intervals, name):
     if name == "settling":
         assert got.verdict.rate == pytest.approx(-np.log(0.9), rel=1e-6)
     if name == "periodic":
-        assert got.verdict.period == 2 and got.verdict.detail == "alternating" and got.verdict.stability == "neutral"
+        assert got.verdict.period == 2 and got.verdict.alternating and got.verdict.stability == "neutral"
     if name == "drifting":
         assert got.verdict.rate == pytest.approx(0.5)
 
@@ -110,7 +50,7 @@ def test_short_runs_of_a_layer_are_not_quasi_periodic(torch_face, intervals):
         got = spectrum(None, layer, ctsa.random_tokens(4, 3, seed=seed), intervals, geometry=None, transient=0)
         assert got.verdict.name in ("settling", "undecided"), got
         if got.verdict.name == "undecided":
-            assert got.verdict.factor > 1.5 and "times longer" in str(got)
+            assert got.verdict.factor > 1.5 and "times as long" in str(got)
 
 
 def test_an_unstable_equilibrium_is_no_chaos(face):
@@ -126,7 +66,7 @@ def test_driven_flows(torch_face, omega):
     got = spectrum(torch_face, lambda t, u: -u + torch.cos(omega * t), np.ones((1, 1)), atol=1e-8)
     assert got.driven and got.neutral_expected == 0 and got.verdict.name == "periodic" and got.verdict.stability == "stable"
     if omega == 2 * np.pi:
-        assert got.verdict.period == 1.0 and got.verdict.detail == "response to its drive"
+        assert got.verdict.period == 1.0
 
 
 def test_driven_flows_in_jax(jax_face):
@@ -138,11 +78,11 @@ def test_driven_flows_in_jax(jax_face):
 
 @pytest.mark.parametrize("r", [4.1, 1e3])
 def test_overflow_is_an_error_with_the_history(face, r):
-    with pytest.raises(ctsa.LyapunovError, match=r"the state has grown to .* and overflowed") as caught:
+    with pytest.raises(ctsa.LyapunovError, match=r"the state overflowed") as caught:
         spectrum(face, lambda x: r * x * (1 - x), np.full((1, 1), 0.3), 400, transient=0)
     kept = caught.value.spectrum
-    assert kept is None or (np.isfinite(kept.history).all() and np.isfinite(kept.track).all())
-    with pytest.raises(ctsa.LyapunovError, match=r"the state has grown to .* and overflowed") as caught:
+    assert kept is None or (np.isfinite(kept.history).all() and np.isfinite(kept.states).all())
+    with pytest.raises(ctsa.LyapunovError, match=r"the state overflowed") as caught:
         spectrum(face, lambda x: 1e3 * x, np.full((1, 1), 0.3), 400, transient=0)
     assert len(caught.value.spectrum.history) > 40 and caught.value.spectrum.verdict.name == "expanding"
 
@@ -156,8 +96,8 @@ def test_a_flow_that_overflows(torch_face):
 def test_sequences_of_layers_come_to_no_rest(torch_face):
     stack = [torch_face.EulerLayer(torch_face.Oja(np.diag([2.0, 1.0])), 0.1) for _ in range(60)]
     got = spectrum(None, stack, ctsa.random_tokens(3, 2), 50, geometry=None)
-    assert got.driven and got.verdict.name == "undecided" and "sequence of layers" in got.verdict.evidence
-    assert np.isnan(got.speed) and got.track[-1, -1] > 0
+    assert got.driven and got.verdict.name == "undecided" and "layers that differ" in got.verdict.evidence
+    assert got.speed > 0 and got.speeds.shape == (50,)
 
 
 def test_float32_rests_by_its_own_rounding(face):
@@ -165,15 +105,6 @@ def test_float32_rests_by_its_own_rounding(face):
     start = (np.ones((4, 1)) * [[1.0, 0.0, 0.0]]).astype(np.float32)
     got = ctsa.lyapunov_spectrum(field, start, intervals=16, transient=8, atol=1e-5)
     assert got.eps > 1e-8 and got.verdict.name == "equilibrium" and got.verdict.stability == "stable"
-
-
-def test_a_noisy_history_is_undecided():
-    """Exponents with a resolution wider than themselves say nothing."""
-    rng = np.random.default_rng(0)
-    rates = 0.13 + 0.75 * rng.normal(size=(150, 1))
-    x = rng.normal(size=(150, 4))
-    verdict = judge(Record(x, x - np.roll(x, 1, 0), np.ones(150), rates, flow=False, size=3.0))
-    assert verdict.name == "undecided" and verdict.factor > 1.5
 
 
 # ------------------------------------------------------------------------------------------------------------- the record
@@ -185,52 +116,27 @@ def test_the_record_is_carried_by_files_members_and_resumed_runs(face, tmp_path)
     resumed = ctsa.lyapunov_spectrum(field, x, intervals=7, resume=part, **run)
     kept = ctsa.lyapunov_spectrum(field, x, intervals=12, checkpoint=tmp_path / "run", **run)
     for other in (resumed, kept, ctsa.load(whole.save(tmp_path / "whole"))):
-        assert np.array_equal(other.track, whole.track) and np.array_equal(other.size, whole.size)
-        assert np.array_equal(other.began, whole.began)
-    assert whole.track.shape == (12, 2, 2 * 8 + 2) and whole.member(1).track.shape == (12, 18)
+        for name in ("states", "velocities", "speeds", "reach"):
+            assert np.array_equal(getattr(other, name), getattr(whole, name)), name
+    assert whole.states.shape == (12, 2, 8) and whole.member(1).states.shape == (12, 8)
     assert whole.member(1).verdict.name in ("settling", "undecided")
-    assert np.allclose(whole.track[..., -2], 2.0) and np.allclose(whole.began, 2.0)  # |x| of four unit tokens
+    assert np.allclose(whole.reach, 1.0)  # the length of a token on the sphere
 
 
 def test_the_record_holds_state_and_velocity(face, close):
     field = face.Oja(np.diag([2.0, 1.0]))
     got = ctsa.lyapunov_spectrum(field, ctsa.random_tokens(2, 2), intervals=3, transient=0)
-    close(got.track[-1, :4], got.x.ravel(), 1e-15)
-    close(got.track[-1, 4:8], face.numpy(field(0.0, face.array(got.x))).ravel(), 1e-14)
+    close(got.states[-1], got.x.ravel(), 1e-15)
+    close(got.velocities[-1], face.numpy(field(0.0, face.array(got.x))).ravel(), 1e-14)
     layer = face.EulerLayer(field, 0.1)
     got = ctsa.lyapunov_spectrum(layer, ctsa.random_tokens(2, 2), intervals=3, transient=0, interval=2)
     path = face.numpy(ctsa.iterate(layer, ctsa.random_tokens(2, 2), depth=6).xs)
-    close(got.track[-1, 4:8], (path[6] - path[5]).ravel(), 1e-14)
+    close(got.velocities[-1], (path[6] - path[5]).ravel(), 1e-14)
 
 
 def test_frameworks_see_the_same():
     runs = [
-        ctsa.lyapunov_spectrum(face.SelfAttention(beta=2.0), ctsa.random_tokens(4, 3), intervals=3, transient=0).track
+        ctsa.lyapunov_spectrum(face.SelfAttention(beta=2.0), ctsa.random_tokens(4, 3), intervals=3, transient=0).states
         for face in FACES.values()
     ]
     assert np.abs(runs[0] - runs[1]).max() < 1e-12
-
-
-# --------------------------------------------------------------------------------------------------------------- the word
-@pytest.mark.parametrize(
-    "verdict, text",
-    [
-        (Verdict("equilibrium", "speed 3e-12", "stable"), "equilibrium (stable): speed 3e-12"),
-        (Verdict("settling", "slower", rate=0.0412, factor=1.8),
-         "settling (rate 0.041, arrived after 1.8 such runs): slower"),
-        (Verdict("periodic", "", "stable", period=6.66331), "periodic (stable, period 6.66331)"),
-        (Verdict("periodic", "", "neutral", period=2, detail="alternating"), "periodic (neutral, period 2, alternating)"),
-        (Verdict("chaotic", "largest 0.9"), "chaotic so far: largest 0.9"),
-        (Verdict("drifting", "", rate=0.1), "drifting (speed 0.1)"),
-        (Verdict("undecided", "why", factor=4.0), "undecided (run about 4 times longer): why"),
-    ],
-)
-def test_the_words(verdict, text):
-    assert str(verdict) == text
-    name, evidence = verdict
-    assert (name, evidence) == (verdict[0], verdict[1]) == (verdict.name, verdict.evidence) and len(verdict) == 2
-
-
-def test_the_repr_shows_the_evidence(torch_face):
-    got = spectrum(torch_face, lambda x: 3.9 * x * (1 - x), np.full((1, 1), 0.3), 400)
-    assert "chaotic so far: largest exponent 0.4" in repr(got) and len(repr(got)) < 300

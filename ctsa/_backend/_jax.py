@@ -16,9 +16,9 @@ name = "jax"
 partial = eqx.Partial
 __all__ = [
     "asarray", "call", "concrete", "erf", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
-    "march", "materialise", "name", "named_parameters", "odeint", "on_graph", "partial", "pullback",
-    "reference", "repeat", "repeat_while", "restless", "scan", "softmax", "stop_gradient", "to_numpy",
-    "traced", "vjp", "vmap", "xp",
+    "march", "materialise", "name", "named_parameters", "numbers", "odeint", "on_graph", "partial",
+    "pullback", "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "softmax",
+    "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -69,6 +69,21 @@ def guard(x, ok, message):
     return eqx.error_if(x, ~ok, message)
 
 
+@jax.custom_jvp
+def _refused(x, bad):
+    return x
+
+
+@_refused.defjvp
+def _refused_jvp(given, tangents):
+    return given[0], xp.where(given[1], xp.nan, tangents[0])
+
+
+def refuse_gradient(x, bad, message):
+    """Return ``x``; its derivative is nan where ``bad``."""
+    return _refused(x, bad)
+
+
 def reference(field):
     """Return the first floating array in a field's pytree, or None."""
     for a in jax.tree_util.tree_leaves(field):
@@ -108,6 +123,30 @@ def named_parameters(module):
     """Return name and value of every floating array in a pytree."""
     flat, _ = jax.tree_util.tree_flatten_with_path(module)
     return [(jax.tree_util.keystr(path).lstrip("."), a) for path, a in flat if eqx.is_inexact_array(a)]
+
+
+def _named(module):
+    flat = jax.tree_util.tree_flatten_with_path(module)[0]
+    return [(".".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in p), a) for p, a in flat]
+
+
+def numbers(module):
+    """Return the leaves of a module that are single floating numbers, by name."""
+    if not isinstance(module, eqx.Module):
+        return {}
+    return {
+        name: xp.asarray(a, float if isinstance(a, float) else a.dtype).reshape(())
+        for name, a in _named(module)
+        if isinstance(a, float) or (eqx.is_inexact_array(a) and a.size == 1)
+    }
+
+
+def with_number(module, name, value):
+    """Return the module with another value of one of its ``numbers``."""
+    place = [key for key, _ in _named(module)].index(name)
+    old = jax.tree_util.tree_leaves(module)[place]
+    new = xp.reshape(value, xp.shape(old))
+    return eqx.tree_at(lambda m: jax.tree_util.tree_leaves(m)[place], module, new)
 
 
 @eqx.filter_jit

@@ -11,7 +11,7 @@ from ._solve import error_floor
 
 
 def flow_map(rhs, y0, t0, interval, segment: Segment):
-    """Solve over ``[t0, t0 + interval]``; return the end state and whether it was reached."""
+    """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too."""
     dtype = y0[0].dtype
     ends = jnp.stack([t0, t0 + interval]).astype(dtype)
     share = None if segment.steps is None else jnp.arange(segment.steps + 1, dtype=dtype) / segment.steps
@@ -22,7 +22,8 @@ def flow_map(rhs, y0, t0, interval, segment: Segment):
         jnp.asarray(floor, dtype), None, solver=make_solver(segment.solver, segment.rtol, segment.atol),
         max_steps=segment.max_steps, adjoint=dx.RecursiveCheckpointAdjoint(), bar=False, throw=False,
     )  # fmt: skip
-    return tuple(y[-1] for y in solution.ys), solution.result == dx.RESULTS.successful
+    reached = solution.result == dx.RESULTS.successful
+    return tuple(y[-1] for y in solution.ys), reached, solution.stats["num_steps"]
 
 
 @eqx.filter_jit

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 
+from ._events import Crossing, first_of_several
 from ._solve import SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
 
 
@@ -67,6 +68,35 @@ class _Landing(dx.ClipStepSizeController):
         return keep, t0, jnp.where(short, target, t1), jump, state, result
 
 
+class _Watching(dx.AbstractStepSizeController):
+    """Remembers when the last step began; ends a step early where the event function changes sign several times in it."""
+
+    controller: dx.AbstractStepSizeController
+    event: Any
+    direction: int = eqx.field(static=True)
+    cuts: bool = eqx.field(static=True)
+
+    def wrap(self, direction):
+        return eqx.tree_at(lambda w: w.controller, self, self.controller.wrap(direction))
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        t1, state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return t1, (state, t0)
+
+    def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
+        state, began = controller_state
+        keep, next_t0, next_t1, jump, new, result = self.controller.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, state
+        )
+        if self.cuts:
+            event = Crossing(self.event, self.direction)
+            several, share = first_of_several(_this(), event, args, t0, y0, t1, y1_candidate)
+            cut, at = keep & several, t0 + share.astype(t0.dtype) * (t1 - t0)
+            new = jax.tree_util.tree_map(lambda a, b: jnp.where(cut, a, b), state, new)
+            keep, next_t0, next_t1 = keep & ~cut, jnp.where(cut, t0, next_t0), jnp.where(cut, at, next_t1)
+        return keep, next_t0, next_t1, jump, (new, jnp.where(keep, t0, began)), result
+
+
 def _this() -> ModuleType:
     return sys.modules[__package__ + "._jax"]
 
@@ -84,24 +114,54 @@ def _event(t, y, rhs, *, stop, t0, **_):
     return (t > t0) & stop(t, y)  # after a step, as in torch, not before the first
 
 
+def _value(t, y, rhs, *, event, **_):
+    return event(t, y)
+
+
+def _lost(t, y, rhs, *, event, **_):
+    return ~jnp.isfinite(event(t, y))
+
+
+def _events(stop, event, direction):
+    """Return diffrax' event: the condition ``stop``, or a value that crosses zero beside the condition that it is lost."""
+    if event is None:
+        return None if stop is None else dx.Event(eqx.Partial(_event, stop=stop))
+    # As torch does: arriving at zero counts, in diffrax only downward.
+    value = event if direction <= 0 else eqx.Partial(_negative, event)
+    lost, crossing = eqx.Partial(_lost, event=event), eqx.Partial(_value, event=value)
+    return dx.Event((lost, crossing), direction=(None, None if direction == 0 else False))
+
+
+def _negative(event, t, y):
+    return -event(t, y)
+
+
 @eqx.filter_jit
-def _solve(rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw):
+def _solve(
+    rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw, event=None, direction=0,
+    largest=None,
+):  # fmt: skip
     if grid is None:
         dt0 = first_step(_this(), rhs, ts[0].astype(y0[0].dtype), y0, rtol, atol, solver.order(None))
         dt0 = jax.lax.stop_gradient(jnp.where(jnp.isfinite(dt0), dt0, 0.0)).astype(ts.dtype)
+        dt0 = dt0 if largest is None else jnp.minimum(dt0, largest)
         # A step that small cannot move the clock (nan, a blow-up): stop instead of counting down to max_steps.
         dtmin = 0.5 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
-        pid = dx.PIDController(rtol=rtol, atol=atol, norm=eqx.Partial(_norm, floor), dtmin=dtmin, force_dtmin=False)
+        norm = eqx.Partial(_norm, floor)
+        pid = dx.PIDController(rtol=rtol, atol=atol, norm=norm, dtmin=dtmin, dtmax=largest, force_dtmin=False)
         controller: Any = _Landing(pid, step_ts=ts[1:])
     else:
         dt0, controller = None, dx.StepTo(ts=grid)
+    if event is not None:
+        controller = _Watching(controller, event, direction, grid is None)
     saves: Any = dx.SubSaveAt(ts=ts)
-    if stop is not None:
+    if stop is not None or event is not None:
         saves = (saves, dx.SubSaveAt(t1=True))
     return dx.diffeqsolve(
-        dx.ODETerm(_term), solver, ts[0], ts[-1], dt0, y0, args=rhs, saveat=dx.SaveAt(subs=saves),
+        dx.ODETerm(_term), solver, ts[0], ts[-1], dt0, y0, args=rhs,
+        saveat=dx.SaveAt(subs=saves, controller_state=event is not None),
         stepsize_controller=controller, adjoint=adjoint, max_steps=max_steps, throw=throw,
-        event=None if stop is None else dx.Event(eqx.Partial(_event, stop=stop)),
+        event=_events(stop, event, direction),
         progress_meter=_Bar(refresh_steps=50) if bar else dx.NoProgressMeter(),
     )  # fmt: skip
 
@@ -124,6 +184,55 @@ def make_solver(solver: Any, rtol: float, atol: float) -> Any:
     return _SOLVERS[solver]() if isinstance(solver, str) else solver
 
 
+def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
+    """Find the time of an event to rounding, where values are not known: by halving the last step, solving up to it.
+
+    The time found carries no derivative; that of the state is the one at a fixed time. ``correct_stop`` adds the rest.
+    A fixed-step run ends at the end of its step.
+    """
+    assert p.event is not None
+    value, (lost, happened), clock = p.event.value, sol.event_mask, ends.dtype
+    fine = jnp.isfinite(value(ends[-1], tuple(y[-1] for y in last)))
+    ends = eqx.error_if(ends, lost | ~fine, "until(t, x) returned nan or inf")
+    if p.grid is not None:
+        return ends, last, cut
+    ts = sol.ts[0]
+    reached = jnp.sum(~cut & ~(happened & (ts >= ends[-1]))) - 1  # the last output before the end
+    origin, y0 = jax.lax.stop_gradient(ts[reached]), tuple(y[reached] for y in sol.ys[0])
+    still = jax.lax.stop_gradient(y0)
+
+    def solve(y, s, adjoint):
+        span = jnp.stack([origin, s]).astype(clock)
+        floor = jnp.asarray(error_floor(float(jnp.finfo(clock).eps), p.rtol, p.atol), clock)
+        rtol, atol = jnp.asarray(p.rtol, clock), jnp.asarray(p.atol, clock)
+        found = _solve(
+            p.rhs, y, span, None, rtol, atol, floor, None, solver=solver, max_steps=p.max_steps, adjoint=adjoint,
+            bar=False, throw=False,
+        )  # fmt: skip
+        return tuple(a[-1] for a in found.ys)
+
+    def at(s):
+        return value(s, solve(still, s, dx.ForwardMode()))
+
+    end = jax.lax.stop_gradient(ends[-1])
+    low = jnp.where(happened, jnp.maximum(sol.controller_state[1], origin), end)
+    falling = at(low) > 0
+
+    def halve(state):
+        low, high, k = state
+        middle = 0.5 * (low + high)
+        before = (at(middle) > 0) == falling
+        return jnp.where(before, middle, low), jnp.where(before, high, middle), k + 1
+
+    def going(state):
+        return (state[2] < 60) & (state[1] - state[0] > 2 * jnp.finfo(clock).eps * jnp.maximum(1.0, jnp.abs(state[1])))
+
+    _, root, _ = jax.lax.while_loop(going, halve, jax.lax.stop_gradient((low, end, 0)))
+    root = jax.lax.stop_gradient(root)
+    last = tuple(jnp.where(happened, y, was) for y, was in zip(solve(y0, root, adjoint), last, strict=True))
+    return jnp.where(happened, root, ends), last, cut | (happened & (ts > root))
+
+
 def odeint(problem: Problem) -> Solved:
     """Solve with diffrax; see ``Problem`` and ``Solved``. Jitted; compiled once for each kind of problem."""
     p = problem
@@ -144,11 +253,13 @@ def odeint(problem: Problem) -> Solved:
             p.rhs, p.y0, jnp.asarray(p.ts, clock), None if p.grid is None else jnp.asarray(p.grid, clock),
             jnp.asarray(p.rtol, clock), jnp.asarray(p.atol, clock), jnp.asarray(floor, clock), p.stop,
             solver=solver, max_steps=p.max_steps, adjoint=adjoint, bar=p.progress and not traced, throw=traced,
+            event=None if p.event is None else p.event.value, direction=0 if p.event is None else p.event.direction,
+            largest=None if p.largest is None else jnp.asarray(p.largest, clock),
         )  # fmt: skip
     finally:
         if notice is not None:
             notice.end()
-    if p.stop is None:
+    if p.stop is None and p.event is None:
         ts, ys, ends, last = sol.ts, sol.ys, None, None
     else:
         (ts, ends), (ys, last) = sol.ts, sol.ys
@@ -160,9 +271,12 @@ def odeint(problem: Problem) -> Solved:
         if last is None or ends is None:
             return Solved(ys, len(p.ts), None, None, counts)
         cut = ~jnp.isfinite(ts)  # output times that the stop left out
+        if p.event is not None:
+            ends, last, cut = _located(p, solver, adjoint, sol, ends, last, cut)
         ys = tuple(jnp.where(cut.reshape(-1, *[1] * (y.ndim - 1)), end, y) for y, end in zip(ys, last, strict=True))
         counts["stopped"] = sol.result == dx.RESULTS.event_occurred
-        return Solved(ys, len(p.ts), None, None, counts, jnp.where(cut, ends, ts))
+        exact = p.event is not None and p.grid is None
+        return Solved(ys, len(p.ts), None, None, counts, jnp.where(cut, ends, ts), cut=cut if exact else None)
     evaluations = _evaluations(solver, int(attempted), p.grid is not None)
     counts = {"steps": int(steps), "rejected": int(rejected), "evaluations": int(evaluations)}
     reached = int(np.isfinite(np.asarray(ts)).sum())
@@ -178,7 +292,11 @@ def odeint(problem: Problem) -> Solved:
     elif any(not bool(jnp.isfinite(y[reached - 1]).all()) for y in ys):
         finite = np.min([np.isfinite(np.asarray(y)).reshape(len(p.ts), -1).all(1) for y in ys], axis=0)
         reached, failure = int(np.argmin(finite)), "step_size"
-    stopped = None
+    stopped = lost = previous = None
     if last is not None and ends is not None and sol.result == dx.RESULTS.event_occurred:
         stopped = ends[-1], tuple(y[-1] for y in last)
-    return Solved(ys, reached, stopped, failure, counts)
+    if p.event is not None:
+        previous = float(sol.controller_state[1])
+        if bool(sol.event_mask[0]):
+            stopped, lost = None, stopped
+    return Solved(ys, reached, stopped, failure, counts, previous=previous, lost=lost)

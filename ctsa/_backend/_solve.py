@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ._events import Crossing
+
 Array = Any
 State = tuple[Array, ...]
 
@@ -23,7 +25,8 @@ class Problem:
     """An initial value problem: ``y' = rhs(s, y)`` over the increasing times ``ts``, ``y`` a tuple of arrays.
 
     ``grid`` holds the times of all steps of a fixed-step method (None: adaptive). ``stop(s, y)`` ends the run after the
-    first accepted step for which it is true.
+    first accepted step for which it is true, ``event`` after the first in which its value crosses zero, or is nan or inf.
+    No step is longer than ``largest``.
     """
 
     rhs: Callable[[Array, State], State]
@@ -37,6 +40,8 @@ class Problem:
     stop: Callable[[Array, State], Array] | None
     adjoint: Any
     progress: bool
+    event: Crossing | None = None
+    largest: float | None = None
 
 
 @dataclass
@@ -44,7 +49,8 @@ class Solved:
     """What came out: states at ``ts[:reached]``; where ``stop`` ended the run; why it failed, if it did.
 
     Where values are not known yet, a run that ``stop`` ended has all its outputs: the last ones repeat the end state,
-    and ``ts`` holds their times.
+    and ``ts`` holds their times. ``previous`` is the time at which the last step began, for a run with an event; ``lost``
+    the time and state at which its value was nan or inf; ``cut`` which of the outputs repeat the end state.
     """
 
     ys: State
@@ -53,6 +59,9 @@ class Solved:
     failure: str | BaseException | None
     stats: dict[str, Any]
     ts: Array | None = None
+    previous: Any = None
+    lost: Any = None
+    cut: Array | None = None
 
 
 def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: Array, order: int) -> Array:

@@ -16,9 +16,9 @@ name = "torch"
 partial = functools.partial
 __all__ = [
     "asarray", "call", "concrete", "differentiable", "erf", "flow_map", "guard", "half", "in_transform",
-    "jvp", "like", "logsumexp", "map", "march", "materialise", "name", "named_parameters", "odeint",
-    "on_graph", "partial", "pullback", "reference", "repeat", "repeat_while", "restless", "scan", "softmax",
-    "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "xp",
+    "jvp", "like", "logsumexp", "map", "march", "materialise", "name", "named_parameters", "numbers",
+    "odeint", "on_graph", "partial", "pullback", "reference", "refuse_gradient", "repeat", "repeat_while",
+    "restless", "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 
@@ -63,6 +63,18 @@ def stop_gradient(x):
 
 def guard(x, ok, message):
     """Return ``x``: values that are not known cannot be checked in torch."""
+    return x
+
+
+def refuse_gradient(x, bad, message):
+    """Return ``x``; asking for its gradient raises ``message`` if ``bad``."""
+    if bool(bad) and x.requires_grad:
+
+        def refuse(gradient):
+            raise ValueError(message)
+
+        x = x.view_as(x)
+        x.register_hook(refuse)
     return x
 
 
@@ -117,6 +129,24 @@ def pullback(f, x, w):
 def named_parameters(module):
     """Return name and value of everything trainable in a module, at any depth."""
     return list(module.named_parameters())
+
+
+def numbers(module):
+    """Return the parameters and buffers of a module that are single floating numbers, by name."""
+    if not isinstance(module, xp.nn.Module):
+        return {}
+    every = (*module.named_parameters(), *module.named_buffers())
+    return {name: a.detach().reshape(()) for name, a in every if a.numel() == 1 and a.is_floating_point()}
+
+
+def with_number(module, name, value):
+    """Return the module as a function, with another value of one of its ``numbers``."""
+    shape = dict((*module.named_parameters(), *module.named_buffers()))[name].shape
+
+    def call(*args):
+        return xp.func.functional_call(module, {name: value.reshape(shape)}, args)
+
+    return call
 
 
 def call(f, *args):

@@ -9,7 +9,7 @@ from ._torch_solve import odeint
 
 
 def flow_map(rhs, y0, t0, interval, segment: Segment):
-    """Solve over ``[t0, t0 + interval]``; return the end state and whether it was reached."""
+    """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too."""
     start, grid = float(t0), segment.grid(float(interval))
     problem = Problem(
         rhs, y0, np.array([start, start + float(interval)]), segment.solver, segment.rtol, segment.atol,
@@ -18,7 +18,8 @@ def flow_map(rhs, y0, t0, interval, segment: Segment):
     solved = odeint(problem)
     if isinstance(solved.failure, BaseException):
         raise solved.failure
-    return tuple(y[-1] for y in solved.ys), torch.tensor(solved.failure is None)
+    steps = torch.tensor(solved.stats["steps"] + solved.stats["rejected"])
+    return tuple(y[-1] for y in solved.ys), torch.tensor(solved.failure is None), steps
 
 
 def march(step, carry, count, size):

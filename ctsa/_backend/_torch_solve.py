@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ._events import crossed, first_of_several
 from ._solve import JAX_ONLY, SLIVER, Problem, Solved, error_floor, first_step, progress_bar
 
 _ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
@@ -39,7 +40,22 @@ def _register() -> None:
 
     def landing(base):
         class Landing(base):  # type: ignore[valid-type, misc]
+            def __init__(self, *args, cut=None, **options):
+                super().__init__(*args, **options)
+                self.cut = cut
+
             def _adaptive_step(self, rk_state):
+                index = int(vars(self)["next_step_index"])
+                new = self._landing_step(rk_state)
+                if self.cut is None or not new.t1 > rk_state.t1:
+                    return new
+                length = self.cut(rk_state.t1, rk_state.y1, new.t1, new.y1)
+                if length is None:
+                    return new
+                self.next_step_index = index
+                return rk_state._replace(dt=length)
+
+            def _landing_step(self, rk_state):
                 if len(self.step_t):
                     left = self.step_t[self.next_step_index] - rk_state.t1
                     if 0 <= left - rk_state.dt < SLIVER * rk_state.dt:
@@ -88,8 +104,10 @@ class _Watch:
         self.problem, self.unwrap = problem, unwrap
         self.accepted = self.rejected = self.evaluations = 0
         self.kept: list = [problem.y0]
-        self.now = -np.inf
+        self.now = self.previous = -np.inf
         self.at: tuple | None = None
+        self.lost: tuple | None = None
+        self.value: float | None = None  # of the event function at the last step
         # As in diffrax: a step that small cannot move the clock.
         self.shortest = 0.5 * torch.finfo(problem.y0[0].dtype).eps * float(np.abs(problem.ts[[0, -1]]).max())
         self.bar = progress_bar(float(problem.ts[-1] - problem.ts[0])) if problem.progress else None
@@ -104,9 +122,11 @@ class _Watch:
         now, ts = float(t), self.problem.ts
         if now == self.now:  # the same step again, after a rejection
             return
-        self.now = now
+        self.now, self.previous = now, self.now
         if len(self.kept) < len(ts) and now >= ts[len(self.kept)]:
             self.kept.append(y)
+        if self.problem.event is not None and self.watch_event(t, y):
+            raise _Stop
         if self.problem.stop is not None and now > ts[0]:
             with torch.no_grad():
                 if bool(self.problem.stop(t, y)):
@@ -114,6 +134,30 @@ class _Watch:
                     raise _Stop
         if self.bar is not None:
             self.bar.update(now - ts[0] - self.bar.n)
+
+    def watch_event(self, t, y) -> bool:
+        """See whether the event has happened, or its value was lost."""
+        event = self.problem.event
+        assert event is not None
+        with torch.no_grad():
+            value = float(event.value(t, y))
+        before, self.value = self.value, value
+        if not np.isfinite(value):
+            self.lost = (t, y)
+        elif before is not None and crossed(event.direction, before, value):
+            self.at = (t, y)
+        return self.at is not None or self.lost is not None
+
+    def cut(self, t0, y0, t1, y1):
+        """Return a shorter step where the event function changes sign several times in an accepted one."""
+        y0, y1 = ((y0,), (y1,)) if self.unwrap else (y0, y1)
+        assert self.problem.event is not None
+        with torch.no_grad():
+            several, share = first_of_several(_this(), self.problem.event, self.problem.rhs, t0, y0, t1, y1)
+            if not bool(several):
+                return None
+            self.accepted, self.rejected = self.accepted - 1, self.rejected + 1
+            return share.to(t0.dtype) * (t1 - t0)
 
     def begin(self, t, y, dt):
         self.arrive(t, y)
@@ -218,8 +262,13 @@ def odeint(problem: Problem) -> Solved:
     elif p.solver in _ORDERS:
         with torch.no_grad():
             h = first_step(_this(), p.rhs, ts[0].to(y0.dtype), p.y0, p.rtol, p.atol, _ORDERS[p.solver])
+            h = h if p.largest is None else h.clamp(max=p.largest)
         watch.evaluations += 2
         options = dict(first_step=h, step_t=ts, norm=_norm(error_floor(torch.finfo(y0.dtype).eps, p.rtol, p.atol)))
+        if p.largest is not None:
+            options["max_step"] = p.largest
+        if p.event is not None:
+            options["cut"] = watch.cut
         rhs.callback_step = watch.begin_adaptive
         rhs.callback_accept_step, rhs.callback_reject_step = watch.accept, watch.reject
 
@@ -233,6 +282,9 @@ def odeint(problem: Problem) -> Solved:
         ys = solve(rhs, start, ts, rtol=p.rtol, atol=p.atol, method=method, options=options, **extra)
         ys = (ys,) if unwrap else ys
         reached = len(ts)
+        if p.event is not None and watch.now < p.ts[-1]:
+            watch.now, watch.previous = p.ts[-1], watch.now
+            watch.watch_event(ts[-1], tuple(y[-1] for y in ys))
         if p.stop is not None:
             with torch.no_grad():
                 end = tuple(y[-1] for y in ys)
@@ -259,4 +311,4 @@ def odeint(problem: Problem) -> Solved:
             failure = "step_size"
             reached = int(np.argmin([bool(torch.isfinite(row).all()) for row in y]))
     stats = {"steps": watch.accepted, "rejected": watch.rejected, "evaluations": watch.evaluations}
-    return Solved(ys, reached, watch.at, failure, stats)
+    return Solved(ys, reached, watch.at, failure, stats, previous=watch.previous, lost=watch.lost)

@@ -8,10 +8,11 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa._results import as_numpy
+from ctsa.events import depends_on_time
 from ctsa.flow import integrate
 from ctsa.geometry import Euclidean, Geometry, geometry_of
 from ctsa.layers.schemes import SCHEMES, make_layer, scheme_of
-from ctsa.systems import depends_on_time, home_of, system_of
+from ctsa.systems import home_of, system_of
 
 from ._runs import (
     apart,
@@ -189,7 +190,7 @@ def _layers(field, own, layer, steps, itself, g, x) -> tuple[str, list]:
 def _check_autonomous(field: Any, x: Array, time: float, layers: list) -> None:
     if all(isinstance(each, Sequence) for each in layers):
         return
-    if depends_on_time(field, x, 0.0, time):
+    if depends_on_time(field, x, 0.0, geometry_of(field)):
         raise ValueError(
             "field depends on time, but a layer is the same map at every depth: pass layer=lambda field, step: [...] "
             "with a sequence of layers, each with the time at which it stands"

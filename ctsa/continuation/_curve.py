@@ -94,9 +94,12 @@ class Curve:
         return np.asarray(self.geometry.retract(self.geometry.exp(x, tangent))), p + self.width * slope
 
     def correct(
-        self, x: np.ndarray, p: float, hold: tuple[np.ndarray, float] | None = None, most: int = 10
+        self, x: np.ndarray, p: float, hold: tuple[np.ndarray, float] | None = None, most: int = 10, fine: bool = False
     ) -> tuple[np.ndarray, float, System] | None:
         """Solve ``F = 0`` from a guess by the shortest corrections, or those across the direction ``hold``.
+
+        ``fine`` goes on as long as that helps: beside a branch point the equations are nearly singular, and a residual of
+        ``TOLERANCE`` leaves a state off by that over the distance.
 
         Returns:
             state, parameter and equations there; None where the iteration does not converge.
@@ -108,7 +111,7 @@ class Curve:
             if not np.isfinite(s.matrix).all() or not np.isfinite(size):
                 return None
             scale = TOLERANCE * max(1.0, float(np.abs(s.jacobian).max()))
-            if size <= scale or (size <= 100 * scale and size > 0.9 * before):
+            if (size <= scale and not (fine and size < 0.1 * before)) or (size <= 100 * scale and size > 0.9 * before):
                 return x, p, s
             before = size
             matrix, rhs = s.matrix, -s.f
@@ -125,10 +128,10 @@ class Curve:
         found = self.correct(x, p, (np.zeros_like(x), 1.0))
         return None if found is None else (found[0], found[2])
 
-    def kernel(self, s: System, tol: float = SINGULAR) -> np.ndarray:
-        """Return an orthonormal basis of the null space of the equations, as rows."""
+    def kernel(self, s: System, tol: float = SINGULAR, reference: float = 0.0) -> np.ndarray:
+        """Return an orthonormal basis of the null space of the equations, as rows; what is small, beside ``reference``."""
         _, size, right = np.linalg.svd(s.matrix)
-        return right[int((size > tol * size[0]).sum()) :]
+        return right[int((size > tol * max(size[0], reference)).sum()) :]
 
     def along(self, s: System) -> np.ndarray:
         """Return the ``1 + excess`` right singular vectors that are null along the whole curve, as rows.
@@ -160,7 +163,7 @@ class Curve:
         b = None if found is None else self.point(*found, a.tangent, a.slope)
         return None if b is None else replace(b, step=ds)
 
-    def between(self, a: Point, b: Point, s: float) -> Point | None:
+    def between(self, a: Point, b: Point, s: float, fine: bool = False) -> Point | None:
         """Return the point at arclength about ``s`` beyond ``a``, from a cubic guess between ``a`` and ``b``.
 
         Beside a branch point the crossing curve is near, too; a guess as good as this one keeps the corrector on its own.
@@ -169,12 +172,14 @@ class Curve:
         h = (2 * t**3 - 3 * t**2 + 1, length * (t**3 - 2 * t**2 + t), 3 * t**2 - 2 * t**3, length * (t**3 - t**2))
         x = np.asarray(self.geometry.retract(h[0] * a.x + h[1] * a.tangent + h[2] * b.x + h[3] * b.tangent))
         p = h[0] * a.p + h[2] * b.p + self.width * (h[1] * a.slope + h[3] * b.slope)
-        found = self._near(x, p, REJECT * length)
+        found = self._near(x, p, REJECT * length, fine)
         tangent, slope = (1 - t) * a.tangent + t * b.tangent, (1 - t) * a.slope + t * b.slope
         return None if found is None else self.point(*found, tangent, slope)
 
-    def _near(self, x: np.ndarray, p: float, limit: float) -> tuple[np.ndarray, float, System] | None:
-        found = self.correct(x, p)
+    def _near(
+        self, x: np.ndarray, p: float, limit: float, fine: bool = False
+    ) -> tuple[np.ndarray, float, System] | None:
+        found = self.correct(x, p, fine=fine)
         return None if found is None or self.distance(x, p, found[0], found[1]) > limit else found
 
     def distance(self, x: np.ndarray, p: float, y: np.ndarray, q: float) -> float:

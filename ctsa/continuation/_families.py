@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import null_space
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, framework, load
 from ctsa.geometry import Geometry, Sphere
 from ctsa.variational import pushforward
 
@@ -15,11 +15,15 @@ Array = Any
 
 # Beyond so many generators nobody asks which rotations commute with the field; a neutral direction is then found by rank.
 MOST_GENERATORS = 600
+_OWN = "(own)"  # in a place: what follows names a parameter of a module that is none of ours
 
 
 def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
     """Yield the place and the value of every array among the constructor arguments of a field and of its terms."""
     if not hasattr(field, "arguments"):
+        home = framework(field)
+        for name, value in load(home).numbers(field).items() if home in ("torch", "jax") else ():
+            yield (*path, _OWN, name), value
         return
     for name, value in field.arguments().items():
         if name == "fields":
@@ -34,6 +38,8 @@ def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 def with_value(field: Any, path: tuple, value: Any) -> Any:
     """Rebuild a field with another value of the constructor argument at ``path``."""
     name, *rest = path
+    if name == _OWN:
+        return backend(value).with_number(field, rest[0], value)
     arguments = field.arguments()
     if name == "fields":
         terms = list(arguments["fields"])
@@ -50,12 +56,14 @@ def find_parameter(field: Any, name: str) -> tuple[tuple, float]:
         ValueError: the field has no such parameter, has several, or it is not a number.
     """
     every = list(parameters_of(field))
-    found = [(path, value) for path, value in every if path[-1] == name]
+    found = [(path, value) for path, value in every if name in (path[-1], path[-1].rpartition(".")[2])]
     numbers = sorted({path[-1] for path, value in every if value.ndim == 0})
     advice = "pass a function of one number that returns the field"
     if not found:
-        has = f"its numbers are {', '.join(map(repr, numbers))}" if numbers else "it has no numbers"
-        raise ValueError(f"parameter={name!r} is not a parameter of {type(field).__name__} ({has}): or {advice}")
+        has, name_one = "it has none that is a number", ""
+        if numbers:
+            has, name_one = f"its numbers are {', '.join(map(repr, numbers))}", "name one of those, or "
+        raise ValueError(f"parameter={name!r} is not a parameter of {type(field).__name__} ({has}): {name_one}{advice}")
     if len(found) > 1:
         raise ValueError(f"parameter={name!r} is in {len(found)} terms of the field: {advice}")
     path, value = found[0]

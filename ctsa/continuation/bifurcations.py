@@ -186,7 +186,8 @@ def _locate(curve: Curve, a: Point, b: Point, test: Test, start: float) -> Speci
     size = max(1.0, float(np.abs(a.spectrum).max(initial=0.0)))
     if imaginary > REAL * size:
         return _hopf(curve, middle_point, imaginary, position)
-    return _real(curve, middle_point, nodes[-1], position)
+    reference = max(np.linalg.norm(curve.system(q.x, q.p).matrix, 2) for q in (a, b))
+    return _real(curve, middle_point, nodes[-1], position, float(reference))
 
 
 def _nodes(curve: Curve, a: Point, b: Point, test: Test) -> tuple[np.ndarray, list[Point], float] | None:
@@ -216,7 +217,7 @@ def _nodes(curve: Curve, a: Point, b: Point, test: Test) -> tuple[np.ndarray, li
         middle = 0.5 * (low + high)
         for wide in (1, 2, 4):
             s = middle + wide * reach * NODES
-            nodes = [point for t in s if (point := curve.between(a, b, t)) is not None]
+            nodes = [point for t in s if (point := curve.between(a, b, t, fine=True)) is not None]
             if len(nodes) == len(NODES):
                 break
         else:
@@ -257,10 +258,14 @@ def interpolated_root(s: np.ndarray, values: np.ndarray, guess: float) -> float:
     return float(real[np.argmin(np.abs(real - guess))]) if len(real) else guess
 
 
-def _real(curve: Curve, at: Point, near: Point, position: float) -> SpecialPoint:
-    """Tell a fold from a branch point by the rank of the equations, and find the null directions."""
+def _real(curve: Curve, at: Point, near: Point, position: float, reference: float) -> SpecialPoint:
+    """Tell a fold from a branch point by the rank of the equations, and find the null directions.
+
+    ``reference`` is the size of the equations at the ends of the step: where all of them vanish (a pitchfork reached along
+    its arm, with one unknown), the rank relative to the largest entry there would be that of rounding errors.
+    """
     s = curve.system(at.x, at.p)
-    null = curve.kernel(s, 1e-6)
+    null = curve.kernel(s, 1e-6, reference)
     if len(null) == 1 + curve.excess and abs(at.slope) > 1e-3:  # an eigenvalue is zero, but the parameter does not turn
         null = np.linalg.svd(s.matrix)[2][-2 - curve.excess :]
     common = np.array([curve.unknowns(s, *d) for d in _directions(curve, near)])  # null all along the curve

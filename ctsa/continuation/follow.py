@@ -8,6 +8,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, load
+from ctsa.events import depends_on_time
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.systems import system_of
 
@@ -44,9 +45,9 @@ def continue_equilibrium(
     Args:
         field: a field, ours or any callable ``field(t, x)`` (taken at t = 0), at the present value of the parameter.
         x: an equilibrium ``(n, d)``, or anything that has one as ``.x``; corrected if its velocity is below 1e-3.
-        parameter: name of a number among the arguments of the field or of exactly one of its terms ("beta", "factor"); or
-            a function of one number that returns the field (then ``field`` may be None, and ``at`` is needed). Under JAX
-            the function is traced where it can be.
+        parameter: name of a number among the arguments of the field or of exactly one of its terms ("beta", "factor"), or
+            of a parameter or buffer with one entry of a module of your own; or a function of one number that returns
+            the field (then ``field`` may be None, and ``at`` is needed). Under JAX the function is traced where it can be.
         span: range of the parameter ``(low, high)``; contains the present value.
         at: the present value, for a function.
         step: largest arclength of a step.
@@ -239,6 +240,11 @@ def open_curve(
     if not low <= value <= high:
         raise ValueError(f"span=({low:g}, {high:g}) must contain the present value of {name}, {value:g}")
     here = field if not callable(parameter) else parameter(value)
+    if callable(parameter) and not callable(here):
+        raise TypeError(
+            f"parameter must be a function of one number that returns a field(t, x), but parameter({value:g}) returned "
+            f"{type(here).__name__}: return the whole field at that value"
+        )
     if not system_of(here, geometry).flow:
         raise TypeError("continuation is for fields: for a layer, continue the field that it discretises")
     home = geometry_of(here, geometry)
@@ -246,6 +252,11 @@ def open_curve(
     be = backend(state)
     if state.ndim != 2 or "float64" not in str(state.dtype):
         raise TypeError(f"x must be one state (n, d) in float64, got shape {tuple(state.shape)} of {state.dtype}")
+    if depends_on_time(here, state, 0.0, home):
+        raise ValueError(
+            "field depends on time, and continuation is of equilibria of fields that do not: freeze it at a time t0 "
+            "(lambda t, x: field(t0, x)), or study the map over one period of its drive"
+        )
     field_of = be.partial(with_value, field, path) if isinstance(parameter, str) else parameter
     family, x0 = Family(field_of, home, state, high - low), be.to_numpy(state)
     family.settle(value, x0)

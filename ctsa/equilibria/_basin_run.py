@@ -13,11 +13,25 @@ from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
 from ctsa._fingerprint import Identity
 from ctsa._results import Result, as_numpy
+from ctsa.events import still_time
 from ctsa.flow import check_solver, check_velocity
 from ctsa.geometry import Geometry, Sphere, random_tokens
 from ctsa.io import load
 
-from ._limits import KINDS, TURNING, UNKNOWN, UNRESOLVED, UNSTABLE, directions, in_batches, judge, shapes, turning
+from ._limits import (
+    ESCAPED,
+    KINDS,
+    TURNING,
+    UNKNOWN,
+    UNRESOLVED,
+    UNSTABLE,
+    attractors,
+    directions,
+    in_batches,
+    judge,
+    shapes,
+    turning,
+)
 from .newton import check_room, field_geometry, solve
 from .orbits import Symmetry, symmetry_of
 from .starts import consensus_matrix
@@ -59,11 +73,25 @@ def _frozen(field, g, t, s, state):
     return (g.extend(lambda x: field(t, x), y),)
 
 
-def _advance(field, g, segment, t, carry):
+def _held(field, g, radius, t, s, state):
+    """The velocity in flat space, unchanged within ``radius`` and held back by ``(radius / size)^12`` beyond.
+
+    What escapes, maybe in finite time, would else stop the clock for its whole batch. A power, so that the velocity changes
+    over distances of the order of the radius: a sharper brake needs steps too short for the clock.
+    """
+    (y,) = state
+    v = field(t, y)
+    xp = backend(y).xp
+    size = xp.amax(xp.abs(y), (-2, -1))
+    return (v / xp.clip(size / radius, 1.0, None)[..., None, None] ** 12,)
+
+
+def _advance(field, g, segment, t, radius, carry):
     """Advance a batch by ``carry[1]``; return state, velocity, largest drift of a token, and whether it went well."""
     x, duration = carry
     be = backend(x)
-    (y,), ok = be.flow_map(be.partial(_frozen, field, g, t), (x,), 0 * duration, duration, segment)
+    rhs = be.partial(_frozen, field, g, t) if radius is None else be.partial(_held, field, g, radius, t)
+    (y,), ok, _ = be.flow_map(rhs, (x,), 0 * duration, duration, segment)
     y = g.retract(y)
     v = field(t, y)
     drift = field.drift(t, y) if hasattr(field, "drift") else v + be.xp.inf
@@ -86,7 +114,7 @@ class Run:
         self.eps = float(self.be.xp.finfo(x.dtype).eps)
         rtol, atol, self.step = check_solver(solver, step, rtol, atol, x)
         self.solver = solver, rtol, atol, checks.integer("max_steps", max_steps, low=1)
-        self.t = checks.number("t", t)
+        self.t = still_time(field, self.one, t, self.g, "basins")
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
         count, n, d = x.shape
         check_room(self.g, n, d)
@@ -95,6 +123,10 @@ class Run:
         self.matrix = None
         if isinstance(self.g, Sphere) and self.g.channels is None:
             self.matrix = consensus_matrix(field, d)
+        self.radius = None  # in flat space: beyond it a start has escaped
+        if not isinstance(self.g, Sphere):
+            far = 1e4 if self.eps < 1e-10 else 1e2
+            self.radius = self.be.like(far * (1 + float(np.abs(as_numpy(x)).max())), x)
         self.velocity = in_batches(self._velocity, self.be, self.one, self.batch)
         self._symmetry: Symmetry | None = None
         self.path: Path | None = None
@@ -144,7 +176,8 @@ class Run:
         be, r, last = self.be, self.rows, number == _LOOKS
         since = 0.0 if number == 1 else end / 2
         steps = None if self.step is None else max(1, int(np.ceil((end - since) / self.step - 1e-9)))
-        advance = be.partial(_advance, self.field, self.g, Segment(*self.solver, steps), be.like(self.t, self.one))
+        segment, t = Segment(*self.solver, steps), be.like(self.t, self.one)
+        advance = be.partial(_advance, self.field, self.g, segment, t, self.radius)
         padded = rows[np.minimum(np.arange(self.batch), len(rows) - 1)]
         carry = be.like(r["ends"][padded], self.one), be.like(end - since, self.one)
         _, outs = be.march(advance, carry, 1, 1)
@@ -159,7 +192,10 @@ class Run:
         new = {name: values[rows] for name, values in r.items()}
         new.update(ends=x, speed=np.sqrt((v * v).sum(-1)).max(1), times=np.full(len(rows), end))
         new["rounds"][:] = number
-        slow = np.flatnonzero(new["speed"] < (_CLOSE * self.tol if self.verify else self.tol))
+        if self.radius is not None:
+            new["kind_index"][np.abs(x).max((1, 2)) > float(as_numpy(self.radius))] = ESCAPED
+        resting = new["kind_index"] == UNRESOLVED
+        slow = np.flatnonzero(resting & (new["speed"] < (_CLOSE * self.tol if self.verify else self.tol)))
         if len(slow):
             self._settle(new, slow, drift[slow], last)
         shape, new["sizes"] = shapes(new["ends"], self.gap)
@@ -203,7 +239,11 @@ class Run:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what is known."""
-        return {name: values for name, values in self.rows.items() if name != "rounds"}
+        found = {name: values for name, values in self.rows.items() if name != "rounds"}
+        number = np.full(len(found["ends"]), -1)
+        if self.radius is not None:
+            number = attractors(found["ends"], found["kind_index"], found["growth"], self.gap)
+        return dict(found, attractor=number)
 
     # ---------------------------------------------------------------------------------------------------- checkpoint
     def keep_in(self, path: Path, allow_unverified: bool) -> None:

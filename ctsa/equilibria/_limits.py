@@ -15,9 +15,10 @@ from .starts import eigenspaces
 
 KINDS = (
     "consensus", "bipartite consensus", "clustering", "polygonal", "rotating consensus", "rotating bipartite consensus",
-    "rotating clustering", "unresolved",
+    "rotating clustering", "unresolved", "escaped",
 )  # fmt: skip
 UNRESOLVED = KINDS.index("unresolved")
+ESCAPED = KINDS.index("escaped")
 TURNING = KINDS.index("rotating consensus")  # shapes 0, 1, 2 become this plus their number
 STABILITY = ("stable", "unstable", "marginal", "unknown")
 STABLE, UNSTABLE, MARGINAL, UNKNOWN = range(4)
@@ -77,6 +78,34 @@ def _overlap(inside: np.ndarray) -> np.ndarray:
         line = np.linalg.svd(inside, full_matrices=False)[2][:, :1]
         inside = (inside * line).sum(-1, keepdims=True)
     return np.abs(inside[..., 0]).min(-1)
+
+
+def attractors(x: np.ndarray, kind: np.ndarray, growth: np.ndarray, gap: float) -> np.ndarray:
+    """Number the different isolated limits of each kind ``(S,)``, in the order of their states; -1 if there is just one.
+
+    For flat space, where nothing says beforehand which limits are alike. Members of continuous families (no growth or
+    decay) are not told apart, nor is what was not looked at.
+
+    Args:
+        x: states ``(S, n, d)``.
+        kind: indices into ``KINDS``.
+        growth: largest real part of the eigenvalues there.
+        gap: states nearer than this, relative to their size, are one.
+    """
+    number = np.full(len(x), -1)
+    for k in np.unique(kind):
+        some = np.flatnonzero((kind == k) & (k < TURNING) & (np.abs(growth) > _NEUTRAL))
+        states: list[np.ndarray] = []
+        which = np.zeros(len(some), int)
+        for i, row in enumerate(x[some]):
+            near = [j for j, y in enumerate(states) if np.abs(row - y).max() <= gap * max(1.0, np.abs(y).max())]
+            if not near:
+                states.append(row)
+            which[i] = near[0] if near else len(states) - 1
+        if len(states) > 1:
+            order = sorted(range(len(states)), key=lambda j: states[j].ravel().tolist())
+            number[some] = np.argsort(order)[which]
+    return number
 
 
 # -------------------------------------------------------------------------------------------------------------- rest

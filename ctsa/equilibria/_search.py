@@ -8,6 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa._results import as_numpy
+from ctsa.events import still_time
 from ctsa.flow import check_velocity
 from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
@@ -104,7 +105,7 @@ class Search:
     """One search: what ``find_equilibria`` was asked, its rounds, and what they brought."""
 
     def __init__(self, field, n, d, starts, seed, tol, known, iterations, t, geometry: Geometry | None):
-        self.field, self.g, self.t = field, field_geometry(field, geometry), checks.number("t", t)
+        self.field, self.g = field, field_geometry(field, geometry)
         self.n, self.d = checks.integer("n", n, low=1), checks.integer("d", d, low=1)
         self.g.check_dimension(self.d)
         self.dimension = check_room(self.g, self.n, self.d)
@@ -118,6 +119,7 @@ class Search:
         self.rng = np.random.default_rng([checks.integer("seed", seed), len(states)])
         x = self._starts(starts)
         be, self.one = backend(x), x[:1]
+        self.t = still_time(field, self.one, t, self.g, "find_equilibria")
         self.eps = float(be.xp.finfo(x.dtype).eps)
         if self.tol < 8 * self.eps:
             raise ValueError(

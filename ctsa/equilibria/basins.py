@@ -43,6 +43,8 @@ class Basins(Result):
         times: time at which the start was found to have arrived, or given up.
         time: the longest time allowed.
         confidence: of the intervals of shares.
+        attractor: in flat space the number of the limit among the different isolated ones of its kind ``(S,)``, in the
+            order of their coordinates; -1 if there is one only, or a family, or on spheres.
     """
 
     ends: Any
@@ -56,11 +58,12 @@ class Basins(Result):
     times: Any
     time: float
     confidence: float
+    attractor: Any = None
     _static: ClassVar[tuple[str, ...]] = ("time", "confidence")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "ends": ("start", "token", "component"), "kind_index": ("start",), "direction": ("start",),
         "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
-        "speed": ("start",), "times": ("start",),
+        "speed": ("start",), "times": ("start",), "attractor": ("start",),
     }  # fmt: skip
 
     def __len__(self) -> int:
@@ -68,7 +71,7 @@ class Basins(Result):
 
     @property
     def kind(self) -> np.ndarray:
-        """Names of the kinds ``(S,)``: those of ``ctsa.classify``, "rotating ..." or "unresolved"."""
+        """Names of the kinds ``(S,)``: those of ``ctsa.classify``, "rotating ...", "unresolved" or "escaped"."""
         return np.array(KINDS)[np.asarray(self.kind_index)]
 
     @property
@@ -94,12 +97,14 @@ class Basins(Result):
         """Return a name a start ``(S,)``.
 
         Args:
-            by: "kind"; "direction": the eigenvector, and what is not stable, too; "sizes": and the sizes of the groups.
+            by: "kind"; "direction": the eigenvector, what is not stable, and in flat space which limit it is, too;
+                "sizes": and the sizes of the groups.
         """
         checks.choice("by", by, LEVELS)
         columns = [np.asarray(self.kind_index)[:, None]]
         if by != "kind":
-            columns += [np.asarray(self.direction)[:, None], np.asarray(self.stability_index)[:, None]]
+            number = np.full(len(self), -1) if self.attractor is None else np.asarray(self.attractor)
+            columns += [np.asarray(self.direction)[:, None], np.asarray(self.stability_index)[:, None], number[:, None]]
         if by == "sizes":
             columns.append(np.asarray(self.sizes))
         rows, which = np.unique(np.concatenate(columns, 1), axis=0, return_inverse=True)
@@ -156,11 +161,14 @@ def _name(row: list[int], by: str) -> str:
     kind, rest = KINDS[row[0]], row[1:]
     if by == "kind":
         return kind
+    sizes = "+".join(str(s) for s in rest[3:] if s)
     if kind == "unresolved":
-        return kind if by == "direction" else f"{kind}, {'+'.join(str(s) for s in rest[2:] if s)}"
-    name = kind + (f" on v{rest[0]}" if rest[0] >= 0 else "")
-    if by == "sizes" and rest[2]:
-        name += ", " + "+".join(str(s) for s in rest[2:] if s)
+        return kind if by == "direction" else f"{kind}, {sizes}"
+    if kind == "escaped":
+        return kind
+    name = kind + (f" on v{rest[0]}" if rest[0] >= 0 else "") + (f" #{rest[2]}" if rest[2] >= 0 else "")
+    if by == "sizes" and sizes:
+        name += ", " + sizes
     return name if rest[1] in (STABLE, UNKNOWN) else f"{name} ({STABILITY[rest[1]]})"
 
 
@@ -190,7 +198,7 @@ def basins(
     atol: float = 1e-6,
     step: float | None = None,
     max_steps: int = 100_000,
-    t: float = 0.0,
+    t: float | None = None,
     geometry: Geometry | None = None,
     normalize: bool = False,
     checkpoint: Any = None,
@@ -204,10 +212,12 @@ def basins(
     neither a plateau, where tokens creep for very long, nor a passage by a saddle is taken for a limit. Limits that turn
     for ever while all inner products stay as they are get the names "rotating consensus", "rotating bipartite consensus"
     and "rotating clustering". What is not known by ``time`` is "unresolved", except that a state which rests on a saddle
-    by then is named, and marked unstable.
+    by then is named, and marked unstable. In flat space a start that leaves for 10^4 times the size of the starts (100
+    times in float32) has "escaped"; and different isolated equilibria of a kind are numbered, "consensus #0",
+    "consensus #1", in the order of their coordinates: nothing says there beforehand which of them are alike.
 
     Args:
-        field: any callable ``field(t, x)`` that takes leading axes, frozen at the time ``t``.
+        field: any callable ``field(t, x)`` that takes leading axes and does not depend on time (or see ``t``).
         starts: how many uniform random starts; or the starts themselves, ``(S, n, d)``, which also tell the framework of a
             bare callable.
         n: number of tokens, if ``starts`` is a number.
@@ -226,7 +236,7 @@ def basins(
             boundary of a basin may change its limit, and limits are polished.
         step: step of a fixed-step solver.
         max_steps: most steps between two looks.
-        t: time at which the field is frozen.
+        t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives.
         normalize: normalise given starts.
         checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the same

@@ -8,6 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
+from ctsa.events import still_time
 from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
 
@@ -51,7 +52,7 @@ class Classification(Result):
 
 @analysis
 def classify(
-    field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float = 0.0, geometry: Geometry | None = None
+    field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
 ) -> str:
     """Name the kind of equilibrium that ``x`` is.
 
@@ -69,7 +70,7 @@ def classify(
         x: one state ``(n, d)``.
         tol: speed, and size of the drift, that counts as zero.
         gap: tokens closer than this are one cluster.
-        t: time.
+        t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives. Its drift is not known, so "polygonal" is never said of it.
 
     Raises:
@@ -90,7 +91,7 @@ def classify(
 
 @analysis
 def classification(
-    field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float = 0.0, geometry: Geometry | None = None
+    field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
 ) -> Classification:
     """Classify an equilibrium in detail: its kind, clusters, direction and residual. Arguments as for ``classify``.
 
@@ -107,7 +108,7 @@ def classification(
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     be = backend(x)
-    time = be.like(t, x)
+    time = be.like(still_time(field, x, t, g, "the kind of an equilibrium"), x)
     velocity = as_numpy(field(time, x))
     drift = as_numpy(field.drift(time, x)) if hasattr(field, "drift") else None
     return sort_out(field, g, as_numpy(x), velocity, drift, tol, gap)

@@ -150,7 +150,7 @@ def find_equilibria(
     known: Iterable[Any] = (),
     rounds: int | None = None,
     iterations: int = 100,
-    t: float = 0.0,
+    t: float | None = None,
     geometry: Geometry | None = None,
 ) -> Equilibria:
     """Find the equilibria of a field, stable and unstable alike, one of each orbit of its symmetries.
@@ -183,7 +183,7 @@ def find_equilibria(
             back what was found, and the search looks elsewhere.
         rounds: most further rounds; by default 40 in small problems, fewer in large ones.
         iterations: most Levenberg--Marquardt steps of a start.
-        t: time at which the field is frozen.
+        t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives.
 
     Returns:

@@ -18,6 +18,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa._results import as_numpy
+from ctsa.events import still_time
 from ctsa.field import Field
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.systems import system_of
@@ -55,7 +56,7 @@ def solve(
     *,
     iterations: int = 200,
     tol: float = 1e-10,
-    t: float = 0.0,
+    t: float | None = None,
     geometry: Geometry | None = None,
 ) -> Solved:
     """Look for a zero of the field from each of many states.
@@ -66,7 +67,7 @@ def solve(
         x: states ``(S, n, d)``, on the geometry.
         iterations: most Levenberg--Marquardt steps; 0 only evaluates.
         tol: speed of the fastest token below which a state is handed to Newton's method.
-        t: time at which the field is frozen.
+        t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives.
 
     Returns:
@@ -89,6 +90,7 @@ def solve(
     if getattr(x, "ndim", 0) != 3:
         raise ValueError(f"x must be an array of states (S, n, d), got shape {tuple(getattr(x, 'shape', ()))}")
     one = checks.tokens(x[:1], field, g, name="x")
+    t = still_time(field, one, t, g, "Newton's method")
     be, xs = backend(one), as_numpy(x)
     count, size = len(xs), chunk_size(*xs.shape[1:])
     step = be.partial(_chunk, field, g, is_closed(field))

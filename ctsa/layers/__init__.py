@@ -6,4 +6,5 @@ from .iterate import iterate as iterate
 from .projections import read_projections as read_projections
 from .recurrent import AKOrN as AKOrN, ItrSA as ItrSA, readout_norm as readout_norm
 from .runge_kutta import RungeKuttaLayer as RungeKuttaLayer
+from .stroboscopic import Stroboscopic as Stroboscopic
 from .wrap import WrappedLayer as WrappedLayer

@@ -193,21 +193,22 @@ def _scale(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> None:
 
 
 def _quotient(be: Any, layer: Any, x: Array, u: Array, du: np.ndarray, size: float) -> tuple[float, float]:
-    """Compare a derivative with difference quotients of two steps; return the better agreement, and the noise."""
+    """Compare a derivative with difference quotients of two steps, central and one-sided; return the best, and the noise.
+
+    One-sided ones serve at a kink or a jump, where a map has a derivative to one side.
+    """
     step = _STEPS.get(str(x.dtype).rpartition(".")[2])
     if step is None or be.half(getattr(layer, "module", layer)):
         return float("nan"), float("nan")
     scale = max(1.0, float((x * x).sum()) ** 0.5)
-    found, noise = [], float("nan")
+    found, noise, middle = [], float("nan"), as_numpy(be.call(layer, x)).astype(float)
     for h in (step * scale, step * scale / 8):
-        y = [as_numpy(be.call(layer, x + k * h * u)).astype(float) for k in (-1, 1)]
-        quotient = (y[1] - y[0]) / (2 * h)
-        total = np.linalg.norm(quotient) + np.linalg.norm(du)
-        floor = 1e-6 * size / h  # what does not move beyond rounding has no slope to compare
-        found.append(float(np.linalg.norm(quotient - du) / total) if total > floor else 0.0)
-        if np.isnan(noise):
-            middle = as_numpy(be.call(layer, x)).astype(float)
-            noise = float(np.abs(y[0] + y[1] - 2 * middle).max()) / size
+        left, right = (as_numpy(be.call(layer, x + k * h * u)).astype(float) for k in (-1, 1))
+        for quotient in ((right - left) / (2 * h), (right - middle) / h, (middle - left) / h):
+            total = float(np.linalg.norm(quotient) + np.linalg.norm(du))
+            floor = 1e-6 * size / h  # what does not move beyond rounding has no slope to compare
+            found.append(float(np.linalg.norm(quotient - du)) / total if total > floor else 0.0)
+        noise = float(np.nanmin([noise, np.abs(left + right - 2 * middle).max() / size]))
     return min(found), noise
 
 

@@ -1,49 +1,48 @@
-"""Does the state come back: to the same points, or onto the same curve, and after how long?"""
+"""Does the state come back: after a fixed number of steps, onto the same curve, or after a steady drift?"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-_NEIGHBOURS, _POINTS, _LAGS = 24, 400, 200
+from .averages import bump_average
+from .period import common_divisor, smallest_period
+
+FAR = 1.0  # in units of the orbit's size: a return counts only if the orbit was that far away in between
 
 
-@dataclass
-class Cycle:
-    """The smallest p with ``x_(k+p) = x_k`` over the last stretch, and the gaps ``|x_(k+p) - x_k|`` by k."""
+@dataclass(frozen=True)
+class Returns:
+    """The smallest ``p`` after which states return, the gaps ``|x_(k+p) - x_k|`` over the size, and the last of them."""
 
     p: int
     gaps: np.ndarray
     end: float
 
 
-def map_cycle(x: np.ndarray, scale: float, most: int, least: int) -> tuple[Cycle | None, float]:
-    """Look for a cycle of at least ``least`` and at most ``most`` rows; also return the least ``p |x_(k+p) - x_k|``.
-
-    Quasi-periodic motion closes like 1 / p at best: what closes better is on its way to a cycle.
-    """
+def returns(x: np.ndarray, size: float, most: int, least: int) -> tuple[Returns | None, float]:
+    """Return the first p with gaps below 1e-3, or None; and the smallest ``p * gap``, how well the orbit closes at all."""
     tail = x[-min(max(2 * most, len(x) // 2), 4096) :]
     closing, step = np.inf, 0.0
-    for p in range(1, min(most, len(tail) - 2) + 1):
-        gaps = np.linalg.norm(tail[p:] - tail[:-p], axis=1) / scale
+    for p in range(1, most + 1):
+        gaps = np.linalg.norm(tail[p:] - tail[:-p], axis=1) / size
         end = float(gaps[-max(p, len(gaps) // 4) :].max())
         step = end if p == 1 else step
         closing = min(closing, p * end)
         if p >= least and end < 1e-3 and (p == 1 or step > 1e-2):
-            return Cycle(p, gaps, end), closing
+            return Returns(p, gaps, end), closing
     return None, closing
 
 
-@dataclass
-class Curve:
-    """Where other passes of an orbit come back: how far across the velocity, of the way there and of the orbit's size.
+@dataclass(frozen=True)
+class Passes:
+    """How passes of an orbit lie beside each other.
 
     Attributes:
-        ratio: share of the way that is across: all but the worst 5 %.
-        median: the same, half of them.
-        across: the part across in units of the orbit's size, all but the worst 5 %.
-        gap: typical way to the nearest other pass.
-        period: of a closed curve, if the samples give it.
+        ratio: share of the way to the nearest other pass that is across the velocity, for the worst 5 %.
+        median: the same, typically.
+        across: that part in units of the orbit's size, for the worst 5 %.
+        gap: typical distance to the nearest other pass.
+        period: a period on which all samples fold to one smooth curve, or None.
     """
 
     ratio: float
@@ -53,79 +52,68 @@ class Curve:
     period: float | None
 
 
-def curve(x: np.ndarray, v: np.ndarray, interval: float) -> Curve | None:
-    """Compare every point with the nearest of another pass: on a closed curve their difference lies along the velocity.
+def passes(x: np.ndarray, v: np.ndarray, interval: float) -> Passes | None:
+    """Compare each state with the nearest one of another pass; None if there are too few returns to tell.
 
-    Needs no section, no period and no dense sampling. None where too few points have such a neighbour.
+    On a cycle the difference lies along the velocity; on a torus or a strange attractor part of it lies across. That
+    needs no section, no period and no fast sampling.
     """
+    from scipy.spatial import cKDTree
+
     n = len(x)
-    width, pace = np.sqrt(x.var(0).sum()) + 1e-300, np.sqrt((v**2).sum(1).mean()) + 1e-300
-    y = np.concatenate([x / width, v / pace], 1)
-    apart, near = cKDTree(y).query(y, k=min(n, _NEIGHBOURS))
-    lags = range(1, min(n // 2, _LAGS))
-    if not lags:
+    x_size, v_size = np.sqrt(x.var(0).sum()) + 1e-300, np.sqrt((v**2).sum(1).mean()) + 1e-300
+    y = np.concatenate([x / x_size, v / v_size], 1)
+    distances = [np.median(np.linalg.norm(y[lag:] - y[:-lag], axis=1)) for lag in range(1, min(n // 2, 200))]
+    if not distances:
         return None
-    far = np.array([np.median(np.linalg.norm(y[lag:] - y[:-lag], axis=1)) for lag in lags])
-    away = 1 + int(np.argmax(far > 0.5 * far.max()))  # what is closer in time belongs to the same pass
-    other = np.abs(near - np.arange(n)[:, None]) > away
-    has = np.flatnonzero(other.any(1))
-    if len(has) < max(20, 0.5 * n):
+    same = 1 + int(np.argmax(np.array(distances) > 0.5 * max(distances)))  # so many neighbours in time: the same pass
+    near = cKDTree(y).query(y, k=min(n, 24))[1]
+    other = np.abs(near - np.arange(n)[:, None]) > same
+    found = np.flatnonzero(other.any(1))
+    if len(found) < max(20, n // 2):
         return None
-    i = has[:: max(1, len(has) // _POINTS)]
+    i = found[:: max(1, len(found) // 400)]
     j = near[i, other[i].argmax(1)]
-    # The orbit must have been elsewhere in between: one that creeps is a curve on itself.
-    left = [np.linalg.norm(y[min(a, b) : max(a, b)] - y[a], axis=1).max() for a, b in zip(i, j, strict=True)]
-    if np.mean(np.array(left) > 1) < 0.9:
+    away = [np.linalg.norm(y[min(a, b) : max(a, b)] - y[a], axis=1).max() > FAR for a, b in zip(i, j, strict=True)]
+    if np.mean(away) < 0.9:
         return None
-    way, mean = (x[j] - x[i]) / width, (v[i] + v[j]) / 2
-    along = (way * mean).sum(1) / ((mean**2).sum(1) + 1e-300)
-    across, total = np.linalg.norm(way - along[:, None] * mean, axis=1), np.linalg.norm(way, axis=1)
-    ratio = across / (total + 1e-7)
-    worst = float(np.quantile(ratio, 0.95))
-    period = None
+    offset, velocity = (x[j] - x[i]) / x_size, (v[i] + v[j]) / 2
+    along = (offset * velocity).sum(1) / ((velocity**2).sum(1) + 1e-300)
+    across = np.linalg.norm(offset - along[:, None] * velocity, axis=1)
+    distance = np.linalg.norm(offset, axis=1)
+    ratio = across / (distance + 1e-7)
+    worst, period = float(np.quantile(ratio, 0.95)), None
     if worst < 0.3:
-        returns = np.abs((j - i) * interval - along * width)
-        multiple = _divisor(returns[np.argsort(total)[: max(20, len(i) // 2)]])
-        shortest = 2 * width / np.linalg.norm(v, axis=1).max()  # a closed curve is longer than twice its width
-        period = None if multiple is None else _period(x / width, v / width, interval, multiple, shortest)
-    return Curve(
-        worst, float(np.median(ratio)), float(np.quantile(across, 0.95)), float(np.median(total)), period
-    )  # fmt: skip
+        times = np.abs((j - i) * interval - along * x_size)
+        multiple = common_divisor(times[np.argsort(distance)[: max(20, len(i) // 2)]])
+        least = 2 * x_size / np.linalg.norm(v, axis=1).max()  # a closed curve is longer than twice its width
+        period = None if multiple is None else smallest_period(x / x_size, v / x_size, interval, multiple, least)
+    return Passes(worst, float(np.median(ratio)), float(np.quantile(across, 0.95)), float(np.median(distance)), period)
 
 
-def _divisor(returns: np.ndarray) -> float | None:
-    """Return the largest time of which all return times are multiples, refined from short ones to longer ones."""
-    returns = np.sort(returns[returns > 0])
-    for q in range(1, 41) if len(returns) else ():
-        t, reach = returns[0] / q, 2 * returns[0]
-        while True:
-            some = returns[returns <= reach]
-            m = np.maximum(np.round(some / t), 1)
-            if np.quantile(np.abs(some / t - m), 0.9) > 0.1:
-                break
-            t = float((some * m).sum() / (m * m).sum())
-            if reach > returns[-1]:
-                return t
-            reach *= 2
-    return None
+def doubling(x: np.ndarray, most: int) -> float:
+    """Return gap(2 p) / gap(p) of the best return p <= most.
+
+    A rotation that misses by a little misses by twice as much after twice the time: 2 on tori. Below 1 in a cascade of
+    period doublings, whose Cantor set has averages as good as those of a torus.
+    """
+    gaps = [float(np.median(np.linalg.norm(x[p:] - x[:-p], axis=1))) for p in range(1, 2 * most + 1)]
+    best = int(np.argmin(gaps[:most])) + 1
+    return gaps[2 * best - 1] / max(gaps[best - 1], 1e-300)
 
 
-def _period(x, v, interval: float, multiple: float, shortest: float) -> float | None:
-    """Return the smallest ``multiple / g`` by which the samples, sorted by phase, follow their own velocities."""
-    x, v = x[-1000:], v[-1000:]
-    times = np.arange(len(x)) * interval
-    for g in range(min(int(multiple / shortest), 1000), 0, -1):
-        period = multiple / g
-        if period > len(x) * interval / 3:
-            return None
-        phase = times % period
-        order = np.argsort(phase)
-        step = np.diff(phase[order], append=phase[order[0]] + period)
-        following = np.roll(order, -1)
-        gap = x[following] - x[order]
-        size = np.linalg.norm(gap, axis=1)
-        off = np.linalg.norm(gap - step[:, None] * (v[following] + v[order]) / 2, axis=1)
-        real = size > 0.3 * np.quantile(size, 0.98)  # inside a cluster of samples there is nothing to learn
-        if size.max() < 1 and np.quantile(off[real] / (1e-4 + 0.2 * size[real]), 0.9) < 1:
-            return period
-    return None
+def drift(x: np.ndarray, blocks: int = 8) -> np.ndarray | None:
+    """Return the mean step of a straight, steady drift under a bounded motion, or None."""
+    n = len(x) // blocks
+    if n < 4:
+        return None
+    cut = x[-n * blocks :].reshape(blocks, n, -1)
+    steps = np.diff(cut.mean(1), axis=0)
+    mean = steps.mean(0)
+    ramp = (np.arange(n) - (n - 1) / 2)[None, :, None] * mean / n
+    wobble = np.sqrt(((cut - cut.mean(1, keepdims=True) - ramp) ** 2).mean((0, 1)).sum())
+    size = np.linalg.norm(mean)
+    if size == 0 or size * blocks < 4 * wobble:
+        return None
+    uneven = np.linalg.norm(steps - mean, axis=1).max()
+    return bump_average(np.diff(x, axis=0)) if uneven <= 1e-3 * size + 6 * wobble / n else None

@@ -1,36 +1,35 @@
-"""The word and its evidence."""
+"""The answer: a name, its numbers, and the evidence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-NAMES = (
-    "equilibrium", "settling", "periodic", "quasi-periodic", "chaotic", "drifting", "expanding", "undecided",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a motion is, as far as the stretch seen tells. Unpacks as the pair ``name, evidence``.
+    """What a motion is, and why. Also the pair ``(name, evidence)``: ``name, evidence = spectrum.verdict``.
 
     Attributes:
-        name: "equilibrium", "settling" (towards rest, or a cycle), "periodic", "quasi-periodic", "chaotic", "drifting" (a
-            steady mean velocity), "expanding" (unbounded, faster and faster), or "undecided".
-        evidence: the numbers that decided, in words.
-        stability: "stable", "neutral", "unstable", or "" where that is not the question.
-        period: of a periodic motion, in units of time or layers, where it is known.
-        rate: e-folds per unit of time or layer by which a settling motion slows down or an expanding one grows; the speed
-            of a drift.
-        factor: how many times longer a run would have to be to decide (undecided), or to arrive (settling).
-        detail: more about the kind, such as "alternating".
+        name: "equilibrium", "settling", "periodic", "quasi-periodic", "chaotic", "drifting", "expanding" or "undecided".
+        evidence: one line that says what was seen.
+        stability: of an equilibrium or a cycle: "stable", "neutral" or "unstable"; otherwise "".
+        period: a period in time or layers, where one was found; None otherwise.
+        rate: of settling (per time or layer), of expanding, or the speed of a drift; None otherwise.
+        factor: run about so many times as long (undecided: for a verdict; settling: until rest); None otherwise.
+
+    Example:
+        >>> from ctsa.motion import Verdict
+        >>> name, evidence = Verdict("periodic", "returns to 1e-9 of its size", "stable", period=2)
+        >>> name
+        'periodic'
     """
 
     name: str
-    evidence: str = ""
+    evidence: str
     stability: str = ""
     period: float | None = None
     rate: float | None = None
     factor: float | None = None
-    detail: str = ""
+    unit: str = ""
 
     def __iter__(self) -> Iterator[str]:
         return iter((self.name, self.evidence))
@@ -43,16 +42,24 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """The word with what is known about it, without the evidence."""
-        period = "" if self.period is None else f"period {self.period:.6g}"
-        extra = [word for word in (self.stability, period, self.detail) if word]
+        """The name with its numbers, without the evidence: ``periodic (stable, period 6.6633)``."""
+        per = f" per {self.unit}" if self.unit else ""
+        notes = [self.stability] if self.stability else []
+        if self.period is not None:
+            notes.append(f"period {self.period:.6g}" + (", alternating" if self.alternating else ""))
         if self.rate is not None:
-            extra.append(f"rate {self.rate:.2g}" if self.name != "drifting" else f"speed {self.rate:.3g}")
+            notes.append(f"{'speed' if self.name == 'drifting' else 'rate'} {self.rate:.3g}{per}")
         if self.factor is not None:
-            settling = f"arrived after {self.factor:.2g} such runs"
-            extra.append(settling if self.name == "settling" else f"run about {self.factor:.2g} times longer")
-        so_far = " so far" if self.name == "chaotic" else ""
-        return f"{self.name}{so_far}{' (' + ', '.join(extra) + ')' if extra else ''}"
+            longer = f"about {self.factor:.2g} times as long"
+            notes.append(f"at rest after {longer}" if self.name == "settling" else f"run {longer}")
+        # How a motion ends is not in its record: chaos may be a transient of any length.
+        name = "chaotic so far" if self.name == "chaotic" else self.name
+        return f"{name} ({', '.join(notes)})" if notes else name
+
+    @property
+    def alternating(self) -> bool:
+        """Whether a layer goes to and fro between two states."""
+        return self.name == "periodic" and self.unit == "layer" and self.period == 2
 
     def __str__(self) -> str:
-        return f"{self.headline}: {self.evidence}" if self.evidence else self.headline
+        return f"{self.headline}: {self.evidence}"
