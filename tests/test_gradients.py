@@ -473,6 +473,8 @@ def test_integrate_under_torch_transforms():
     assert float(torch.func.grad(lambda b: last(b, **fixed))(beta)) == pytest.approx(want, rel=1e-7)
     with pytest.raises(TypeError, match="solver='dopri5' does not go through this transform of torch.func: .*backward"):
         torch.func.grad(last)(beta)
+    with pytest.raises(TypeError, match="needs values, but they are traced"):  # an event is located by value
+        torch.func.grad(lambda b: last(b, until=lambda t, y: t - 0.25 + 0 * y.sum(), **fixed))(beta)
     for options in ({}, fixed):
         with pytest.raises(TypeError, match="does not go through this transform .*for vmap pass a batch of states"):
             torch.func.vmap(lambda b, options=options: last(b, **options))(beta[None])

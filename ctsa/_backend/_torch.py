@@ -45,7 +45,13 @@ def asarray(value, dtype=None, reference=None, name="array"):
 
 
 def to_numpy(x):
-    return x.detach().cpu().numpy()
+    values = concrete(x)
+    if values is None:
+        raise TypeError(
+            "this needs values, but they are traced (under torch.func or torch.compile) and not known yet: call it outside, "
+            "with tensors"
+        )
+    return values
 
 
 def concrete(x):

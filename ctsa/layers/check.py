@@ -41,7 +41,7 @@ class MapReport:
 def foreign(layer: Any) -> bool:
     """Whether a layer holds code that is not of ctsa: a wrapped or bare module, or a step of a bare callable."""
     if not isinstance(layer, Layer):
-        return True
+        return not type(layer).__module__.startswith("ctsa.")
     if hasattr(layer, "module"):
         return bool(getattr(layer, "check", True))
     return isinstance(layer, FieldStep) and not hasattr(layer.field, "drift")
