@@ -31,6 +31,7 @@ from .artefacts import turning_frequencies
 from .result import Comparison
 
 Array = Any
+_MOST = 10**7  # layers
 _REST = 1e-6  # a slower token counts as at rest
 
 
@@ -105,6 +106,9 @@ def compare(
         raise ValueError(f"x0 must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     checks.fit_field(field, x.shape)
     steps = _step_sizes(step_sizes, own)
+    if (time / steps).max() > _MOST:
+        most = (time / steps).max()
+        raise ValueError(f"step_sizes={steps.min():g} needs {most:.3g} layers up to time={time:g}: at most {_MOST:.0e}")
     depths = np.maximum(1, np.round(time / steps)).astype(int)
     scheme, layers = _layers(field, own, layer, steps, step_sizes is None, g, x)
     _check_autonomous(field, x, time, layers)
