@@ -33,9 +33,12 @@ def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = Fals
 def numbers(name: str, value: Any) -> np.ndarray:
     """Return a number or an array of them as float64, all finite."""
     try:
-        a = np.asarray(value, dtype=float)
+        a: Any = np.asarray(value)
+        a = None if np.iscomplexobj(a) else a.astype(float)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number or an array of numbers, got {value!r:.60}") from None
+        a = None
+    if a is None:
+        raise TypeError(f"{name} must be a real number or an array of them, got {value!r:.60}") from None
     if value is None or not np.isfinite(a).all():
         raise ValueError(f"{name} must be finite, got {value!r:.60}")
     return a

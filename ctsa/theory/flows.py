@@ -28,12 +28,12 @@ def oja_flow(value: Any, x0: Any, ts: Any) -> np.ndarray:
     """
     from scipy.linalg import expm
 
-    v, x0 = np.asarray(value, dtype=float), np.asarray(x0, dtype=float)
+    v, x0, ts = numbers("value", value), numbers("x0", x0), np.atleast_1d(numbers("ts", ts))
     if v.ndim != 2 or v.shape[0] != v.shape[1] or x0.shape[-1:] != v.shape[:1]:
         raise ValueError(f"value must be (d, d) and x0 (..., d), got {v.shape} and {x0.shape}")
     # A multiple of the identity drops out on normalising; the shift keeps exp from overflowing.
     shifted = v - np.linalg.eigvals(v).real.max() * np.eye(len(v))
-    y = np.stack([x0 @ expm(t * shifted).T for t in np.atleast_1d(np.asarray(ts, dtype=float))])
+    y = np.stack([x0 @ expm(t * shifted).T for t in ts])
     return y / np.linalg.norm(y, axis=-1, keepdims=True)
 
 
