@@ -1,6 +1,8 @@
 """Checks of what users pass in: each error names the argument, what was wanted, what came, and what to try."""
 
+import inspect
 import math
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,6 +11,9 @@ import numpy as np
 from ._backend import backend, framework, graded, load
 
 Array = Any
+# Nothing of this size is begun; what fits may still be slow.
+_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**36
+_SINGLE = 4e-6  # how far from 1 lengths are that were normalised in float32
 
 
 def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = False) -> float:
@@ -17,19 +22,38 @@ def number(name: str, value: Any, *, low: float = -math.inf, strict: bool = Fals
         raise TypeError(f"{name} requires a gradient, but as a number it has none: pass float({name}.detach())")
     try:
         x = float(value.detach() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(x) or x < low or (strict and x == low):
         bound = "" if low == -math.inf else f" {'above' if strict else 'of at least'} {low:g}"
         raise ValueError(f"{name} must be a finite number{bound}, got {value!r}")
     return x
 
 
+def numbers(name: str, value: Any) -> np.ndarray:
+    """Return a number or an array of them as float64, all finite."""
+    try:
+        a: Any = np.asarray(value)
+        a = None if np.iscomplexobj(a) else a.astype(float)
+    except (TypeError, ValueError):
+        a = None
+    if a is None:
+        raise TypeError(f"{name} must be a real number or an array of them, got {value!r:.60}") from None
+    if value is None or not np.isfinite(a).all():
+        raise ValueError(f"{name} must be finite, got {value!r:.60}")
+    return a
+
+
 def integer(name: str, value: Any, *, low: int = 0) -> int:
     """Return ``value`` as an int of at least ``low``."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    i = value.__index__()
+    try:
+        i = value.__index__()
+    except TypeError:  # an array of several
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if i < low:
         raise ValueError(f"{name} must be an integer of at least {low}, got {i}")
     return i
@@ -42,10 +66,69 @@ def constant(name: str, value: Any) -> Any:
     return value
 
 
+def seed(value: Any, name: str = "seed") -> int:
+    """Return ``value`` as the seed of a NumPy Generator: an integer of at least 0."""
+    return integer(name, value)
+
+
+def flag(name: str, value: Any, unset: bool = False) -> bool | None:
+    """Return ``value`` if it is True or False (or None, where ``unset``)."""
+    if isinstance(value, (bool, np.bool_)) or (unset and value is None):
+        return value if value is None else bool(value)
+    raise TypeError(f"{name} must be True or False{', or None' if unset else ''}, got {value!r}")
+
+
+def arity(function: Any) -> int:
+    """Count the positional arguments without default of a callable; -1 where that cannot be told."""
+    try:
+        parameters = inspect.signature(getattr(function, "forward", function)).parameters.values()
+    except (TypeError, ValueError):
+        return -1
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return -1
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+
+
+def room(what: str, entries: float, itemsize: int = 8, remedy: str = "") -> None:
+    """Raise ValueError if arrays of so many entries cannot fit into the memory of this machine."""
+    size = float(entries) * itemsize
+    if size > _MEMORY:
+        raise ValueError(
+            f"{what} would need {size / 2**30:.3g} GiB, more than the {_MEMORY / 2**30:.3g} GiB of this machine"
+            f"{': ' + remedy if remedy else ''}"
+        )
+
+
+def states(x: Any, name: str = "x", finite: bool = False) -> Array:
+    """Return states ``(..., n, d)`` for an observable: lists become NumPy, the rank is checked.
+
+    Raises:
+        TypeError: not floating numbers.
+        ValueError: fewer than two axes, an empty one, or (``finite``) nan or inf.
+    """
+    if x is None:
+        raise TypeError(f"{name} must be an array (..., n, d), got None")
+    a = plain(name, x)
+    kind = str(a.dtype).rpartition(".")[2]
+    if a.dtype == object:
+        a = a.astype(float)
+    elif "float" not in kind:
+        if framework(a) != "numpy" or kind == "bool":
+            raise TypeError(f"{name} must be floating, got {kind}: convert it")
+        a = a.astype(float)
+    if a.ndim < 2 or 0 in tuple(a.shape)[-2:]:
+        raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(a.shape)}")
+    values = concrete(a) if finite else None
+    if values is not None and not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite, got nan or inf")
+    return a
+
+
 def choice(name: str, value: Any, allowed: Iterable[str]) -> None:
     """Raise unless ``value`` is one of ``allowed``."""
     allowed = sorted(allowed)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
@@ -134,8 +217,11 @@ def common_dtype(values: Iterable[Any]) -> str | None:
     return max(floating, key=lambda n: (int(n.lstrip("bfloat")), not n.startswith("b"))) if floating else None
 
 
-def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name: str = "x0") -> Array:
+def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool | None = False, name: str = "x0") -> Array:
     """Check and convert a state: to the field's framework and dtype, finite, unit tokens.
+
+    Tokens that are unit to the rounding of float32 are accepted and normalised. ``normalize=None`` is for functions that
+    have no such argument to advise.
 
     Raises:
         TypeError: no framework can be told, frameworks are mixed, or the array is not floating.
@@ -143,6 +229,8 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
     """
     if x0 is None:
         raise TypeError(f"{name} must be an array (..., n, d), got None")
+    if normalize is not None:
+        flag("normalize", normalize)
     own, came = framework(field), framework(x0)
     if own is None and came in (None, "numpy"):
         raise TypeError(
@@ -165,11 +253,64 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool = False, name:
         x = be.asarray(x, None if reference is None else str(reference.dtype).rpartition(".")[2], reference, name)
     elif reference is not None and x.dtype != reference.dtype:
         raise ValueError(f"{name} is {x.dtype} but the field's parameters are {reference.dtype}: convert one of them")
+    if x.ndim == 1 and len(x):
+        raise ValueError(
+            f"{name} must have shape (..., n, d), got {tuple(x.shape)}: a system of {len(x)} variables is one token, "
+            f"{name}[None]"
+        )
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(x.shape)}")
     geometry.check_dimension(x.shape[-1])
     fit_field(field, x.shape, name)
     return _unit(be, x, geometry, normalize, name)
+
+
+def given(x: Any, field: Any, name: str = "x", axis: bool = False) -> Array:
+    """Check what a field or layer of ours is called with: convert NumPy and lists, compare framework, dtype and sizes.
+
+    Values are not looked at, so that it costs nothing under a transform, and little outside.
+
+    Args:
+        x: state ``(..., n, d)``.
+        field: the field or layer.
+        name: of the argument.
+        axis: ``x`` are directions ``(k, ..., n, d)``.
+    """
+    home = framework(field)
+    if home is None:
+        return x
+    be = load(home)
+    reference = be.reference(field)
+    if framework(x) != home or not hasattr(x, "dtype"):
+        if x is None or isinstance(x, (str, bytes)) or callable(x) or framework(x) not in (None, "numpy"):
+            came = type(x).__name__ if framework(x) in (None, "numpy", home) else f"an array of {framework(x)}"
+            raise TypeError(f"{name} must be an array (..., n, d) of {home}, or NumPy, got {came}")
+        kind = None if reference is None else str(reference.dtype).rpartition(".")[2]
+        x = be.asarray(states(x, name), kind, reference, name)
+    if x.ndim < 2 + axis or 0 in tuple(x.shape)[-2:]:
+        wanted = "directions (k, ..., n, d)" if axis else "(..., n, d)"
+        hint = f": a system of {x.shape[0]} variables is one token, {name}[None]" if x.ndim == 1 and not axis else ""
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}{hint}")
+    kind = str(x.dtype).rpartition(".")[2]
+    if "float" not in kind:
+        raise TypeError(f"{name} must be floating, got {kind}: convert it")
+    if reference is not None and x.dtype != reference.dtype:
+        raise ValueError(f"{name} is {x.dtype} but the parameters are {reference.dtype}: convert one of them")
+    fit_field(field, x.shape[1:] if axis else x.shape, name)
+    return x
+
+
+def directions(x: Any, u: Any) -> None:
+    """Raise ValueError unless ``u`` are directions ``(k, ..., n, d)`` at a state ``(..., n, d)``."""
+    for name, a, least in (("x", x, 2), ("u", u, 3)):
+        if not hasattr(a, "shape"):
+            raise TypeError(f"{name} must be an array, got {type(a).__name__}")
+        if len(a.shape) < least:
+            wanted = "directions (k, ..., n, d)" if name == "u" else "(..., n, d)"
+            hint = ": u[None] is one direction" if name == "u" and tuple(a.shape) == tuple(x.shape) else ""
+            raise ValueError(f"{name} must have shape {wanted}, got {tuple(a.shape)}{hint}")
+    if tuple(u.shape[1:]) != tuple(x.shape):
+        raise ValueError(f"u must be directions (k, {str(tuple(x.shape))[1:]} at x, got shape {tuple(u.shape)}")
 
 
 # The last axes of what fields and layers are made of: n tokens, dimension d, h = d / 2 channel pairs.
@@ -196,6 +337,9 @@ def fit_field(field: Any, shape: Iterable[int], name: str = "x0") -> None:
     Inputs may have the leading axes of a batch of states.
     """
     *batch, n, d = shape
+    for part in _attending(field):
+        count = float(np.prod(batch, dtype=float)) * part.heads.count * float(n) ** 2
+        room(f"attention among {n} tokens, with a score for each pair,", 2 * count, remedy="take fewer tokens")
     for key, a in _shaped(field):
         if key == "input" and a.ndim > 2 and not _broadcasts(tuple(a.shape[:-2]), tuple(batch)):
             raise ValueError(
@@ -218,6 +362,16 @@ def one_input(field: Any) -> None:
             )
 
 
+def _attending(field: Any) -> Iterator[Any]:
+    """Yield the parts of a field or layer of ours that have a score for each pair of tokens."""
+    if hasattr(field, "heads") and hasattr(field, "drift"):
+        yield field
+    for a in field.arguments().values() if hasattr(field, "arguments") else ():
+        for each in a if isinstance(a, (list, tuple)) else [a]:
+            if hasattr(each, "arguments"):
+                yield from _attending(each)
+
+
 def _broadcasts(given: tuple[int, ...], batch: tuple[int, ...]) -> bool:
     """Whether axes broadcast to those of a batch without adding any."""
     tail = batch[len(batch) - len(given) :]
@@ -234,7 +388,7 @@ def sizes(field: Any) -> dict[str, int]:
     return found
 
 
-def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array:
+def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -> Array:
     r = geometry.radius(x)
     slack = 1e3 * float(be.xp.finfo(x.dtype).eps)
     values, radii = concrete(x), concrete(r)
@@ -242,9 +396,9 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array
         x = be.guard(x, be.xp.isfinite(x).all() & (r > 0).all(), f"{name} has nan, inf or zero tokens")
         if normalize:
             return geometry.retract(x)
-        return be.guard(
-            x, (be.xp.abs(r - 1) <= slack).all(), f"{name} must have unit tokens; pass normalize=True to normalise them"
-        )
+        near = be.xp.abs(r - 1)
+        x = be.xp.where(near.max() <= slack, x, geometry.retract(x))
+        return be.guard(x, (near <= max(slack, _SINGLE)).all(), f"{name} must have unit tokens; normalise them")
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(f"{name} must be finite, got nan or inf, first at index {tuple(int(i) for i in bad)}")
@@ -254,12 +408,15 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool, name: str) -> Array
     off = float(np.abs(radii - 1).max())
     if normalize:
         return geometry.retract(x)
-    if off > slack:
-        raise ValueError(
-            f"{name} must have unit tokens, but a length differs from 1 by up to {off:.3g}: "
-            "pass normalize=True, or geometry=ctsa.Euclidean() if the field does not live on the sphere"
-        )
-    return x
+    if off <= slack:
+        return x
+    if off <= _SINGLE:
+        return geometry.retract(x)
+    cure = f"normalise it, ctsa.Sphere().retract({name})" if normalize is None else "pass normalize=True"
+    raise ValueError(
+        f"{name} must have unit tokens, but a length differs from 1 by up to {off:.3g}: {cure}, or take a field with "
+        "geometry=ctsa.Euclidean() if its states do not live on the sphere"
+    )
 
 
 def output_times(ts: Any, name: str = "ts", eps: float = 0.0) -> np.ndarray:

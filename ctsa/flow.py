@@ -63,6 +63,11 @@ def check_velocity(be, field, geometry, t, x) -> Array:
 
     A bare callable must give tangent velocities, or normalising would change its flow.
     """
+    if checks.arity(field) not in (-1, 2):
+        raise TypeError(
+            f"field must be callable as field(t, x), but takes {checks.arity(field)} argument(s)"
+            + (": if it is a layer(x), ctsa.iterate applies it" if checks.arity(field) == 1 else "")
+        )
     v = be.call(field, t, x)
     if getattr(v, "shape", None) != x.shape:
         raise ValueError(

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from ._backend import backend
-from .checks import integer
+from .checks import integer, room, seed as check_seed
 
 Array = Any
 
 
 def random_tokens(
-    n: int, d: int, seed: int = 0, *, batch: tuple[int, ...] = (), channels: int | None = None
+    n: int, d: int, seed: int = 0, *, batch: int | tuple[int, ...] = (), channels: int | None = None
 ) -> np.ndarray:
     """Draw ``n`` independent uniform tokens on the sphere.
 
@@ -29,7 +29,7 @@ def random_tokens(
         n: number of tokens.
         d: dimension of a token.
         seed: seed of a NumPy ``Generator``, so that both frameworks start alike.
-        batch: leading axes, for ensembles.
+        batch: leading axes, for ensembles; a number is one axis.
         channels: draw oscillators instead: a token is then ``d / channels`` unit vectors of ``channels`` components.
 
     Returns:
@@ -44,7 +44,10 @@ def random_tokens(
         >>> ctsa.random_tokens(4, 3, seed=0).shape
         (4, 3)
     """
-    n, d = integer("n", n, low=1), integer("d", d, low=1)
+    n, d, seed = integer("n", n, low=1), integer("d", d, low=1), check_seed(seed)
+    axes = batch if isinstance(batch, (tuple, list)) else (batch,)
+    batch = tuple(integer("batch", size, low=1) for size in axes)
+    room(f"{n} tokens of dimension {d}", float(np.prod([*batch, n, d], dtype=float)))
     y = np.random.default_rng(seed).normal(size=(*batch, n, d))
     sphere = Sphere(channels)
     sphere.check_dimension(d)
@@ -56,7 +59,7 @@ def direction_generator(seed: int) -> np.random.Generator:
 
     A direction drawn from the stream of the tokens would be parallel to them, with nothing left after projection.
     """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    return np.random.default_rng(np.random.SeedSequence(check_seed(seed), spawn_key=(1,)))
 
 
 def length(z: Array) -> Array:

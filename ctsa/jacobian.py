@@ -8,6 +8,7 @@ import numpy as np
 from . import checks
 from ._backend import analysis, backend
 from ._results import Result
+from .flow import check_velocity
 from .geometry import Geometry, direction_generator
 from .layers.check import check_foreign, check_restless
 from .systems import System, system_of
@@ -19,14 +20,16 @@ _DENSE = 1000  # unknowns up to which a dense matrix is faster than products
 
 
 def _read(
-    system: Any, x: Any, geometry: Geometry | None, *, check: bool = True, adjoint: bool = False
+    system: Any, x: Any, geometry: Geometry | None, *, t: float = 0.0, check: bool = True, adjoint: bool = False
 ) -> tuple[System, Array]:
     s = system_of(system, geometry)
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer, or a function composing them")
-    x = s.start(x)
+    x = s.start(x, None, "x")
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop (or jax.vmap) over a batch")
+    if s.flow and not hasattr(s.source, "drift"):
+        x = check_velocity(backend(x), s.source, s.geometry, backend(x).like(checks.number("t", t), x), x)
     if not s.flow:
         check_foreign(s.source, x, s.geometry, adjoint=adjoint) if check else check_restless(s.source, x)
     return s, x
@@ -34,6 +37,7 @@ def _read(
 
 def _ambient(s: System, x: Array, t: float) -> Array:
     n, d = x.shape
+    checks.room(f"a dense Jacobian of {n * d} unknowns", 3.0 * (n * d) ** 2, remedy="ctsa.leading needs products only")
     u = backend(x).like(np.eye(n * d).reshape(n * d, n, d), x)
     return s.derivative(x, u, t).reshape(n * d, n * d).mT
 
@@ -71,7 +75,7 @@ def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geo
         (8, 8)
     """
     checks.choice("basis", basis, ("ambient", "tangent"))
-    s, x = _read(system, x, geometry, check=False)  # differentiable, and called in training
+    s, x = _read(system, x, geometry, t=t, check=False)  # differentiable, and called in training
     j = _ambient(s, x, t)
     if basis == "ambient":
         return j
@@ -82,7 +86,7 @@ def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geo
 
 def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) -> np.ndarray:
     """Return the tangent Jacobian as NumPy with both sides in the basis at ``x``, an endomorphism."""
-    s, x = _read(system, x, geometry)
+    s, x = _read(system, x, geometry, t=t)
     e = s.geometry.basis(x)
     return backend(x).to_numpy(_compress(e, _ambient(s, x, t), e)).astype(np.float64)
 
@@ -131,7 +135,7 @@ def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | N
         >>> round(ctsa.spectral_norm(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
         1.0
     """
-    s, x = _read(system, x, geometry)
+    s, x = _read(system, x, geometry, t=t)
     if x.shape[0] * x.shape[1] > _DENSE:
         return float(leading(system, x, 1, which="singular", t=t, geometry=geometry).values[0])
     j = jacobian(system, x, basis="tangent", t=t, geometry=geometry)
@@ -176,7 +180,7 @@ def divergence(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None
         >>> round(ctsa.divergence(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
         -1.0
     """
-    s, x = _read(system, x, geometry)
+    s, x = _read(system, x, geometry, t=t)
     if not s.flow:
         raise TypeError("divergence belongs to fields; for a layer take log|det| of jacobian(..., basis='tangent')")
     return float(np.trace(_tangent_matrix(system, x, t, geometry)))
@@ -226,7 +230,7 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
     """
     from scipy.sparse.linalg import LinearOperator
 
-    s, x = _read(system, x, geometry, adjoint=adjoint)
+    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
     be, g = backend(x), s.geometry
     image = x if s.flow else g.retract(s.image(x, t))
     pull = be.vjp(lambda y: s.image(y, t), x)[1]
@@ -288,14 +292,14 @@ def leading(
 
     checks.choice("which", which, ("real", "modulus", "singular", "symmetric"))
     count = checks.integer("count", count, low=1)
-    adjoint = which in ("singular", "symmetric")
+    adjoint, seed = which in ("singular", "symmetric"), checks.seed(seed)
     if tol is not None:
         tol = checks.number("tol", tol, low=0.0)
     j = jacobian_operator(system, x, t=t, geometry=geometry, adjoint=adjoint)
     size = j.shape[0]
     if count >= size - 1:
         raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
-    s, x = _read(system, x, geometry, adjoint=adjoint)
+    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
     if tol is None and size <= _DENSE and count <= s.geometry.dimension(*x.shape):
         return _dense_leading(s, x, count, which, t)
     start = direction_generator(seed).normal(size=x.shape)

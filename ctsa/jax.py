@@ -18,6 +18,7 @@ from ._backend import load
 from .attention import Weights
 from .geometry import Geometry
 from .layers import euler as layers, recurrent, runge_kutta, wrap
+from .systems import start_of
 
 _be = load("jax")
 
@@ -44,7 +45,13 @@ class Field(_Assign, formulas.Field):
     """Base of the fields of this face: ``field(t, x)`` is the velocity; parameters are leaves of the pytree."""
 
     def __call__(self, t, x):
-        return self.velocity(t, x)
+        return self.velocity(t, checks.given(x, self))
+
+    def tangent(self, t, x, u):
+        x = checks.given(x, self)
+        u = u if isinstance(u, _jax.Array) else _be.asarray(checks.plain("u", u), str(x.dtype), x, "u")
+        checks.directions(x, u)
+        return super().tangent(t, x, u)
 
     def _sum(self, terms):
         return Sum(terms)
@@ -155,7 +162,7 @@ class Rescaled(formulas.Rescaled, Field):
 
 class _Layer(_Assign):
     def __call__(self, x):
-        return self.update(x)
+        return self.update(checks.given(x, self))
 
 
 class EulerLayer(_Layer, layers.EulerLayer):
@@ -216,6 +223,9 @@ class WrappedLayer(_Layer, wrap.WrappedLayer):
     check: bool = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
     __init__ = wrap.WrappedLayer.__init__
+
+    def __call__(self, x):
+        return self.update(x if isinstance(x, _jax.Array) else start_of(x, self, self.geometry))
 
 
 def from_torch(field: Any) -> Any:

@@ -380,6 +380,10 @@ def lyapunov_spectrum(
         system, x0, interval=interval, count=count, frame=frame, solver=solver, rtol=rtol, atol=atol, step=step,
         max_steps=max_steps, seed=seed, t0=t0, geometry=geometry, normalize=normalize,
     )  # fmt: skip
+    checks.room(
+        f"the history of {transient + intervals} intervals", float(transient + intervals) * march.carry[2].shape[0],
+        remedy="take fewer, and resume=",
+    )  # fmt: skip
     run = _Run(march, intervals, transient, stop_stderr, checkpoint, bool(allow_unverified))
     if resume is not None:
         run.continue_from(resume)

@@ -195,6 +195,8 @@ class March:
         if s.flow:
             x = check_velocity(be, system, s.geometry, be.like(self.t0, x), x)
         self.dimension = s.geometry.dimension(*x.shape[-2:])
+        if not self.dimension:
+            raise ValueError(f"d={x.shape[-1]}: tokens of the sphere of dimension 0 cannot move; d must be at least 2")
         u = self._frame(x, count, frame, seed)
         self.carry = (be.like(0.0, x), x, u)
         self.looks = be.like(projection(x.shape[-2] * x.shape[-1]), x)

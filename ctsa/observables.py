@@ -20,6 +20,7 @@ def gram(x: Array) -> Array:
         array([[1., 0.],
                [0., 1.]])
     """
+    x = checks.states(x)
     return x @ x.mT
 
 
@@ -94,10 +95,11 @@ def _attention(field: Any, x: Array, *known: str) -> tuple[Any, Array]:
         kinds = "SelfAttention or EnergyAttention" if "energy" in known else "SelfAttention"
         raise TypeError(f"expected a field with one {kinds} term, got {type(field).__name__} with {len(found)}")
     (attention,) = found
+    x = checks.states(x)
     if framework(x) == "numpy":
         be = backend(attention.beta)
         x = be.asarray(x, str(attention.beta.dtype).rpartition(".")[2], attention.beta, "x")
-    return attention, x
+    return attention, checks.given(x, attention)
 
 
 def order_parameter(x: Array, channels: int | None = None) -> Array:
@@ -110,6 +112,7 @@ def order_parameter(x: Array, channels: int | None = None) -> Array:
         >>> float(ctsa.order_parameter(np.array([[1.0, 0.0], [-1.0, 0.0]])))
         0.0
     """
+    x = checks.states(x)
     if channels is not None:
         Sphere(channels).check_dimension(x.shape[-1])
         x = x.reshape(*x.shape[:-2], -1, channels)
@@ -129,6 +132,7 @@ def effective_rank(x: Array) -> Array:
     References:
         Roy and Vetterli, *The effective rank*, EUSIPCO 2007 (with squared singular values as shares).
     """
+    x = checks.states(x, finite=True)
     xp = backend(x).xp
     small = x.mT @ x if x.shape[-1] < x.shape[-2] else x @ x.mT
     p = xp.linalg.eigvalsh(small)
@@ -155,11 +159,9 @@ def clusters(x: Array, tol: float = 1e-3) -> np.ndarray:
     """
     from scipy.sparse.csgraph import connected_components
 
-    if not tol > 0:
-        raise ValueError(f"tol must be positive, got {tol!r}")
+    tol = checks.number("tol", tol, low=0.0, strict=True)
+    x = checks.states(x, finite=True)
     points = np.asarray(backend(x).to_numpy(x), dtype=float)
-    if points.ndim < 2:
-        raise ValueError(f"x must have shape (..., n, d), got {points.shape}")
     flat = points.reshape(-1, *points.shape[-2:])
     labels = np.empty(flat.shape[:2], dtype=int)
     for row, sample in zip(labels, flat, strict=True):

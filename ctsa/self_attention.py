@@ -157,11 +157,11 @@ class SelfAttention(Field):
 
     def scores(self, x: Array) -> Array:
         """Return the scores at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
-        return scores(self.heads, x)
+        return scores(self.heads, checks.given(x, self))
 
     def attention(self, x: Array) -> Array:
         """Return the attention weights at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
-        return attention_weights(self.heads, x)
+        return attention_weights(self.heads, checks.given(x, self))
 
     def arguments(self):
         return dict(

@@ -1,12 +1,11 @@
 """One shape for what analyses take: a flow ``field(t, x)``, a layer ``layer(x)``, or a sequence of layers."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ._backend import backend, framework, load
-from .checks import fit_field, tokens
+from .checks import arity, fit_field, tokens
 from .geometry import Geometry, geometry_of
 from .variational import layer_pushforward, pushforward
 
@@ -20,7 +19,7 @@ def home_of(layer: Any) -> Any:
     return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
 
 
-def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool = False) -> Array:
+def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool | None = False, name: str = "x0") -> Array:
     """Check and convert a state; that of a module in half precision is kept in float32, or in float64 if it comes so."""
     own = framework(home)
     if own in ("torch", "jax") and not hasattr(home, "drift"):
@@ -28,8 +27,9 @@ def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool = False) ->
         kind = str(getattr(x0, "dtype", "float32")).rpartition(".")[2]
         if be.half(home) and framework(x0) in (None, "numpy", own):
             x = be.asarray(x0, kind if kind == "float64" else "float32")
-            return tokens(x, None, geometry, normalize=normalize or kind in ("float16", "bfloat16"))
-    return tokens(x0, home, geometry, normalize=normalize)
+            coarse = kind in ("float16", "bfloat16")
+            return tokens(x, None, geometry, normalize=True if coarse else normalize, name=name)
+    return tokens(x0, home, geometry, normalize=normalize, name=name)
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class System:
         """What tells framework and dtype: the field or layer itself, or what it is made of."""
         return home_of(self.source[0] if self.kind == "layers" else self.source)
 
-    def start(self, x0: Any, normalize: bool = False) -> Array:
+    def start(self, x0: Any, normalize: bool | None = False, name: str = "x0") -> Array:
         """Check and convert a state, see ``ctsa.checks.tokens``."""
-        x = start_of(x0, self.home, self.geometry, normalize)
+        x = start_of(x0, self.home, self.geometry, normalize, name)
         for part in self.source if self.kind == "layers" else [self.source]:
-            fit_field(part, x.shape)
+            fit_field(part, x.shape, name)
         return x
 
     def image(self, x: Array, t: float = 0.0) -> Array:
@@ -91,20 +91,9 @@ def system_of(system: Any, geometry: Geometry | None = None) -> System:
         raise TypeError(
             f"system must be a field(t, x), a layer(x), or a sequence of layers, got {type(system).__name__}"
         )
-    count = _arguments(system)
+    count = arity(system)
     if count not in (1, 2):
         raise TypeError(
             f"system must be callable as field(t, x) or as layer(x), but takes {count} arguments: wrap it in a function"
         )
     return System("flow" if count == 2 else "layer", system, geometry_of(system, geometry))
-
-
-def _arguments(system: Callable) -> int:
-    """Count the positional arguments without default."""
-    target = getattr(system, "forward", system)
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):
-        return -1
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)

@@ -6,6 +6,7 @@ their attributes are those of ``ctsa.jax``.
 
 import copy
 import warnings
+import weakref
 from typing import Any
 
 try:
@@ -17,6 +18,7 @@ except ImportError as error:
 from . import checks, fields as formulas
 from ._backend import load
 from .layers import euler as layers, recurrent, runge_kutta, wrap
+from .systems import start_of
 
 _be = load("torch")
 
@@ -62,6 +64,7 @@ class _Assign(torch.nn.Module):
         super()._apply(fn, recurse)
         for name in self.computed:
             setattr(self, name, fn(getattr(self, name)))
+        _FITS.pop(self, None)
         return self
 
     def __deepcopy__(self, memo):
@@ -98,6 +101,18 @@ def _shown(value: Any) -> str:
     return repr(getattr(value, "name", value))
 
 
+_FITS: "weakref.WeakKeyDictionary[Any, tuple]" = weakref.WeakKeyDictionary()  # shape and dtype that were last found to fit
+
+
+def _given(part: Any, x: Any) -> Any:
+    """Check and convert what a field or layer is called with, once a shape and dtype."""
+    if isinstance(x, torch.Tensor) and _FITS.get(part) == (x.shape, x.dtype):
+        return x
+    x = checks.given(x, part)
+    _FITS[part] = x.shape, x.dtype
+    return x
+
+
 class Field(_Assign, formulas.Field):
     """Base of the fields of this face: ``field(t, x)`` is the velocity; parameters train as in any module."""
 
@@ -106,7 +121,13 @@ class Field(_Assign, formulas.Field):
         return ", ".join(f"{name}={_shown(value)}" for name, value in inner.items())
 
     def forward(self, t, x):
-        return self.velocity(t, x)
+        return self.velocity(t, _given(self, x))
+
+    def tangent(self, t, x, u):
+        x = _given(self, x)
+        u = u if isinstance(u, torch.Tensor) else _be.asarray(checks.plain("u", u), str(x.dtype)[6:], x, "u")
+        checks.directions(x, u)
+        return super().tangent(t, x, u)
 
     def _sum(self, terms):
         return Sum(terms)
@@ -160,7 +181,7 @@ class Rescaled(formulas.Rescaled, Field):
 
 class _Layer(_Assign):
     def forward(self, x):
-        return self.update(x)
+        return self.update(_given(self, x))
 
     def extra_repr(self):
         return self.describe()
@@ -201,6 +222,9 @@ class WrappedLayer(_Layer, wrap.WrappedLayer):
         if restless:
             message = f"module is in training mode and {restless}: every call is another map; module.eval() makes it one"
             warnings.warn(message, UserWarning, stacklevel=3)
+
+    def forward(self, x):
+        return self.update(x if isinstance(x, torch.Tensor) else start_of(x, self, self.geometry))
 
     def run(self, x):
         return (_be.differentiable(self.module) if _be.in_transform() else self.module)(x)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from . import checks
 from ._backend import backend
 from .geometry import Geometry
 
@@ -38,7 +39,14 @@ def pushforward(field, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
         >>> v, dv = ctsa.pushforward(Oja(np.diag([3.0, 2.0, 1.0])), 0.0, x, torch.ones(2, 4, 3, dtype=torch.float64))
         >>> dv.shape
         torch.Size([2, 4, 3])
+
+    Raises:
+        TypeError: ``field`` is not callable.
+        ValueError: ``u`` is not ``(k, *x.shape)``.
     """
+    if not callable(field):
+        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    checks.directions(x, u)
     tangent = getattr(field, "tangent", None)
     if tangent is not None:
         return tangent(t, x, u)

@@ -347,7 +347,7 @@ def test_exact_form_can_be_kept_in_the_plane(tiny):
 
 @pytest.mark.parametrize("text", [None, 3, b"bytes", ["a", "b"]])
 def test_text_is_no_string(tiny, text):
-    with pytest.raises(TypeError, match=f"text: a string was wanted, but {type(text).__name__}"):
+    with pytest.raises(TypeError, match=f"text must be a string, got {type(text).__name__}"):
         tiny.states(text)
 
 
@@ -379,10 +379,10 @@ def test_layer_out_of_range(tiny):
     )
     for call in calls:
         for layer in (-1, 2):
-            with pytest.raises(IndexError, match=rf"layer: one of 0 \.\.\. 1 was wanted, but {layer} came"):
+            with pytest.raises(ValueError, match=rf"layer must be one of 0 \.\.\. 1, got {layer}"):
                 call(layer)
         for layer in (1.0, "1", True, None):
-            with pytest.raises(TypeError, match="layer: an integer was wanted"):
+            with pytest.raises(TypeError, match="layer must be an integer"):
                 call(layer)
     assert tiny.on_sphere(TEXT, np.int64(1)).layer == 1
 
@@ -412,7 +412,7 @@ def test_folder_is_absent(tmp_path):
     with pytest.raises(pretrained.WeightsNotFound, match=r"is a file; pass the folder that holds it and config\.json"):
         pretrained.load(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(TypeError, match="folder: a path was wanted, but ndarray came"):
+    with pytest.raises(TypeError, match="folder must be a path, got ndarray"):
         pretrained.load(np.zeros(3))
     with pytest.raises(pretrained.WeightsNotFound, match=r"config\.json and weights \(model\.safetensors .*\) not found"):
         pretrained.load(str(tmp_path))
@@ -463,14 +463,14 @@ def test_file_is_cut_off(folder):
         ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; supported: gelu, gelu_new"),
         ({"position_embedding_type": "relative_key"}, "supported: 'absolute'"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
-        ({"hidden_size": None}, "hidden_size: a positive integer was wanted, but nothing came"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers: a positive integer was wanted, but 0 came"),
-        ({"num_hidden_layers": "2"}, "num_hidden_layers: a positive integer was wanted, but '2' came"),
+        ({"hidden_size": None}, "hidden_size must be a positive integer, got nothing"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a positive integer, got 0"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers must be a positive integer, got '2'"),
         ({"num_attention_heads": 5}, "hidden_size 12 is not a multiple of num_attention_heads 5"),
         ({"layer_norm_eps": -1.0}, "layer_norm_eps: a number >= 0"),
         ({"layer_norm_eps": "small"}, "layer_norm_eps: a number >= 0"),
         ({"num_hidden_layers": 3}, "tensor encoder.layer.2.attention.self.query.weight and 15 more missing"),
-        ({"intermediate_size": 24}, r"dense.weight of shape \(24, 12\) was wanted, but \(20, 12\) came"),
+        ({"intermediate_size": 24}, r"dense.weight must have shape \(24, 12\), got \(20, 12\)"),
     ],
 )
 def test_config_is_wrong(tmp_path, changes, message):

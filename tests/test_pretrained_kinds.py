@@ -249,16 +249,16 @@ def test_field_without_a_text(made, torch_face, name, layer):
 
 def test_bad_fields(made, torch_face):
     model = pretrained.load(made("bert")[1])
-    with pytest.raises(TypeError, match=r"face: ctsa\.torch or ctsa\.jax was wanted"):
+    with pytest.raises(TypeError, match=r"face must be ctsa\.torch or ctsa\.jax"):
         model.field(0, "torch")
-    with pytest.raises(IndexError, match=r"head: one of 0 \.\.\. 2 was wanted, but 3 came"):
+    with pytest.raises(ValueError, match=r"head must be one of 0 \.\.\. 2, got 3"):
         model.field(0, torch_face, head=3)
     for head in (1.0, "0", True, [0, None]):
-        with pytest.raises(TypeError, match="head: an integer was wanted"):
+        with pytest.raises(TypeError, match="head must be an integer"):
             model.field(0, torch_face, head=head)
-    with pytest.raises(ValueError, match="head: at least one was wanted"):
+    with pytest.raises(ValueError, match="head must be at least one"):
         model.field(0, torch_face, head=[])
-    with pytest.raises(IndexError, match="layer: one of 0"):
+    with pytest.raises(ValueError, match="layer must be one of 0"):
         model.field(2, torch_face, exact=True)
 
 
@@ -276,7 +276,7 @@ def test_bad_states_and_ids(made):
         model.states(np.zeros(0, int))
     with pytest.raises(ValueError, match="17 tokens, but the model has 16 positions"):
         model.states([1] * 17)
-    with pytest.raises(TypeError, match="text: a string was wanted, but list came"):
+    with pytest.raises(TypeError, match="text must be a string, got list"):
         model.states([0.5, 1.0])
     states = model.states(IDS)
     with pytest.raises(TypeError, match=r"ndarray of shape \(3, 7, 12\) came; the input of a layer \(n, d\), one entry"):
@@ -301,7 +301,7 @@ def test_what_is_printed_is_short(made):
         ("bert", {"model_type": "roberta"}, "'roberta' is not supported; .* gpt2. pretrained.states_through_transformers"),
         ("gpt2", {"n_head": 5}, "n_embd 12 is not a multiple of n_head 5"),
         ("gpt2", {"activation_function": "silu"}, "activation_function 'silu' is not supported; supported: gelu,"),
-        ("gpt2", {"scale_attn_weights": "yes"}, "scale_attn_weights: true or false was wanted, but 'yes' came"),
+        ("gpt2", {"scale_attn_weights": "yes"}, "scale_attn_weights must be true or false, got 'yes'"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention True is not supported"),
         ("gpt2", {"n_inner": 24}, r"h\.0\.mlp\.c_fc\.weight of shape \(12, 24\) was wanted, but \(12, 20\) came"),
         ("gpt2", {"n_layer": 3}, r"tensor h\.2\.attn\.c_attn\.weight and 11 more missing"),
@@ -323,7 +323,7 @@ def test_what_transformers_cannot_do(made, tmp_path):
     folder = made("bert")[1]
     with pytest.raises(pretrained.WeightsNotFound, match="only local folders"):
         pretrained.states_through_transformers("bert-base-uncased", IDS)
-    with pytest.raises(ValueError, match="dtype: 'float32' or 'float64' was wanted, but 'float16' came"):
+    with pytest.raises(ValueError, match="dtype must be 'float32' or 'float64', got 'float16'"):
         pretrained.states_through_transformers(folder, IDS, dtype="float16")
     with pytest.raises(ValueError, match="transformers failed"):
         pretrained.states_through_transformers(tmp_path, IDS)

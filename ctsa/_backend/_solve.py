@@ -105,6 +105,8 @@ def error_floor(eps: float, rtol: float, atol: float) -> float:
 
 def show_progress(progress: bool | None) -> bool:
     """Return whether to draw a bar: None draws it in a terminal."""
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress must be True, False or None, got {progress!r}")
     return sys.stderr.isatty() if progress is None else bool(progress)
 
 

@@ -9,7 +9,7 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa._results import as_numpy
 from ctsa.events import depends_on_time
-from ctsa.flow import integrate
+from ctsa.flow import check_velocity, integrate
 from ctsa.geometry import Euclidean, Geometry, geometry_of
 from ctsa.layers.schemes import SCHEMES, make_layer, scheme_of
 from ctsa.systems import home_of, system_of
@@ -31,6 +31,7 @@ from .artefacts import turning_frequencies
 from .result import Comparison
 
 Array = Any
+_MOST = 10**7  # layers
 _REST = 1e-6  # a slower token counts as at rest
 
 
@@ -104,7 +105,11 @@ def compare(
     if x.ndim != 2:
         raise ValueError(f"x0 must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     checks.fit_field(field, x.shape)
+    check_velocity(backend(x), field, g, backend(x).like(0.0, x), x)
     steps = _step_sizes(step_sizes, own)
+    if (time / steps).max() > _MOST:
+        most = (time / steps).max()
+        raise ValueError(f"step_sizes={steps.min():g} needs {most:.3g} layers up to time={time:g}: at most {_MOST:.0e}")
     depths = np.maximum(1, np.round(time / steps)).astype(int)
     scheme, layers = _layers(field, own, layer, steps, step_sizes is None, g, x)
     _check_autonomous(field, x, time, layers)

@@ -9,6 +9,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework, load
 from ctsa._results import Result, as_numpy
+from ctsa.flow import check_velocity
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
 from ctsa.layers.euler import EulerLayer, Layer
 from ctsa.layers.wrap import WrappedLayer
@@ -255,6 +256,8 @@ def effective_step(
     state = checks.tokens(x, home, g, normalize=normalize, name="x")
     checks.fit_field(field, state.shape, "x")
     be = backend(state)
+    if not hasattr(field, "drift"):
+        check_velocity(be, field, g, be.like(t, state), state)
     moved = be.call(layer, state)
     if getattr(moved, "shape", None) != state.shape:
         raise ValueError(f"module must keep the shape of x, {tuple(state.shape)}, got {getattr(moved, 'shape', moved)}")

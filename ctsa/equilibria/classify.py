@@ -9,6 +9,7 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa._results import Result, as_numpy
 from ctsa.events import still_time
+from ctsa.flow import check_velocity
 from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
 
@@ -104,11 +105,12 @@ def classification(
     """
     g = field_geometry(field, geometry)
     tol, gap = checks.number("tol", tol, low=0.0, strict=True), checks.number("gap", gap, low=0.0, strict=True)
-    x = checks.tokens(x, field, g, name="x")
+    x = checks.tokens(x, field, g, name="x", normalize=None)
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     be = backend(x)
     time = be.like(still_time(field, x, t, g, "the kind of an equilibrium"), x)
+    check_velocity(be, field, g, time, x)
     velocity = as_numpy(field(time, x))
     drift = as_numpy(field.drift(time, x)) if hasattr(field, "drift") else None
     return sort_out(field, g, as_numpy(x), velocity, drift, tol, gap)

@@ -206,7 +206,7 @@ def find_equilibria(
         the Differentiable Viewpoint* (1965), section 6.
     """
     search = Search(field, n, d, starts, seed, tol, known, iterations, t, geometry)
-    rounds = int(np.clip(2560 // search.dimension**2, 2, 40)) if rounds is None else checks.integer("rounds", rounds)
+    rounds = int(np.clip(2560 // search.dimension**2, 2, 40)) if rounds is None else checks.integer("rounds", rounds, low=1)
     search.first(structured, flow_limits)
     quiet = last = 0
     while last < rounds and not (quiet >= _PATIENCE and search.pool.settled() and _balanced(search)):

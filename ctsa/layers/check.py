@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ctsa._backend import analysis, backend
+from ctsa import checks
+from ctsa._backend import analysis, backend, framework
 from ctsa._results import as_numpy
 from ctsa.geometry import Geometry, Sphere, direction_generator, geometry_of
 
@@ -81,6 +82,10 @@ def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint
         >>> report.repeats, report.derivative < 1e-3
         (0.0, True)
     """
+    if not callable(layer) or checks.arity(layer) not in (-1, 1):
+        raise TypeError(f"layer must be callable as layer(x), got {type(layer).__name__}")
+    if framework(x) not in ("torch", "jax") or not hasattr(x, "dtype"):
+        raise TypeError(f"x must be an array (..., n, d) of torch or JAX, got {type(x).__name__}")
     be, g = backend(x), geometry_of(layer, geometry)
     name = type(getattr(layer, "module", layer)).__name__
     check_restless(layer, x)

@@ -95,7 +95,8 @@ class Layer:
         return self.geometry.retract(y), self.geometry.retract_tangent(y, dy)
 
     def __call__(self, x: Array) -> Array:
-        return self.update(x)
+        home = self.home
+        return self.update(checks.given(x, home) if hasattr(home, "drift") else x)
 
 
 def no_step(step: Any) -> str | None:
@@ -126,8 +127,8 @@ def check_step(step: Any) -> Any:
     if step is None:
         raise TypeError("step must be a positive number, got None")
     size = checks.concrete(step)
-    if size is not None and not size > 0:
-        raise ValueError(f"step must be positive, got {float(size):g}")
+    if size is not None and not 0 < size < 1e100:  # squares of what it moves must not overflow
+        raise ValueError(f"step must be positive, and below 1e100, got {float(size):g}")
     return step
 
 

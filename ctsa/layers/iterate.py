@@ -12,6 +12,7 @@ from ctsa.geometry import Geometry, geometry_of
 from ctsa.systems import home_of, start_of
 
 Array = Any
+_MOST = 10**9  # layers: hours even for the smallest
 
 
 def _next(layer, x):
@@ -97,6 +98,9 @@ def iterate(
     if not layers or not all(callable(each) for each in layers):
         wrong = next((type(each).__name__ for each in layers if not callable(each)), "an empty sequence")
         raise TypeError(f"layer must be callable as layer(x), or a sequence of such, got {wrong}")
+    wrong_arity = [checks.arity(each) for each in layers if checks.arity(each) not in (-1, 1)]
+    if wrong_arity and not any(hasattr(each, "drift") for each in layers):
+        raise TypeError(f"layer must be callable as layer(x), but takes {wrong_arity[0]} arguments")
     if any(hasattr(each, "drift") for each in layers):
         raise TypeError("layer is a field(t, x): ctsa.EulerLayer(field, step) makes a layer of it")
     if depth is None:
@@ -114,6 +118,10 @@ def iterate(
     for each in layers[:depth]:
         checks.fit_field(each, x.shape)
     be = backend(x)
+    if depth > _MOST:
+        raise ValueError(f"depth={depth:.3g} layers would not end: at most {_MOST:.0e}")
+    size = float(np.prod(x.shape, dtype=float))
+    checks.room(f"{depth // every} states", depth / every * size, remedy="keep fewer of them, every=")
     if stack:
         xs = _stack(be, layers[:depth], every, x)
     else:

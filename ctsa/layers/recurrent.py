@@ -294,8 +294,11 @@ def readout_norm(x: Array, weight: Any, bias: Any = None) -> Array:
     References:
         Miyato et al., arXiv 2410.13821, equation of the readout module.
     """
+    x, weight = checks.states(x), checks.parameter("weight", weight, 3)
+    if weight is None:
+        raise TypeError("weight must be an array (outputs, size, d), got None")
     be = backend(x)
-    w = be.like(weight, x)
+    w = be.like(weight.astype(float) if weight.dtype == object else weight, x)
     if w.ndim != 3 or w.shape[-1] != x.shape[-1]:
         raise ValueError(f"weight must have shape (outputs, size, d={x.shape[-1]}), got {tuple(w.shape)}")
     z = be.xp.einsum("msd,...d->...ms", w, x)

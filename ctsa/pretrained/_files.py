@@ -56,7 +56,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: no valid JSON ({error})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a JSON object was wanted, but {type(content).__name__} came")
+        raise ValueError(f"{path} must be a JSON object, got {type(content).__name__}")
     return content
 
 
@@ -85,21 +85,21 @@ class Config:
         value = default if came is None else came
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             shown = repr(value) if key in self.entries else "nothing"
-            raise ValueError(f"{self.path}: {key}: a positive integer was wanted, but {shown} came")
+            raise ValueError(f"{self.path}: {key} must be a positive integer, got {shown}")
         return value
 
     def size(self, key: str, default: float) -> float:
         """Return an entry that is a number of at least zero."""
         value = self.entries.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ValueError(f"{self.path}: {key}: a number >= 0 was wanted, but {value!r} came")
+            raise ValueError(f"{self.path}: {key} must be a number >= 0, got {value!r}")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         """Return an entry that is true or false."""
         value = self.entries.get(key, default)
         if not isinstance(value, bool):
-            raise ValueError(f"{self.path}: {key}: true or false was wanted, but {value!r} came")
+            raise ValueError(f"{self.path}: {key} must be true or false, got {value!r}")
         return value
 
 
@@ -113,11 +113,11 @@ def _plain_name(name: str, prefix: str) -> str:
 def _shards(index: Path) -> list[Path]:
     names = _read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
-        raise ValueError(f"{index}: weight_map: an object from tensors to files was wanted, but {names!r:.60} came")
+        raise ValueError(f"{index}: weight_map must be an object from tensors to files, got {names!r:.60}")
     files = sorted(set(names.values()))
     outside = [name for name in files if Path(name).name != name]
     if outside:
-        raise ValueError(f"{index}: files beside it were wanted, but {outside[0]!r} came")
+        raise ValueError(f"{index}: it must name files beside it, got {outside[0]!r}")
     missing = [name for name in files if not (index.parent / name).is_file()]
     if missing:
         raise WeightsNotFound(f"{index.parent}: {' and '.join(missing)} not found, named by {index.name}")
@@ -159,12 +159,12 @@ def _from_pickle(path: Path, prefix: str, wanted: Any) -> Iterator[tuple[str, ND
             "safetensors format"
         ) from error
     if not isinstance(stored, dict):
-        raise ValueError(f"{path}: a dict of tensors was wanted, but {type(stored).__name__} came")
+        raise ValueError(f"{path} must be a dict of tensors, got {type(stored).__name__}")
     for key, tensor in stored.items():
         name = _plain_name(key, prefix) if isinstance(key, str) else key
         if name in wanted:
             if not isinstance(tensor, torch.Tensor):
-                raise ValueError(f"{path}: {key}: a tensor was wanted, but {type(tensor).__name__} came")
+                raise ValueError(f"{path}: {key} must be a tensor, got {type(tensor).__name__}")
             tensor = tensor.detach()
             yield name, (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).contiguous().numpy()
 
@@ -190,9 +190,9 @@ def read_tensors(folder: Path, shapes: dict[str, tuple[int, ...]], prefix: str) 
     for name, shape in shapes.items():
         tensor = tensors[name]
         if tensor.shape != shape:
-            raise ValueError(f"{path}: tensor {name} of shape {shape} was wanted, but {tensor.shape} came")
+            raise ValueError(f"{path}: tensor {name} must have shape {shape}, got {tensor.shape}")
         if tensor.dtype.kind != "f":
-            raise ValueError(f"{path}: tensor {name} of floating numbers was wanted, but {tensor.dtype} came")
+            raise ValueError(f"{path}: tensor {name} must be floating, got {tensor.dtype}")
         if not np.isfinite(tensor).all():
             raise ValueError(f"{path}: tensor {name} holds NaN or infinite numbers")
     return tensors

@@ -20,11 +20,11 @@ def choose(head: Any, count: int) -> Any:
     wanted = list(head) if many else [head]
     for h in wanted:
         if isinstance(h, (bool, np.bool_)) or not hasattr(h, "__index__"):
-            raise TypeError(f"head: an integer was wanted, but {h!r} came")
+            raise TypeError(f"head must be an integer, got {h!r}")
         if not 0 <= index(h) < count:
-            raise IndexError(f"head: one of 0 ... {count - 1} was wanted, but {h} came")
+            raise ValueError(f"head must be one of 0 ... {count - 1}, got {h}")
     if not wanted:
-        raise ValueError("head: at least one was wanted, but an empty list came")
+        raise ValueError("head must be at least one, got an empty list")
     return [index(h) for h in wanted] if many else index(wanted[0])
 
 

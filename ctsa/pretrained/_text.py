@@ -31,7 +31,7 @@ def encode(text: Any, tokenizer: Any, positions: int, words: int, folder: Path) 
     else:
         ids = _ids(text)
         if not all(0 <= i < words for i in ids):
-            raise ValueError(f"text: token ids of 0 ... {words - 1} were wanted, but {min(ids)} ... {max(ids)} came")
+            raise ValueError(f"text must be token ids of 0 ... {words - 1}, got {min(ids)} ... {max(ids)}")
         known = tokenizer.id_to_token if tokenizer is not None else str
         tokens = [known(i) or str(i) for i in ids]
     if len(ids) > positions:
@@ -51,7 +51,7 @@ def _split(text: str, tokenizer: Any, folder: Path) -> tuple[list[int], list[str
         raise ValueError(f"text: {text!r} is no valid Unicode ({error.reason})") from error
     encoding = tokenizer.encode(text)
     if all(encoding.special_tokens_mask):
-        raise ValueError(f"text: at least one token was wanted, but {text!r} holds none")
+        raise ValueError(f"text must be at least one token, got {text!r}")
     return encoding.ids, encoding.tokens
 
 
@@ -68,9 +68,9 @@ def _ids(text: Any) -> list[int]:
                 "the input of a layer (n, d), one entry of states(text), is taken by attention_weights, "
                 "attention_output, on_sphere and field"
             )
-        raise TypeError(f"text: a string was wanted, but {came} came; {hint}")
+        raise TypeError(f"text must be a string, got {came}; {hint}")
     if not len(array):
-        raise ValueError("text: at least one token was wanted, but no id came")
+        raise ValueError("text must be at least one token, got no id")
     return [int(i) for i in array]
 
 
@@ -78,9 +78,9 @@ def check_states(z: Any, d: int) -> Array:
     """Return the input of a layer that a user gave, ``(n, d)``, in float64."""
     z = np.asarray(as_numpy(z))
     if z.dtype.kind != "f" or z.shape[1] != d or not len(z):
-        raise ValueError(f"text: states (n, {d}) of floating numbers were wanted, but {z.shape} of {z.dtype} came")
+        raise ValueError(f"text must be states (n, {d}) of floating numbers, got {z.shape} of {z.dtype}")
     if not np.isfinite(z).all():
-        raise ValueError("text: finite states were wanted, but NaN or infinite numbers came")
+        raise ValueError("text must be finite states, got NaN or infinite numbers")
     return z.astype(np.float64)
 
 

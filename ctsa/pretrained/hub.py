@@ -47,7 +47,7 @@ def states_through_transformers(
         Wolf et al., Transformers, arXiv:1910.03771.
     """
     if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype: 'float32' or 'float64' was wanted, but {dtype!r} came")
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
     path = Path(folder)
     if not path.is_dir():
         raise WeightsNotFound(f"folder: {path} is not a folder; only local folders are opened")

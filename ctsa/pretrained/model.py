@@ -123,7 +123,7 @@ class Pretrained:
 
         Raises:
             TypeError: the index is not an integer.
-            IndexError: there is no such layer.
+            ValueError: there is no such layer.
         """
         block = self._network.blocks[self._index(layer)]
         shape = (self.head_count, self.width)
@@ -157,7 +157,7 @@ class Pretrained:
             ``(heads, n, n)``, rows sum to one.
 
         Raises:
-            TypeError, ValueError, IndexError: as for :meth:`tokens` and :meth:`heads`.
+            TypeError, ValueError: as for :meth:`tokens` and :meth:`heads`.
         """
         return attend(self._network, layer, self._reading(text, layer)[1].z)[0]
 
@@ -172,7 +172,7 @@ class Pretrained:
             ``(n, d)``, the heads joined, times the output matrix, plus its bias.
 
         Raises:
-            TypeError, ValueError, IndexError: as for :meth:`tokens` and :meth:`heads`.
+            TypeError, ValueError: as for :meth:`tokens` and :meth:`heads`.
         """
         return attend(self._network, layer, self._reading(text, layer)[1].z)[1]
 
@@ -192,7 +192,7 @@ class Pretrained:
             Tokens, matrices and ``beta``.
 
         Raises:
-            TypeError, ValueError, IndexError: as for :meth:`tokens` and :meth:`heads`.
+            TypeError, ValueError: as for :meth:`tokens` and :meth:`heads`.
 
         Example:
             >>> import numpy as np
@@ -257,7 +257,7 @@ class Pretrained:
             Tokens, matrices, ``beta``, ``key_field`` and ``drift``.
 
         Raises:
-            TypeError, ValueError, IndexError: as for :meth:`tokens` and :meth:`heads`.
+            TypeError, ValueError: as for :meth:`tokens` and :meth:`heads`.
 
         Example:
             >>> import numpy as np
@@ -312,7 +312,7 @@ class Pretrained:
 
         Raises:
             TypeError: ``face`` has no ``SelfAttention``, or an index is not an integer.
-            IndexError: there is no such layer or head.
+            ValueError: there is no such layer or head.
             ValueError: as for :meth:`on_sphere`; or layer 0 of ALBERT was asked for in the exact form.
 
         Example:
@@ -325,7 +325,7 @@ class Pretrained:
             (2, 6, 384)
         """
         if not callable(getattr(face, "SelfAttention", None)):
-            raise TypeError(f"face: ctsa.torch or ctsa.jax was wanted, but {face!r:.60} came")
+            raise TypeError(f"face must be ctsa.torch or ctsa.jax, got {face!r:.60}")
         heads, chosen = self.heads(layer), choose(head, self.head_count)
         if exact:
             norm = norm_before(self._network, index(layer))
@@ -343,9 +343,9 @@ class Pretrained:
 
     def _index(self, layer: int) -> int:
         if isinstance(layer, (bool, np.bool_)) or not hasattr(layer, "__index__"):
-            raise TypeError(f"layer: an integer was wanted, but {layer!r} came")
+            raise TypeError(f"layer must be an integer, got {layer!r}")
         if not 0 <= index(layer) < self.layers:
-            raise IndexError(f"layer: one of 0 ... {self.layers - 1} was wanted, but {layer} came")
+            raise ValueError(f"layer must be one of 0 ... {self.layers - 1}, got {layer}")
         return index(layer)
 
     def _state(self, text: Any, layer: int) -> tuple[list[str], State]:

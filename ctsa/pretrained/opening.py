@@ -47,7 +47,7 @@ def load(folder: str | PathLike[str] | None = None) -> Pretrained:
     """
     if folder is not None and not isinstance(folder, (str, PathLike)):
         raise TypeError(
-            f"folder: a path was wanted, but {type(folder).__name__} came; save_pretrained of transformers makes a folder"
+            f"folder must be a path, got {type(folder).__name__}; save_pretrained of transformers makes a folder"
         )
     path = _package_folder() if folder is None else Path(folder)
     if path.is_file():

@@ -206,7 +206,7 @@ def survey(
         A ``Survey``, with ``table()``, ``summary()`` and ``plot()``.
 
     Raises:
-        TypeError, ValueError, IndexError: an argument is wrong; the message names it.
+        TypeError, ValueError: an argument is wrong; the message names it.
         WeightsNotFound, ImportError: as for :func:`load`.
 
     Example:
@@ -223,7 +223,7 @@ def survey(
     time, atol = (checks.number(k, v, low=0.0, strict=True) for k, v in (("time", time), ("atol", atol)))
     count = checks.integer("count", count, low=1)
     if not callable(getattr(face, "SelfAttention", None)):
-        raise TypeError(f"face: ctsa.torch or ctsa.jax was wanted, but {face!r:.60} came")
+        raise TypeError(f"face must be ctsa.torch or ctsa.jax, got {face!r:.60}")
     chosen_layers = _indices("layers", layers, model.layers)
     chosen_heads = _indices("heads", heads, model.head_count)
     tokens = model.tokens(text)
@@ -262,7 +262,7 @@ def _indices(name: str, given: Any, count: int) -> list[int]:
         return list(range(count))
     try:
         found = choose(given, count)
-    except (TypeError, IndexError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("head:", f"{name}:", 1)) from None
     return found if isinstance(found, list) else [found]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.special import exp1, expi, ive
 
-from ctsa.checks import choice, integer, number
+from ctsa.checks import choice, integer, number, numbers
 
 
 def oja_flow(value: Any, x0: Any, ts: Any) -> np.ndarray:
@@ -28,12 +28,12 @@ def oja_flow(value: Any, x0: Any, ts: Any) -> np.ndarray:
     """
     from scipy.linalg import expm
 
-    v, x0 = np.asarray(value, dtype=float), np.asarray(x0, dtype=float)
+    v, x0, ts = numbers("value", value), numbers("x0", x0), np.atleast_1d(numbers("ts", ts))
     if v.ndim != 2 or v.shape[0] != v.shape[1] or x0.shape[-1:] != v.shape[:1]:
         raise ValueError(f"value must be (d, d) and x0 (..., d), got {v.shape} and {x0.shape}")
     # A multiple of the identity drops out on normalising; the shift keeps exp from overflowing.
     shifted = v - np.linalg.eigvals(v).real.max() * np.eye(len(v))
-    y = np.stack([x0 @ expm(t * shifted).T for t in np.atleast_1d(np.asarray(ts, dtype=float))])
+    y = np.stack([x0 @ expm(t * shifted).T for t in ts])
     return y / np.linalg.norm(y, axis=-1, keepdims=True)
 
 
@@ -65,7 +65,7 @@ def equiangular_rate(g: Any, beta: float, n: int, weights: str = "softmax") -> n
     return common * np.exp(beta * g) / n
 
 
-def equiangular_time(g: Any, beta: float, n: int, weights: str = "softmax") -> np.ndarray:
+def equiangular_time(g: Any, beta: Any, n: Any, weights: str = "softmax") -> np.ndarray:
     """Return the time at which equiangular tokens that start orthogonal (g = 0) reach inner product ``g``.
 
     For softmax and b > 0, with the exponential integrals Ei and E1::
@@ -77,8 +77,8 @@ def equiangular_time(g: Any, beta: float, n: int, weights: str = "softmax") -> n
 
     Args:
         g: inner products in ``[0, 1)``.
-        beta: inverse temperature, at least 0 (up to about 300).
-        n: number of tokens, at least 2.
+        beta: inverse temperatures, at least 0 (up to about 300).
+        n: numbers of tokens, at least 2. The three broadcast.
         weights: "softmax" or "unnormalised".
 
     Raises:
@@ -89,19 +89,23 @@ def equiangular_time(g: Any, beta: float, n: int, weights: str = "softmax") -> n
         6.9535
     """
     choice("weights", weights, ("softmax", "unnormalised"))
-    n, b = integer("n", n, low=2), number("beta", beta, low=0.0)
-    g = np.asarray(g, dtype=float)
+    g, b, n = (numbers(name, value) for name, value in (("g", g), ("beta", beta), ("n", n)))
     if not ((g >= 0) & (g < 1)).all():
         raise ValueError("g must lie in [0, 1): tokens start orthogonal and meet only at infinite time")
+    if not (b >= 0).all():
+        raise ValueError(f"beta must be at least 0, got {b.min():g}")
+    if not ((n >= 2) & (n == np.round(n))).all():
+        raise ValueError(f"n must be integers of at least 2, got {n.min():g}")
     log = np.log((1 + (n - 1) * g) / (1 - g))
-    if b == 0:
-        return 0.5 * log
-    near = expi(b) - expi(b * (1 - g))
-    c = b / (n - 1)
-    far = exp1(c) - exp1(b * g + c)
+    some = np.where(b == 0, 1.0, b)
+    c = some / (n - 1)
+    near = expi(some) - expi(some * (1 - g))
+    far = exp1(c) - exp1(some * g + c)
     if weights == "softmax":
-        return ((n - 1) * log + near + np.exp(b + c) * far) / (2 * n)
-    return 0.5 * (np.exp(-b) * near + np.exp(c) * far)
+        time = ((n - 1) * log + near + np.exp(some + c) * far) / (2 * n)
+    else:
+        time = 0.5 * (np.exp(-some) * near + np.exp(c) * far)
+    return np.where(b == 0, 0.5 * log, time)
 
 
 def uniform_growth_rate(k: Any, beta: float) -> np.ndarray:

@@ -1,0 +1,418 @@
+"""Good calls of everything public, with the kinds of wrong values that each argument may meet."""
+
+import numpy as np
+
+import ctsa
+from ctsa import theory
+
+from . import values as v
+
+N, D = 3, 3
+X = ctsa.random_tokens(N, D, seed=0)
+M = np.diag([3.0, 2.0, 1.0])
+U = np.random.default_rng(0).normal(size=(2, N, D))
+
+
+class Call:
+    """A function with good arguments, and wrong ones by argument."""
+
+    def __init__(self, name, function, good, wrong):
+        self.name, self.function, self.good, self.wrong = name, function, good, wrong
+
+
+def calls(face, other):
+    """Every call of a face; ``other`` makes an array of the other framework."""
+    array = face.array
+    field = face.SelfAttention(value=M, beta=1.0)
+    layer = face.EulerLayer(field, 0.1)
+    ctsa.Sphere()
+    t, x, u = array(0.0), array(X), array(U)
+
+    def states(kind=v.of_fitting, good=X):
+        return list(kind(good, array, other))
+
+    def call(name, function, good, **wrong):
+        return Call(name, function, good, wrong)
+
+    plain = [c for c in states(v.of_states) if c[0] not in ("other framework", "zero token", "integers")]
+    loose = [c for c in plain if c[0] not in ("nan", "inf")]  # observables of anything finite, and of nan by design
+    solver = dict(
+        atol=list(v.POSITIVE),
+        max_steps=v.COUNTS[:-1],
+        solver=v.CHOICES,
+        step=[("given", 0.1), ("text", "a")],
+        geometry=[("text", "a"), ("number", 3)],
+    )
+    fields, layers = v.fields(array), v.layers(array)
+    flow_or_layer = [c for c in fields if c[0] not in ("one argument",)]
+    optional = {"None"}
+
+    def without(kinds, *names):
+        return [c for c in kinds if c[0] not in names]
+
+    yield call(
+        "integrate",
+        ctsa.integrate,
+        dict(field=field, x0=x, ts=[0.0, 0.1]),
+        field=fields,
+        x0=states(),
+        ts=v.TIMES,
+        normalize=v.FLAGS,
+        progress=v.FLAGS,
+        until=[("text", "a"), ("number", 3)],
+        adjoint=v.FLAGS,
+        **solver,
+    )
+    yield call(
+        "iterate",
+        ctsa.iterate,
+        dict(layer=layer, x0=x, depth=2),
+        layer=layers,
+        x0=states(),
+        depth=v.COUNTS,
+        every=v.COUNTS[:-1],
+        normalize=v.FLAGS,
+    )
+    yield call(
+        "lyapunov_spectrum",
+        ctsa.lyapunov_spectrum,
+        dict(system=layer, x0=x, intervals=2, transient=0),
+        system=flow_or_layer + layers[8:],
+        x0=states(),
+        intervals=v.COUNTS,
+        transient=[*v.INTEGERS, ("too many", 10**15)],
+        interval=v.POSITIVE,
+        count=without(v.COUNTS, *optional),
+        frame=[("text", "a"), ("one axis", np.ones(3)), ("not tangent", X[None])],
+        seed=v.SEEDS,
+        resume=[("text", "a"), ("number", 3)],
+        checkpoint=v.PATHS,
+        normalize=v.FLAGS,
+        progress=v.FLAGS,
+        stop_stderr=without(v.POSITIVE, *optional),
+        step=[("given", 0.1)],
+    )
+    yield call(
+        "covariant_vectors",
+        ctsa.covariant_vectors,
+        dict(system=layer, x0=x, intervals=2, transient=1),
+        system=flow_or_layer,
+        x0=states(),
+        intervals=v.COUNTS[:-1],
+        count=without(v.COUNTS[:-1], *optional),
+    )
+    yield call(
+        "finite_time_exponents",
+        ctsa.finite_time_exponents,
+        dict(system=layer, x0=x, duration=2),
+        system=flow_or_layer,
+        x0=states(),
+        duration=v.POSITIVE,
+    )
+    yield call(
+        "gali",
+        ctsa.gali,
+        dict(system=layer, x0=x, count=2, intervals=2),
+        system=flow_or_layer,
+        x0=states(),
+        count=v.COUNTS[:-1],
+    )
+    for name in ("jacobian", "eigenvalues", "spectral_norm", "numerical_abscissa", "jacobian_operator"):
+        yield call(name, getattr(ctsa, name), dict(system=layer, x=x), system=flow_or_layer, x=states())
+    yield call(
+        "divergence", ctsa.divergence, dict(system=field, x=x), system=without(flow_or_layer, "radial"), x=states()
+    )
+    yield call(
+        "leading",
+        ctsa.leading,
+        dict(system=layer, x=x, count=2),
+        system=flow_or_layer,
+        x=states(),
+        count=v.COUNTS[:-1],
+        which=v.CHOICES,
+        tol=without(v.NUMBERS, *optional) + [("negative", -1.0)],
+        seed=v.SEEDS,
+    )
+    yield call(
+        "find_equilibria",
+        ctsa.find_equilibria,
+        dict(field=field, n=2, d=3, starts=2, rounds=1),
+        field=without(fields, "radial"),
+        n=v.COUNTS[:-1],
+        d=v.COUNTS[:-1],
+        starts=v.COUNTS[:-2],
+        rounds=without(v.COUNTS[:-1], *optional),
+        seed=v.SEEDS,
+    )
+    yield call(
+        "basins",
+        ctsa.basins,
+        dict(field=field, starts=x[None], time=0.5),
+        field=fields,
+        time=v.POSITIVE,
+        tol=v.POSITIVE,
+        gap=v.POSITIVE,
+        checkpoint=v.PATHS,
+        batch=without(v.COUNTS[:-1], *optional),
+        atol=v.POSITIVE,
+    )
+    yield call(
+        "classify", ctsa.classify, dict(field=field, x=x), field=without(fields, "radial"), x=states(), tol=v.POSITIVE
+    )
+    yield call(
+        "continue_equilibrium",
+        ctsa.continue_equilibrium,
+        dict(field=field, x=array([[1.0, 0.0, 0.0]] * N), parameter="beta", span=(0.9, 1.1)),
+        field=without(fields, "radial", "None"),
+        x=without(states(), "not unit", "unit to 1e-3"),
+        parameter=v.CHOICES,
+        span=[("text", "a"), ("one", (1.0,)), ("outside", (3.0, 4.0)), ("nan", (float("nan"), 1.0))],
+    )
+    yield call(
+        "compare",
+        ctsa.compare,
+        dict(system=field, x0=x, time=0.2, step_sizes=[0.1]),
+        system=without(fields, "radial"),
+        x0=states(),
+        time=v.POSITIVE,
+        step_sizes=[("text", "a"), ("zero", [0.0]), ("negative", [-1.0]), ("nan", [float("nan")]), ("tiny", [1e-12])],
+    )
+    yield call(
+        "effective_step",
+        ctsa.effective_step,
+        dict(module=layer, x=x, field=field),
+        module=without(layers, "leaves"),
+        x=states(),
+        field=without(fields, "None", "radial"),
+    )
+    yield call("as_euler", ctsa.as_euler, dict(layer=layer), layer=layers[:4])
+    yield call(
+        "monitor",
+        ctsa.monitor,
+        dict(system=layer, start=x, depth=2, points=2),
+        system=layers[:5] + layers[6:],
+        start=states(),
+        depth=v.COUNTS[:-1],
+        points=v.COUNTS[:-1],
+    )
+    yield call("jacobian_norms", ctsa.jacobian_norms, dict(layer=layer, x=x), layer=layers[:4], x=states())
+    yield call(
+        "energy_report",
+        ctsa.energy_report,
+        dict(field=field, trajectory=array(np.stack([X, X]))),
+        field=fields[:4],
+        trajectory=states(v.of_states, np.stack([X, X]))[:4],
+    )
+    yield call(
+        "check_map",
+        ctsa.check_map,
+        dict(layer=layer, x=x),
+        layer=without(layers, "empty"),
+        x=[("None", None), ("text", "a"), ("number", 3.0)],
+    )
+    yield call(
+        "spectral_regulariser",
+        ctsa.spectral_regulariser,
+        dict(source=[array(M)]),
+        source=[("None", None), ("number", 3), ("text", "a"), ("empty", []), ("nan", [array(np.full((2, 2), np.nan))])],
+        iterations=without(v.COUNTS[:-1], *optional),
+    )
+
+    # observables and small functions
+    for name in ("gram", "effective_rank", "clusters", "cluster_count", "order_parameter"):
+        kinds = loose if name in ("gram", "order_parameter") else list(plain)
+        yield call(
+            name, getattr(ctsa, name), dict(x=x), x=kinds, **({"tol": v.POSITIVE} if name.startswith("cluster") else {})
+        )
+    for name in ("energy", "entropy"):
+        yield call(
+            name,
+            getattr(ctsa, name),
+            dict(field=field, x=x),
+            field=[("None", None), ("text", "a"), ("number", 3), ("function", abs)],
+            x=[*loose, ("wrong d", array(np.eye(4)[:3]))],
+        )
+    yield call(
+        "pushforward",
+        ctsa.pushforward,
+        dict(field=field, t=t, x=x, u=u),
+        field=fields[:4],
+        x=[("text", "a"), ("number", 3.0), ("one axis", array(np.ones(3)))],
+        u=[("None", None), ("text", "a"), ("no axis", x), ("other d", array(np.ones((2, N, 2))))],
+    )
+    yield call(
+        "random_tokens",
+        ctsa.random_tokens,
+        dict(n=3, d=3),
+        n=v.COUNTS,
+        d=v.COUNTS,
+        seed=v.SEEDS,
+        batch=[("text", "a"), ("negative", -1), ("half", (1.5,))],
+        channels=[("text", "a"), ("one", 1), ("two", 2), ("half", 1.5)],
+    )
+    yield call(
+        "readout_norm",
+        ctsa.readout_norm,
+        dict(x=x, weight=array(np.ones((2, 2, D)))),
+        weight=[
+            ("matrix", array(np.ones((2, D)))),
+            ("wrong d", array(np.ones((2, 2, 4)))),
+            ("None", None),
+            ("text", "a"),
+        ],
+    )
+    yield call("load", ctsa.load, dict(path="x"), path=[*v.PATHS, ("None", None), ("folder", "/")])
+
+    # fields and layers, called and built
+    direct = [c for c in states() if c[0] not in ("nan", "inf", "zero token", "not unit", "unit to 1e-3", "integers")]
+    yield call("field(t, x)", lambda x: field(t, x), dict(x=x), x=direct)
+    yield call(
+        "field.tangent",
+        lambda x, u: field.tangent(t, x, u),
+        dict(x=x, u=u),
+        x=direct,
+        u=[("no axis", x), ("other d", array(np.ones((2, N, 2)))), ("text", "a")],
+    )
+    yield call("field.scores", field.scores, dict(x=x), x=direct)
+    yield call("layer(x)", layer, dict(x=x), x=direct)
+    square, vector = v.matrices((D, D)), v.matrices((D,))
+    numbers = [c for c in v.NUMBERS if c[0] != "list"]
+    yield call(
+        "SelfAttention",
+        face.SelfAttention,
+        {},
+        query=square,
+        key=square,
+        value=square,
+        beta=numbers,
+        weights=v.CHOICES,
+        mask=[
+            ("text", "a"),
+            ("negative", -np.ones((N, N))),
+            ("empty row", np.zeros((N, N))),
+            ("oblong", np.ones((2, 3))),
+        ],
+        geometry=[("text", "a"), ("number", 3)],
+    )
+    yield call("Oja", face.Oja, dict(value=M), value=[*square, ("None", None), ("oblong", np.ones((2, 3)))])
+    yield call(
+        "Rotation",
+        face.Rotation,
+        dict(frequencies=np.ones(2)),
+        omega=[("both", np.zeros((2, 2)))],
+        frequencies=[*vector[:5], ("None", None)],
+    )
+    yield call(
+        "Injection", face.Injection, dict(input=np.ones(D)), input=[*without(vector, "too many axes"), ("None", None)]
+    )
+    yield call(
+        "Perceptron",
+        face.Perceptron,
+        dict(weight_in=M, weight_out=M),
+        weight_in=[*square, ("None", None)],
+        weight_out=[*square, ("other width", np.ones((3, 4)))],
+        activation=v.CHOICES,
+        bias_in=[*vector[:5], ("other width", np.ones(4))],
+    )
+    yield call(
+        "EnergyAttention",
+        face.EnergyAttention,
+        {},
+        query=square,
+        beta=[*numbers, ("zero", 0.0), ("negative", -1.0)],
+        gain=numbers,
+    )
+    for name in ("EulerLayer", "PostNormLayer"):
+        for home in (face, ctsa):
+            yield call(
+                f"{name} of {home}",
+                getattr(home, name),
+                dict(field=field, step=0.1),
+                field=fields[:4],
+                step=v.POSITIVE,
+                time=v.NUMBERS,
+            )
+    for home in (face, ctsa):
+        yield call(
+            f"RungeKuttaLayer of {home}",
+            home.RungeKuttaLayer,
+            dict(field=field, step=0.1),
+            field=fields[:4],
+            step=v.POSITIVE,
+            method=v.CHOICES,
+        )
+        yield call(
+            f"ItrSA of {home}",
+            home.ItrSA,
+            dict(attention=field),
+            attention=fields[:6],
+            step=v.POSITIVE,
+            gamma=[*v.NUMBERS[:5], ("zero", 0.0)],
+            convention=v.CHOICES,
+        )
+        yield call(f"AKOrN of {home}", home.AKOrN, dict(coupling=field), coupling=fields[:6], step=v.POSITIVE)
+        yield call(
+            f"WrappedLayer of {home}",
+            home.WrappedLayer,
+            dict(module=lambda x: x),
+            module=fields[:4],
+            scale=v.POSITIVE,
+            pick=[("text", "a"), ("number", 3)],
+        )
+    yield call(
+        "field + x",
+        lambda other: field + other,
+        dict(other=field),
+        other=[("None", None), ("number", 3), ("text", "a")],
+    )
+    yield call(
+        "field * x",
+        lambda factor: field * factor,
+        dict(factor=2.0),
+        factor=[("None", None), ("text", "a"), ("nan", float("nan")), ("matrix", np.eye(2))],
+    )
+
+    # geometry and closed forms
+    yield call("Sphere", ctsa.Sphere, {}, channels=[("text", "a"), ("one", 1), ("half", 1.5), ("negative", -2)])
+    yield call(
+        "theory.oja_flow",
+        theory.oja_flow,
+        dict(value=M, x0=X[0], ts=[0.0, 1.0]),
+        value=v.matrices((D, D))[:5],
+        ts=v.TIMES[1:2],
+    )
+    yield call(
+        "theory.equiangular_time",
+        theory.equiangular_time,
+        dict(g=0.5, beta=1.0, n=4),
+        g=[("text", "a"), ("one", 1.0), ("negative", -0.5), ("nan", float("nan"))],
+        beta=[("text", "a"), ("negative", -1.0), ("nan", float("nan"))],
+        n=[("text", "a"), ("one", 1), ("half", 2.5), ("nan", float("nan"))],
+        weights=v.CHOICES,
+    )
+    yield call(
+        "theory.consensus_spectrum",
+        theory.consensus_spectrum,
+        dict(value=M, k=0, n=3),
+        value=v.matrices((D, D))[:5],
+        k=[*v.INTEGERS[1:4], ("too large", 7)],
+        n=v.COUNTS[:-1],
+    )
+    yield call(
+        "theory.census",
+        theory.census,
+        dict(value=M, A=M, beta=1.0, n=3),
+        value=v.matrices((D, D))[:5],
+        A=v.matrices((D, D))[:5],
+        beta=v.POSITIVE[:4],
+        n=v.COUNTS[:-1],
+    )
+    yield call(
+        "theory.bipartite_spectrum",
+        theory.bipartite_spectrum,
+        dict(value=M, A=M, beta=1.0, k=0, n_plus=2, n_minus=1),
+        beta=v.NUMBERS[:4],
+        k=[("too large", 7), ("half", 0.5)],
+        n_plus=v.COUNTS[:-1],
+        n_minus=v.COUNTS[:-1],
+    )
