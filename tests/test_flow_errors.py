@@ -55,11 +55,10 @@ TOKENS = {
     "integers": (np.eye(3, dtype=int), TypeError, ["x0", "floating", "int64", "astype(float)"]),
     "booleans": (np.eye(3, dtype=bool), TypeError, ["x0", "floating", "bool", "astype(float)"]),
     "not unit": (X * [[1.0], [1.0], [1.25], [1.0]], ValueError, ["x0", "unit", "up to 0.25", "normalize", "Euclidean"]),
-    "barely not unit": (X * (1 + 1e-9), ValueError, ["x0", "unit", "up to 1e-09", "normalize=True"]),
+    "barely not unit": (X * (1 + 1e-5), ValueError, ["x0", "unit", "up to 1e-05", "normalize=True"]),
     "zero": (X * [[1.0], [0.0], [1.0], [1.0]], ValueError, ["x0", "zero token", "(1,)", "direction"]),
     "nan": (without(X, 2, 1, np.nan), ValueError, ["x0", "finite", "nan or inf", "(2, 1)"]),
     "inf": (without(X, 0, 2, np.inf), ValueError, ["x0", "finite", "nan or inf", "(0, 2)"]),
-    "single": (SINGLE, ValueError, ["x0", "unit", "normalize=True"]),  # rounded to float32, then widened
 }
 
 
@@ -237,7 +236,7 @@ FIELDS = {
     "number": (lambda t, x: 1.0, ValueError, ["field", "shape", "(4, 3)", "float"]),
     "nothing": (lambda t, x: None, ValueError, ["field", "shape", "(4, 3)", "NoneType"]),
     "nan": (lambda t, x: x * float("nan"), ValueError, ["field", "nan or inf", "x0", "t=0"]),
-    "not enough arguments": (lambda x: x, TypeError, ["positional argument"]),
+    "not enough arguments": (lambda x: x, TypeError, ["field(t, x)", "takes 1 argument"]),
 }
 
 

@@ -251,7 +251,7 @@ def test_equilibria_are_those_of_one_input(face):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"input of shape \(2, 3, 4\), for a batch .*loop over the inputs"):
             run()
-    with pytest.raises(ValueError, match=r"x0 has batch axes \(\), .*or take one, input\[0\]"):
+    with pytest.raises(ValueError, match=r"x has batch axes \(\), .*or take one, input\[0\]"):
         ctsa.eigenvalues(field, x[0])
 
 

@@ -169,7 +169,7 @@ def test_cat_map(face):
     x0 = face.array([[0.3, 0.4]])
     got = spectrum(cat, x0, 60, transient=30, geometry=FLAT)
     assert np.abs(got.exponents - [CAT, -CAT]).max() < 1e-12
-    assert got.verdict[0] == "undecided" and got.entropy == pytest.approx(CAT, abs=1e-12)  # 30 intervals: too few
+    assert got.verdict[0] == "chaotic" and got.entropy == pytest.approx(CAT, abs=1e-12)
 
 
 def test_cat_map_many_layers_an_interval(jax_face):

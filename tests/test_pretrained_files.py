@@ -144,7 +144,7 @@ def test_index_without_files(bare, table):
 @pytest.mark.parametrize("name", ["../tiny.safetensors", "/tmp/x.safetensors", "deep/x.safetensors"])
 def test_index_that_leaves_the_folder(bare, name):
     write_index(bare, "model.safetensors.index.json", {name: tiny_tensors()})
-    with pytest.raises(ValueError, match=r"index\.json: files beside it were wanted"):
+    with pytest.raises(ValueError, match=r"index\.json: it must name files beside it"):
         pretrained.load(bare)
 
 

@@ -265,12 +265,12 @@ def test_bad_fields(made, torch_face):
 def test_bad_states_and_ids(made):
     model = pretrained.load(made("gpt2")[1])
     for states in (np.zeros((3, 5)), np.zeros((0, 12)), np.zeros((3, 12), int)):
-        with pytest.raises(ValueError, match=r"text: states \(n, 12\) of floating numbers were wanted"):
+        with pytest.raises(ValueError, match=r"text must be states \(n, 12\) of floating numbers"):
             model.attention_output(states, 0)
-    with pytest.raises(ValueError, match="text: finite states were wanted"):
+    with pytest.raises(ValueError, match="text must be finite states"):
         model.attention_weights(np.full((2, 12), np.nan), 0)
     for ids in ([3, 11], [-1]):
-        with pytest.raises(ValueError, match=r"text: token ids of 0 \.\.\. 10 were wanted"):
+        with pytest.raises(ValueError, match=r"text must be token ids of 0 \.\.\. 10"):
             model.states(ids)
     with pytest.raises(ValueError, match="at least one token"):
         model.states(np.zeros(0, int))
@@ -279,9 +279,9 @@ def test_bad_states_and_ids(made):
     with pytest.raises(TypeError, match="text must be a string, got list"):
         model.states([0.5, 1.0])
     states = model.states(IDS)
-    with pytest.raises(TypeError, match=r"ndarray of shape \(3, 7, 12\) came; the input of a layer \(n, d\), one entry"):
+    with pytest.raises(TypeError, match=r"got ndarray of shape \(3, 7, 12\); the input of a layer \(n, d\), one entry"):
         model.on_sphere(states, 1)  # all of them
-    with pytest.raises(TypeError, match=r"of shape \(7, 12\) came; .* is taken by attention_weights"):
+    with pytest.raises(TypeError, match=r"of shape \(7, 12\); .* is taken by attention_weights"):
         model.exact_on_sphere(states[1], 1)
     traced = torch.tensor(states[1], requires_grad=True)
     np.testing.assert_array_equal(model.attention_output(traced, 1), model.attention_output(IDS, 1))
@@ -303,9 +303,9 @@ def test_what_is_printed_is_short(made):
         ("gpt2", {"activation_function": "silu"}, "activation_function 'silu' is not supported; supported: gelu,"),
         ("gpt2", {"scale_attn_weights": "yes"}, "scale_attn_weights must be true or false, got 'yes'"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention True is not supported"),
-        ("gpt2", {"n_inner": 24}, r"h\.0\.mlp\.c_fc\.weight of shape \(12, 24\) was wanted, but \(12, 20\) came"),
+        ("gpt2", {"n_inner": 24}, r"h\.0\.mlp\.c_fc\.weight must have shape \(12, 24\), got \(12, 20\)"),
         ("gpt2", {"n_layer": 3}, r"tensor h\.2\.attn\.c_attn\.weight and 11 more missing"),
-        ("albert", {"embedding_size": 6}, r"word_embeddings\.weight of shape \(11, 6\) was wanted, but \(11, 8\) came"),
+        ("albert", {"embedding_size": 6}, r"word_embeddings\.weight must have shape \(11, 6\), got \(11, 8\)"),
         ("albert", {"num_hidden_groups": 5}, "num_hidden_groups 5 is more than num_hidden_layers 4"),
         ("albert", {"num_hidden_groups": 2}, r"albert_layer_groups\.1\.albert_layers\.0\.attention\.query\.weight"),
     ],

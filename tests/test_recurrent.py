@@ -350,7 +350,7 @@ def test_bad_input(face):
         (TypeError, "makes a layer of it", lambda: ctsa.iterate([field], X)),
         (TypeError, "an empty sequence", lambda: ctsa.iterate([], X)),
         (TypeError, "depth must be an integer", lambda: ctsa.iterate(face.PostNormLayer(field), X)),
-        (ValueError, "weight must have shape", lambda: ctsa.readout_norm(face.array(X), np.ones((2, 3)))),
+        (ValueError, "weight must be 3-dimensional", lambda: ctsa.readout_norm(face.array(X), np.ones((2, 3)))),
         (ValueError, "does not divide", lambda: ctsa.read_projections(*np.ones((4, 6, 6)), heads=4)),
         (ValueError, "must have shape", lambda: ctsa.read_projections(*np.ones((3, 6, 4)), np.ones((6, 4)), heads=2)),
     ]

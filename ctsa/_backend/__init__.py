@@ -65,7 +65,8 @@ def _inside(value: Any) -> list[Any]:
         elif isinstance(part, functools.partial):
             parts += [part.func, *part.args, *part.keywords.values()]
         elif isinstance(part, FunctionType):
-            parts += [cell.cell_contents for cell in part.__closure__ or () if cell != CellType()]
+            cells = [cell.cell_contents for cell in part.__closure__ or () if cell != CellType()]
+            parts += [a for a in cells if not isinstance(a, list)]  # a list may hold what an earlier trace left in it
         elif isinstance(part, MethodType):
             parts.append(part.__self__)
         elif framework(part) is None and hasattr(part, "arguments"):  # a plain layer

@@ -48,8 +48,8 @@ def to_numpy(x):
     values = concrete(x)
     if values is None:
         raise TypeError(
-            "this needs values, but they are traced (under torch.func or torch.compile) and not known yet: call it outside, "
-            "with tensors"
+            "this needs values, but they are traced (under torch.func or torch.compile) and not known yet: "
+            "call it outside, with tensors"
         )
     return values
 

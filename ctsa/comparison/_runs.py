@@ -86,9 +86,9 @@ def jumps(layer: Any, g: Geometry, path: np.ndarray, like: Array) -> int:
 
 
 # --------------------------------------------------------------------------------------------------------- end states
-def classified(field: Any, g: Geometry, x: np.ndarray, like: Array) -> Any:
-    """Classify a state of a run; None where it has overflown."""
-    return classification(field, state_like(g, x, like), geometry=g) if np.isfinite(x).all() else None
+def classified(field: Any, g: Geometry, x: np.ndarray, like: Array, t: float) -> Any:
+    """Classify a state of a run, by the field as it is at time ``t``; None where it has overflown."""
+    return classification(field, state_like(g, x, like), t=t, geometry=g) if np.isfinite(x).all() else None
 
 
 def ends(g: Geometry, end: np.ndarray, last: list[np.ndarray], found: list) -> dict[str, Any]:

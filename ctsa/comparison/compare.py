@@ -126,7 +126,7 @@ def compare(
     errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
     after = [beyond(g, states, len(t)) for (_, states), t in zip(runs, times, strict=True)]
     frequencies, pure = turning_frequencies(field, x.shape[-1], getattr(g, "channels", None))
-    found = [classified(field, g, state, x) for state in (flow[-1], *(path[-1] for path in paths))]
+    found = [classified(field, g, state, x, time) for state in (flow[-1], *(path[-1] for path in paths))]
     run = dict(intervals=intervals, interval=interval, transient=transient, count=count, seed=seed)
     run |= dict(solver=solver, atol=100 * atol)
     return Comparison(

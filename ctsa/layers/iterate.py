@@ -39,22 +39,28 @@ def _stack(be, layers, every, x):
     return be.xp.stack(kept)
 
 
-def _on_manifold(be: Any, g: Geometry, xs: Array, every: int) -> None:
-    """Raise if a state is not finite, or has left the sphere; nothing where values are not known."""
-    radii = checks.concrete(g.radius(xs))
+def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
+    """Raise if a state is not finite, or not where its layer lives; nothing where values are not known.
+
+    ``homes`` has the geometry of each state's layer, or of all of them.
+    """
     values = checks.concrete(xs)
-    if radii is None or values is None:
+    if values is None:
         return
     rows = (len(xs), -1)
     sound = np.isfinite(values).reshape(rows).all(1)
     if not sound.all():
         raise ValueError(f"layer returned nan or inf within the first {every * (1 + int(np.argmin(sound)))} layers")
-    off = np.abs(radii.astype(float) - 1).reshape(rows).max(1)
-    if off.max() > 1e3 * float(be.xp.finfo(xs.dtype).eps):
-        at = int(np.argmax(off > 1e3 * float(be.xp.finfo(xs.dtype).eps)))
-        length = float(radii.reshape(rows)[at][np.abs(radii.reshape(rows)[at].astype(float) - 1).argmax()])
+    length = np.ones(len(xs))  # of the token of each state that is farthest from 1
+    for g in set(homes):
+        radii = be.to_numpy(g.radius(xs)).astype(float).reshape(rows)
+        worst = np.take_along_axis(radii, np.abs(radii - 1).argmax(1)[:, None], 1)[:, 0]
+        length = np.where([home == g for home in homes], worst, length)
+    far = np.abs(length - 1) > 1e3 * float(be.xp.finfo(xs.dtype).eps)
+    if far.any():
+        at = int(np.argmax(far))
         raise ValueError(
-            f"layer left the sphere: after {every * (1 + at)} layers a token has length {length:.3g}. Wrap it, "
+            f"layer left the sphere: after {every * (1 + at)} layers a token has length {length[at]:.3g}. Wrap it, "
             "ctsa.WrappedLayer(layer), which normalises, or pass geometry=ctsa.Euclidean() if its states do not live there"
         )
 
@@ -126,6 +132,7 @@ def iterate(
         xs = _stack(be, layers[:depth], every, x)
     else:
         _, xs = be.scan(be.partial(_apply, first, every), x, depth // every)
-    _on_manifold(be, g, xs, every)
+    homes = [geometry_of(each, geometry) for each in layers[every - 1 : depth : every]] if stack else [g] * len(xs)
+    _on_manifold(be, homes, xs, every)
     ts = be.like([every * i for i in range(depth // every + 1)], x)
     return Trajectory(ts, be.xp.concatenate([x[None], xs]), {"layers": depth})

@@ -130,7 +130,10 @@ class Record:
         late = self.rates[-(rows or self.count - self.half) :]
         leader = late.mean(0).argmax()
         rate = late[:, leader].mean()
-        spread = 3 * standard_error(late[:, leader]) if len(late) >= 8 else np.inf
+        wide = self.rates[-max(len(late), 8) :, leader]  # fewer have no error bar
+        spread = 3 * standard_error(wide) * (len(wide) / len(late)) ** 0.5 if len(wide) >= 8 else np.inf
         if rate > spread + 5 / self.total:
             return "unstable"
-        return "stable" if rate < -spread - 2 / self.total else "neutral"
+        # Slow oscillation makes the bar of a short piece wide; the whole run may then speak for it.
+        falls = rate < -2 / self.total and (rate < -spread - 2 / self.total or self.e[0] < -self.resolution[0])
+        return "stable" if falls else "neutral"

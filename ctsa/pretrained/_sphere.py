@@ -12,7 +12,7 @@ from ._transformer import Network, Norm
 from .heads import Heads
 
 
-def choose(head: Any, count: int) -> Any:
+def choose(head: Any, count: int, name: str = "head") -> Any:
     """Return what indexes the axis of heads: an int drops it, a list or a slice keeps it."""
     if head is None:
         return slice(None)
@@ -20,11 +20,11 @@ def choose(head: Any, count: int) -> Any:
     wanted = list(head) if many else [head]
     for h in wanted:
         if isinstance(h, (bool, np.bool_)) or not hasattr(h, "__index__"):
-            raise TypeError(f"head must be an integer, got {h!r}")
+            raise TypeError(f"{name} must be an integer, got {h!r}")
         if not 0 <= index(h) < count:
-            raise ValueError(f"head must be one of 0 ... {count - 1}, got {h}")
+            raise ValueError(f"{name} must be one of 0 ... {count - 1}, got {h}")
     if not wanted:
-        raise ValueError("head must be at least one, got an empty list")
+        raise ValueError(f"{name} must be at least one, got an empty list")
     return [index(h) for h in wanted] if many else index(wanted[0])
 
 

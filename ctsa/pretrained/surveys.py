@@ -260,10 +260,7 @@ def survey(
 def _indices(name: str, given: Any, count: int) -> list[int]:
     if given is None:
         return list(range(count))
-    try:
-        found = choose(given, count)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("head:", f"{name}:", 1)) from None
+    found = choose(given, count, name)
     return found if isinstance(found, list) else [found]
 
 
