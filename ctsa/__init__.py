@@ -1,13 +1,12 @@
 """Continuous-time self-attention: attention as a vector field on the sphere, integrated and analysed.
 
 Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa.jax import SelfAttention``. Importing
-``ctsa`` itself loads neither framework, and no matplotlib: ``ctsa.plot`` and the other pictures come when first used.
+``ctsa`` itself loads neither framework, and no matplotlib: ``ctsa.plot`` comes when first used.
 """
 
 from typing import TYPE_CHECKING
 
 from . import pretrained as pretrained, theory as theory
-from ._results import Trajectory as Trajectory
 from .comparison import (
     Comparison as Comparison,
     EffectiveStep as EffectiveStep,
@@ -24,39 +23,21 @@ from .continuation import (
     continue_equilibrium as continue_equilibrium,
     switch_branch as switch_branch,
 )
-from .covariant import (
-    CovariantVectors as CovariantVectors,
-    covariant_vectors as covariant_vectors,
-    finite_time_exponents as finite_time_exponents,
-    gali as gali,
-)
+from .derivatives import pushforward as pushforward
+from .ensembles import Basins as Basins, BasinsError as BasinsError, basins as basins
 from .equilibria import (
-    Basins as Basins,
-    BasinsError as BasinsError,
     Classification as Classification,
     Equilibria as Equilibria,
     Equilibrium as Equilibrium,
     LimitCycle as LimitCycle,
     LimitCycleError as LimitCycleError,
-    basins as basins,
     classification as classification,
     classify as classify,
     find_equilibria as find_equilibria,
     find_limit_cycle as find_limit_cycle,
 )
-from .flow import IntegrationError as IntegrationError, integrate as integrate
+from .flows import IntegrationError as IntegrationError, integrate as integrate
 from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
-from .io import load as load
-from .jacobian import (
-    Leading as Leading,
-    divergence as divergence,
-    eigenvalues as eigenvalues,
-    jacobian as jacobian,
-    jacobian_operator as jacobian_operator,
-    leading as leading,
-    numerical_abscissa as numerical_abscissa,
-    spectral_norm as spectral_norm,
-)
 from .layers import (
     AKOrN as AKOrN,
     EulerLayer as EulerLayer,
@@ -69,11 +50,6 @@ from .layers import (
     iterate as iterate,
     read_projections as read_projections,
     readout_norm as readout_norm,
-)
-from .lyapunov import (
-    LyapunovError as LyapunovError,
-    LyapunovSpectrum as LyapunovSpectrum,
-    lyapunov_spectrum as lyapunov_spectrum,
 )
 from .monitors import (
     EnergyReport as EnergyReport,
@@ -97,29 +73,38 @@ from .observables import (
     gram as gram,
     order_parameter as order_parameter,
 )
-from .variational import pushforward as pushforward
+from .results import Trajectory as Trajectory, load as load
+from .tangent import (
+    CovariantVectors as CovariantVectors,
+    Leading as Leading,
+    LyapunovError as LyapunovError,
+    LyapunovSpectrum as LyapunovSpectrum,
+    covariant_vectors as covariant_vectors,
+    divergence as divergence,
+    eigenvalues as eigenvalues,
+    finite_time_exponents as finite_time_exponents,
+    gali as gali,
+    jacobian as jacobian,
+    jacobian_operator as jacobian_operator,
+    leading as leading,
+    lyapunov_spectrum as lyapunov_spectrum,
+    numerical_abscissa as numerical_abscissa,
+    spectral_norm as spectral_norm,
+)
 
 if TYPE_CHECKING:
-    from . import (
-        plot as plot,
-        plot_compare as plot_compare,
-        plot_continuation as plot_continuation,
-        plot_equilibria as plot_equilibria,
-        plot_spectra as plot_spectra,
-    )
+    from . import plot as plot
 else:
 
     def __getattr__(name: str):
-        if name in _PICTURES:
+        if name == "plot":
             from importlib import import_module
 
-            return import_module(f"{__name__}.{name}")
+            return import_module("ctsa.plot")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():
-        return sorted({*globals(), *_PICTURES})
+        return sorted({*globals(), "plot"})
 
-
-_PICTURES = ("plot", "plot_compare", "plot_continuation", "plot_equilibria", "plot_spectra")
 
 __version__ = "0.1.0"

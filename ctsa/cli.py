@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from . import demo
+    from .studies import demo
 
     here = demo.installed()
     backend = options.backend or (here[0] if here else "torch")

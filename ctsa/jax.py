@@ -13,12 +13,13 @@ try:
 except ImportError as error:
     raise ImportError(f"ctsa.jax needs {error.name}: pip install 'ctsa[jax]'") from error
 
-from . import _results, checks, fields as formulas
+from . import checks, fields as formulas
 from ._backend import load
-from .attention import Weights
+from .attention.weights import Weights
+from .flows.systems import start_of
 from .geometry import Geometry
-from .layers import euler as layers, recurrent, runge_kutta, wrap
-from .systems import start_of
+from .layers import euler as layers, normalisation, recurrent, runge_kutta, wrap
+from .results import base as _results
 
 _be = load("jax")
 
@@ -126,14 +127,14 @@ class EnergyAttention(formulas.EnergyAttention, Field):
     __init__ = formulas.EnergyAttention.__init__
 
 
-class SpeedRegulated(formulas.SpeedRegulated, Field):
-    __doc__ = formulas.SpeedRegulated.__doc__
+class SpeedRegulated(normalisation.SpeedRegulated, Field):
+    __doc__ = normalisation.SpeedRegulated.__doc__
     field: Any
     alpha: Any
     switch: Any
     scheme: str = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
-    __init__ = formulas.SpeedRegulated.__init__
+    __init__ = normalisation.SpeedRegulated.__init__
 
 
 class Sum(formulas.Sum, Field):

@@ -17,8 +17,8 @@ except ImportError as error:
 
 from . import checks, fields as formulas
 from ._backend import load
-from .layers import euler as layers, recurrent, runge_kutta, wrap
-from .systems import start_of
+from .flows.systems import start_of
+from .layers import euler as layers, normalisation, recurrent, runge_kutta, wrap
 
 _be = load("torch")
 
@@ -163,8 +163,8 @@ class EnergyAttention(formulas.EnergyAttention, Field):
     __doc__ = formulas.EnergyAttention.__doc__
 
 
-class SpeedRegulated(formulas.SpeedRegulated, Field):
-    __doc__ = formulas.SpeedRegulated.__doc__
+class SpeedRegulated(normalisation.SpeedRegulated, Field):
+    __doc__ = normalisation.SpeedRegulated.__doc__
 
 
 class Sum(formulas.Sum, Field):

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 import ctsa
-from ctsa import plot_equilibria
 from ctsa.torch import SelfAttention
 
 SHORT = os.environ.get("CTSA_SHORT") == "1"
@@ -51,7 +50,7 @@ for name, matrix in (("V", V), ("W", W)):
         kind = ctsa.classify(attention(matrix, beta), flow.xs[-1], tol=1e-3)
         runs[rf"${name}$, $\beta = {beta:g}$" + f"\n{kind}"] = flow
         values.append(matrix)
-plot_equilibria.trajectories(runs, values)
+ctsa.plot.equilibria.trajectories(runs, values)
 
 # %%
 # Equilibria, stable and not
@@ -65,7 +64,7 @@ kinds = sorted({e.kind for e in found})
 print(f"{len(found)} equilibria modulo symmetries, {len(found.stable)} stable")
 for kind in kinds:
     print(f"  {kind}: {sum(e.kind == kind for e in found.stable)} stable, {sum(e.kind == kind for e in found)} in all")
-plot_equilibria.equilibria(found, W, most=4 if SHORT else 8)
+ctsa.plot.equilibria.equilibria(found, W, most=4 if SHORT else 8)
 
 # %%
 # All sign vectors, one by one
@@ -103,9 +102,9 @@ betas = [0.25, 1.0] if SHORT else [0.1, 0.25, 0.5, 1.0, 2.0, 4.0]
 starts = 40 if SHORT else 200
 figure, axes = plt.subplots(2, 2, figsize=(7.2, 5.6), layout="constrained")
 for row, (name, matrix) in zip(axes, (("V", V), ("W", W)), strict=True):
-    plot_equilibria.census_bars(ctsa.theory.census_table(matrix, matrix, betas, n), betas, ax=row[0])
+    ctsa.plot.equilibria.census_bars(ctsa.theory.census_table(matrix, matrix, betas, n), betas, ax=row[0])
     sampled = {b: ctsa.basins(attention(matrix, b), starts, n=n, d=d, seed=0) for b in betas}
-    plot_equilibria.basin_shares(sampled, ax=row[1])
+    ctsa.plot.equilibria.basin_shares(sampled, ax=row[1])
     print(f"{name}, beta = 1")
     print(sampled[1.0].table())
 

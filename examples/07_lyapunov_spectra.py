@@ -18,7 +18,6 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 import ctsa
-from ctsa import plot_spectra
 from ctsa.jax import Rotation, SelfAttention
 
 short = bool(os.environ.get("CTSA_SHORT"))
@@ -38,8 +37,8 @@ print(f"Kaplan-Yorke dimension {spec.kaplan_yorke:.3f} +- {spec.kaplan_yorke_std
 # %%
 # All n (d - 1) = 12 exponents, and how the leading ones converge. Bands are two standard errors.
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), layout="constrained")
-plot_spectra.spectrum(spec, ax=axes[0])
-plot_spectra.convergence(spec, ax=axes[1], count=4)
+ctsa.plot.spectra.spectrum(spec, ax=axes[0])
+ctsa.plot.spectra.convergence(spec, ax=axes[1], count=4)
 
 # %%
 # The sum of all exponents is the mean divergence
@@ -68,5 +67,5 @@ for h in (0.2, 0.1, 0.05):
 
 # %%
 # Eigenvalues of the Jacobian at the same consensus: all in the stable half-plane.
-ax = plot_spectra.eigenvalues(ctsa.eigenvalues(stable, consensus))
+ax = ctsa.plot.spectra.eigenvalues(ctsa.eigenvalues(stable, consensus))
 plt.show()

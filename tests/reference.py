@@ -155,7 +155,7 @@ def antisymmetric(*shape):
 def cases():
     """name -> (class, constructor arguments): all weights and masks, heads, geometries, and the other fields."""
     import ctsa
-    from ctsa.attention import WEIGHTS
+    from ctsa.attention.weights import WEIGHTS
 
     rng = np.random.default_rng(3)
     one, two = parameters(0), parameters(1, HEADS)

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from reference import CASES, HEADS, D, N, attention, masks, parameters, state
 
 import ctsa
-from ctsa.attention import WEIGHTS, sinkhorn
+from ctsa.attention.weights import WEIGHTS, sinkhorn
 
 ATTENTION = [name for name, (kind, _) in CASES.items() if kind == "SelfAttention"]
 ROWS_SUM_TO_ONE = ("softmax", "hardmax", "l2", "sinkhorn")

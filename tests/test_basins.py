@@ -13,8 +13,8 @@ from scipy.stats import binom
 
 import ctsa
 import ctsa.torch
-from ctsa.equilibria import _basin_run
-from ctsa.equilibria.basins import KINDS, STABILITY
+from ctsa.ensembles import _run as _basin_run
+from ctsa.ensembles.basin_counts import KINDS, STABILITY
 
 V = np.diag([3.0, 2.0, 1.0])
 W = np.diag([2.0, 1.0, -3.0])

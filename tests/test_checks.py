@@ -7,7 +7,7 @@ import torch
 
 import ctsa
 from ctsa import checks
-from ctsa.attention import sinkhorn
+from ctsa.attention.weights import sinkhorn
 
 EYE, ONES = np.eye(3), np.ones((2, 3))
 NAN, INF = np.full((3, 3), np.nan), np.diag([1.0, np.inf, 1.0])

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 
 import ctsa
-from ctsa import plot_compare
 from ctsa.comparison.artefacts import find_artefacts, turning_frequencies
 from ctsa.layers.schemes import SCHEMES, amplification, make_layer, oscillation_exponents, scheme_of, stable_step
+from ctsa.plot import comparison as plot_compare
 
 N, D = 5, 4
 X = ctsa.random_tokens(N, D, seed=1)

@@ -557,7 +557,7 @@ def test_picture_of_a_fold(torch_face, plt):
 
 
 def test_picture_of_a_diagram(two_tokens, plt):
-    from ctsa import plot_continuation
+    from ctsa.plot import continuation as plot_continuation
 
     _, given_ax = plt.subplots()
     ax = two_tokens.plot(lambda x: x[0, 0] ** 2, ax=given_ax, label="overlap", legend=False)

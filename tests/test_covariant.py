@@ -5,7 +5,7 @@ import pytest
 from dynamics import CAT, LORENZ_START, cat, henon, lorenz, tangent_frame
 
 import ctsa
-from ctsa.variational import layer_pushforward
+from ctsa.derivatives import layer_pushforward
 
 FLAT = ctsa.Euclidean()
 N, D = 3, 3

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import ctsa
-from ctsa import cli, demo
+from ctsa import cli
+from ctsa.studies import demo
 
 
 @pytest.fixture(scope="module", params=["torch", "jax"])

@@ -71,7 +71,7 @@ def test_tangent(face, close, case):
     field, x = face.EnergyAttention(**CASES[case]), face.array(state(case))
     u = face.array(np.random.default_rng(3).normal(size=(3, N, D)))
     v, dv = field.tangent(0.0, x, u)
-    auto = ctsa.variational.jvp_batched(lambda y: field.velocity(0.0, y), x, u)
+    auto = ctsa.derivatives.jvp_batched(lambda y: field.velocity(0.0, y), x, u)
     close(v, face.numpy(auto[0]))
     close(dv, face.numpy(auto[1]))
 

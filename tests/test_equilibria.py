@@ -16,7 +16,7 @@ from ctsa.equilibria import newton
 from ctsa.equilibria.newton import solve
 from ctsa.equilibria.orbits import symmetry_of
 from ctsa.equilibria.starts import consensus_matrix, eigenspaces, recombined_starts, structured_starts, symmetric_starts
-from ctsa.symmetry import rotation_modes
+from ctsa.symmetry.rotations import rotation_modes
 from ctsa.torch import SelfAttention
 
 slow = pytest.mark.skipif(not os.environ.get("CTSA_SLOW"), reason="minutes: set CTSA_SLOW=1")

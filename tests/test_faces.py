@@ -20,7 +20,7 @@ from reference import CASES, HEADS, D, N, masks, parameters, state
 import ctsa
 import ctsa.jax
 import ctsa.torch
-from ctsa.attention import sinkhorn
+from ctsa.attention.weights import sinkhorn
 
 case = pytest.mark.parametrize("case", CASES)
 SPHERE = ctsa.Sphere(channels=2)

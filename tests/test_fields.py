@@ -8,9 +8,9 @@ from hypothesis import given, strategies as st
 from reference import CASES, HEADS, D, M, N, antisymmetric, masks, parameters, state, velocity
 
 import ctsa
-from ctsa.attention import WEIGHTS
-from ctsa.attention_tangent import choose
-from ctsa.variational import variational
+from ctsa.attention.tangent import choose
+from ctsa.attention.weights import WEIGHTS
+from ctsa.derivatives import variational
 
 K = 3
 case = pytest.mark.parametrize("case", CASES)
@@ -108,7 +108,7 @@ def test_directions_in_chunks(face, form, rng, close, monkeypatch):
     field = face.SelfAttention(**CASES["softmax-heads"][1], tangent_form=form)
     x, u = face.array(state("softmax-heads")), face.array(rng.normal(size=(7, N, D)))
     _, whole = field.tangent(0.0, x, u)
-    monkeypatch.setattr("ctsa.attention_tangent.LARGEST", 3 * HEADS * N * (N if form == "scores" else (D + 1) * M))
+    monkeypatch.setattr("ctsa.attention.tangent.LARGEST", 3 * HEADS * N * (N if form == "scores" else (D + 1) * M))
     _, pieces = field.tangent(0.0, x, u)
     close(pieces, whole, 1e-14)
 

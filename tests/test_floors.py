@@ -47,3 +47,21 @@ def test_imports_go_down(name):
             for other, at_top in imported(path):
                 picture = other.startswith("plot") and not at_top  # imported by .plot() when it is called
                 assert other == name or picture or FLOOR[other] < FLOOR[name], f"{path.name} imports {other}"
+
+
+def test_no_module_is_hidden():
+    """What a package calls a name is what ``import package.name`` gives: no function stands before a module."""
+    import importlib
+    import pkgutil
+
+    import ctsa
+
+    hidden = []
+    for found in pkgutil.walk_packages(ctsa.__path__, "ctsa."):
+        parent, _, leaf = found.name.rpartition(".")
+        if "__main__" in leaf:
+            continue
+        module = importlib.import_module(found.name)
+        if getattr(importlib.import_module(parent), leaf, module) is not module:
+            hidden.append(found.name)
+    assert not hidden

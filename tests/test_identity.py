@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import ctsa
-from ctsa._fingerprint import Identity
+from ctsa.results.identity import Identity
 
 FLAT = ctsa.Euclidean()
 X = np.array([[0.3, -0.2], [0.1, 0.4]])
@@ -249,7 +249,7 @@ def test_training_mode_counts():
 def test_the_same_in_another_process():
     code = textwrap.dedent("""
         import numpy as np, torch
-        from ctsa._fingerprint import Identity
+        from ctsa.results.identity import Identity
         import ctsa.torch
         K = {"b": 1.0, "a": {2.0, "x"}}
         def f(x, scale=2.0):

@@ -92,7 +92,7 @@ def test_checkpoint_continues(face, tmp_path):
 
 def test_checkpoint_of_a_broken_run(face, tmp_path, monkeypatch):
     """An interrupt between two blocks, in the transient and after it."""
-    from ctsa.march import March
+    from ctsa.tangent.march import March
 
     field = make(face)
     advance, left = March.advance, [0]

@@ -208,7 +208,7 @@ def test_one_evaluation_an_interval(torch_face):
     one = len(calls)
     calls.clear()
     spectrum(field, torch_face.array([[1.0]]), 41, 0, geometry=FLAT, solver="euler", step=1.0)
-    from ctsa.march import March
+    from ctsa.tangent.march import March
 
     calls_of = len(calls) - one
     calls.clear()

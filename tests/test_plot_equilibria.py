@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from test_basins import result
 
 import ctsa
-from ctsa import plot_equilibria as pe
+from ctsa.plot import equilibria as pe
 
 V = np.diag([3.0, 2.0, 1.0])
 STATE = np.array([[1.0, 0.0, 0.0]] * 3 + [[-1.0, 0.0, 0.0]])

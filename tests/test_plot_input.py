@@ -9,7 +9,7 @@ import pytest
 
 import ctsa
 
-MODULES = [ctsa.plot, ctsa.plot_compare, ctsa.plot_continuation, ctsa.plot_equilibria, ctsa.plot_spectra]
+MODULES = [ctsa.plot.tokens, ctsa.plot.comparison, ctsa.plot.continuation, ctsa.plot.equilibria, ctsa.plot.spectra]
 FUNCTIONS = {
     f"{module.__name__}.{name}": function
     for module in MODULES
@@ -21,8 +21,8 @@ WRONG = {
     "nothing": None, "a word": "abc", "an object": object(), "a function": len, "an empty dict": {}, "an empty list": [],
     "another result": OTHER, "ragged": [[1.0, 0.0], [1.0]], "nan": np.full((4, 3), np.nan), "a list of words": ["a", "b"],
 }  # fmt: skip
-SECOND = {"ctsa.plot.observables": {"series": {"a": [1.0]}}, "ctsa.plot.panels": {"series": {"a": [1.0]}}}
-SECOND["ctsa.plot_equilibria.census_bars"] = {"betas": [1.0]}
+SECOND = {"ctsa.plot.tokens.observables": {"series": {"a": [1.0]}}, "ctsa.plot.tokens.panels": {"series": {"a": [1.0]}}}
+SECOND["ctsa.plot.equilibria.census_bars"] = {"betas": [1.0]}
 
 
 @pytest.fixture(autouse=True)
@@ -68,19 +68,19 @@ BAD = {
     "tail must be a number, got 'all'": lambda: ctsa.plot.circle(CIRCLE, tail="all"),
     "spread must be a number, got None": lambda: ctsa.plot.circle(CIRCLE, spread=None),
     "x: wanted a finite state": lambda: ctsa.plot.gram_matrix(np.full((3, 2), np.inf)),
-    "spec must be a LyapunovSpectrum, got list: ctsa.lyapunov_spectrum": lambda: ctsa.plot_spectra.spectrum([1]),
-    "count must be an integer of at least 1, got 0": lambda: ctsa.plot_spectra.convergence(SPEC, count=0),
-    "width must be a finite number of at least 0, got -1": lambda: ctsa.plot_spectra.convergence(SPEC, width=-1),
-    "values must be finite complex numbers, .* got 1 of 2": lambda: ctsa.plot_spectra.eigenvalues([1, np.nan]),
-    "values must be complex numbers": lambda: ctsa.plot_spectra.eigenvalues("ab"),
-    "continuous must be True or False": lambda: ctsa.plot_spectra.eigenvalues([1j], continuous="map"),
-    "neutral must be an integer": lambda: ctsa.plot_spectra.eigenvalues([1j], neutral=0.5),
-    "bins must be an integer": lambda: ctsa.plot_spectra.angles(CLV, bins=2.5),
-    "split must lie between 1 and 1, got 5": lambda: ctsa.plot_spectra.angles(CLV, split=5),
-    "columns must be an integer of at least 1": lambda: ctsa.plot_equilibria.equilibria([np.eye(3)], columns=0),
-    "found: wanted a finite state": lambda: ctsa.plot_equilibria.equilibrium([[np.nan, 0, 0]]),
-    "found must be a Basins, got int": lambda: ctsa.plot_equilibria.basin_shares({1.0: 3}),
-    "result must be a Branch or a Diagram or a list of them, got int": lambda: ctsa.plot_continuation.diagram([1]),
+    "spec must be a LyapunovSpectrum, got list: ctsa.lyapunov_spectrum": lambda: ctsa.plot.spectra.spectrum([1]),
+    "count must be an integer of at least 1, got 0": lambda: ctsa.plot.spectra.convergence(SPEC, count=0),
+    "width must be a finite number of at least 0, got -1": lambda: ctsa.plot.spectra.convergence(SPEC, width=-1),
+    "values must be finite complex numbers, .* got 1 of 2": lambda: ctsa.plot.spectra.eigenvalues([1, np.nan]),
+    "values must be complex numbers": lambda: ctsa.plot.spectra.eigenvalues("ab"),
+    "continuous must be True or False": lambda: ctsa.plot.spectra.eigenvalues([1j], continuous="map"),
+    "neutral must be an integer": lambda: ctsa.plot.spectra.eigenvalues([1j], neutral=0.5),
+    "bins must be an integer": lambda: ctsa.plot.spectra.angles(CLV, bins=2.5),
+    "split must lie between 1 and 1, got 5": lambda: ctsa.plot.spectra.angles(CLV, split=5),
+    "columns must be an integer of at least 1": lambda: ctsa.plot.equilibria.equilibria([np.eye(3)], columns=0),
+    "found: wanted a finite state": lambda: ctsa.plot.equilibria.equilibrium([[np.nan, 0, 0]]),
+    "found must be a Basins, got int": lambda: ctsa.plot.equilibria.basin_shares({1.0: 3}),
+    "result must be a Branch or a Diagram or a list of them, got int": lambda: ctsa.plot.continuation.diagram([1]),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
 import ctsa
-from ctsa import plot_spectra
+from ctsa.plot import spectra as plot_spectra
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,7 @@ from test_pretrained import SENTENCE, TEXT, tiny_config, tiny_tensors, write_mod
 import ctsa.torch
 from ctsa import pretrained
 from ctsa.pretrained import opening
-from ctsa.pretrained._subspace import (
-    basis,
-    consensus_exponents,
-    reduced_arguments,
-    score_sizes,
-    value_spectrum,
-)
+from ctsa.pretrained._subspace import basis, consensus_exponents, reduced_arguments, score_sizes, value_spectrum
 
 pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")

@@ -232,7 +232,7 @@ def test_closed_form_tangents_equal_forward_derivatives(face, close, kind):
     x = face.array(x0)
     u = face.array(np.random.default_rng(8).normal(size=(3, N, D)))
     y, dy = layer.tangent(x, u)
-    auto = ctsa.variational.jvp_batched(layer.update, x, u)
+    auto = ctsa.derivatives.jvp_batched(layer.update, x, u)
     close(y, face.numpy(auto[0]))
     close(dy, face.numpy(auto[1]))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ctsa
-from ctsa._results import Result, as_numpy
+from ctsa.results.base import Result, as_numpy
 
 V = np.diag([3.0, 2.0, 1.0])
 X = ctsa.random_tokens(4, 3, seed=1)

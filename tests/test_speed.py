@@ -52,7 +52,7 @@ def test_tangent(face, close, scheme):
     u = face.array(np.random.default_rng(1).normal(size=(3, N, D)))
     for t in (0.5, 3.0):
         v, dv = field.tangent(face.array(t), x, u)
-        auto = ctsa.variational.jvp_batched(lambda y, t=t: field.velocity(face.array(t), y), x, u)
+        auto = ctsa.derivatives.jvp_batched(lambda y, t=t: field.velocity(face.array(t), y), x, u)
         close(v, face.numpy(auto[0]))
         close(dv, face.numpy(auto[1]))
 

@@ -5,9 +5,9 @@ import pytest
 from reference import CASES, HEADS, D, M, N, masks, parameters, state
 
 import ctsa
-from ctsa import attention_tangent
-from ctsa.attention_tangent import FORMS, attend_jacobian, attend_tangent, choose, cost
-from ctsa.variational import jvp_batched, variational
+from ctsa.attention import tangent as attention_tangent
+from ctsa.attention.tangent import FORMS, attend_jacobian, attend_tangent, choose, cost
+from ctsa.derivatives import jvp_batched, variational
 
 ATTENTION = [name for name, (kind, _) in CASES.items() if kind == "SelfAttention"]
 CLOSED = [name for name in ATTENTION if "sinkhorn" not in name]

@@ -1,6 +1,5 @@
 """Flow and layers side by side: which flow a layer is a step of, and how far the two part."""
 
-from .compare import compare as compare
 from .recovery import (
     EffectiveStep as EffectiveStep,
     EulerForm as EulerForm,
@@ -8,3 +7,4 @@ from .recovery import (
     effective_step as effective_step,
 )
 from .result import Comparison as Comparison
+from .side_by_side import compare as compare

@@ -7,13 +7,13 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa._results import as_numpy
-from ctsa.equilibria.classify import classification
+from ctsa.equilibria.classes import classification
 from ctsa.geometry import Euclidean, Geometry
-from ctsa.jacobian import eigenvalues, jacobian
-from ctsa.layers.iterate import iterate
+from ctsa.layers.iteration import iterate
 from ctsa.layers.schemes import SCHEMES, amplification, scheme_of
-from ctsa.lyapunov import lyapunov_spectrum
+from ctsa.results.base import as_numpy
+from ctsa.tangent.jacobians import eigenvalues, jacobian
+from ctsa.tangent.lyapunov import lyapunov_spectrum
 
 Array = Any
 _KEPT = 256  # most states that are kept of a layer's run

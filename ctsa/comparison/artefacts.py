@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ctsa._results import as_numpy
 from ctsa.layers.schemes import SCHEMES, amplification, oscillation_exponents, stable_step
+from ctsa.results.base import as_numpy
 
 _GROWS = 1e-9  # a multiplier exceeds 1
 _SLOW = 0.01  # share by which a clock may go wrong without being mentioned

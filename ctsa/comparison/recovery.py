@@ -8,12 +8,12 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework, load
-from ctsa._results import Result, as_numpy
-from ctsa.flow import check_velocity
+from ctsa.flows.integration import check_velocity
+from ctsa.flows.systems import home_of
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
 from ctsa.layers.euler import EulerLayer, Layer
 from ctsa.layers.wrap import WrappedLayer
-from ctsa.systems import home_of
+from ctsa.results.base import Result, as_numpy
 
 Array = Any
 _STATES, _TOKENS, _DIMENSION = 16, 6, 4  # random states to try a layer on, where nothing else fixes their sizes
@@ -186,9 +186,9 @@ class EffectiveStep(Result):
 
     def plot(self, ax=None, **kwargs):
         """Draw step and unexplained share of every token; return the ``Axes``."""
-        from ctsa import plot_compare
+        from ctsa.plot import comparison
 
-        return plot_compare.effective(self, ax=ax, **kwargs)
+        return comparison.effective(self, ax=ax, **kwargs)
 
 
 @analysis

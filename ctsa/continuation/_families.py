@@ -8,8 +8,8 @@ from scipy.linalg import null_space
 
 from ctsa import checks
 from ctsa._backend import backend, framework, load
+from ctsa.derivatives import pushforward
 from ctsa.geometry import Geometry, Sphere
-from ctsa.variational import pushforward
 
 Array = Any
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ctsa._results import Result
 from ctsa.observables import clusters
+from ctsa.results.base import Result
 
 from ._curve import Curve, Point
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsa._results import Result
+from ctsa.results.base import Result
 
 from ._curve import Curve, Point
 from .bifurcations import SpecialPoint
@@ -112,10 +112,10 @@ class Branch(Result):
         )
 
     def plot(self, observable: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw an observable against the parameter, see ``ctsa.plot_continuation.diagram``."""
-        from ctsa import plot_continuation
+        """Draw an observable against the parameter, see ``ctsa.plot.continuation.diagram``."""
+        from ctsa.plot import continuation
 
-        return plot_continuation.diagram(self, observable, ax=ax, **kwargs)
+        return continuation.diagram(self, observable, ax=ax, **kwargs)
 
 
 def turned(point: Point) -> Point:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis
-from ctsa._results import Result
 from ctsa.geometry import Geometry
+from ctsa.results.base import Result
 
 from ._curve import Curve, Point
 from .bifurcations import SpecialPoint, symmetric_directions
@@ -98,10 +98,10 @@ class Diagram(Result):
         return "\n".join(lines)
 
     def plot(self, observable: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw an observable of all branches, see ``ctsa.plot_continuation.diagram``."""
-        from ctsa import plot_continuation
+        """Draw an observable of all branches, see ``ctsa.plot.continuation.diagram``."""
+        from ctsa.plot import continuation
 
-        return plot_continuation.diagram(self, observable, ax=ax, **kwargs)
+        return continuation.diagram(self, observable, ax=ax, **kwargs)
 
 
 def _joined_names() -> list[str]:

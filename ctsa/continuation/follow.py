@@ -9,8 +9,8 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend, load
 from ctsa.events import depends_on_time
+from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, geometry_of
-from ctsa.systems import system_of
 
 from ._curve import Curve, Point
 from ._families import Family, find_parameter, with_value

@@ -1,8 +1,7 @@
-"""Equilibria of a field: finding them all, their classes and stability, limit cycles, basins."""
+"""Equilibria of a field: finding them all, their classes and stability, limit cycles."""
 
 from . import _keep as _keep  # the kind of file that Equilibria are saved as
-from .basins import Basins as Basins, BasinsError as BasinsError, basins as basins
-from .classify import Classification as Classification, classification as classification, classify as classify
+from .classes import Classification as Classification, classification as classification, classify as classify
 from .find import Equilibria as Equilibria, Equilibrium as Equilibrium, find_equilibria as find_equilibria
 from .limit_cycles import (
     LimitCycle as LimitCycle,

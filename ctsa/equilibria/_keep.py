@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsa._results import Result
+from ctsa.results.base import Result
 
 from .find import Equilibria, Equilibrium
 from .orbits import Symmetry

@@ -7,11 +7,11 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa._results import as_numpy
 from ctsa.events import still_time
-from ctsa.flow import check_velocity
+from ctsa.flows.integration import check_velocity
 from ctsa.geometry import Euclidean, Geometry
 from ctsa.observables import clusters
+from ctsa.results.base import as_numpy
 
 from .newton import Solved, check_room, chunk_size, field_geometry, solve
 from .orbits import Symmetry, symmetry_of

@@ -12,12 +12,12 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis
-from ctsa._results import Result
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
+from ctsa.results.base import Result
 
 from ._search import NEUTRAL, Search
-from .classify import KINDS, sort_out
+from .classes import KINDS, sort_out
 from .orbits import Symmetry
 
 _PATIENCE = 3  # rounds without anything new after which the search may end
@@ -73,10 +73,10 @@ class Equilibrium(Result):
         return self.index == 0 and not self.stable
 
     def plot(self, value: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw it on a globe, see ``ctsa.plot_equilibria.equilibrium``; return the ``Axes``."""
-        from ctsa import plot_equilibria
+        """Draw it on a globe, see ``ctsa.plot.equilibria.equilibrium``; return the ``Axes``."""
+        from ctsa.plot import equilibria
 
-        return plot_equilibria.equilibrium(self, value, ax=ax, **kwargs)
+        return equilibria.equilibrium(self, value, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         sizes = "+".join(map(str, sorted(self.multiplicities, reverse=True)))
@@ -125,10 +125,10 @@ class Equilibria(list):
         return table_of(self).to_xarray()
 
     def plot(self, value: Any = None, *, axes: Any = None, **kwargs: Any) -> Any:
-        """Draw a globe each, see ``ctsa.plot_equilibria.equilibria``; return the ``Axes``."""
-        from ctsa import plot_equilibria
+        """Draw a globe each, see ``ctsa.plot.equilibria.equilibria``; return the ``Axes``."""
+        from ctsa.plot import equilibria
 
-        return plot_equilibria.equilibria(self, value, axes=axes, **kwargs)
+        return equilibria.equilibria(self, value, axes=axes, **kwargs)
 
     def __repr__(self) -> str:
         lines = [f"{len(self)} equilibri{'um' if len(self) == 1 else 'a'}, {len(self.stable)} stable: {self.reason}"]

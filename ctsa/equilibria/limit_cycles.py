@@ -7,12 +7,12 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa._results import Result, as_numpy
-from ctsa.flow import integrate
+from ctsa.flows.integration import integrate
+from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
-from ctsa.march import March
 from ctsa.observables import clusters
-from ctsa.systems import System, system_of
+from ctsa.results.base import Result, as_numpy
+from ctsa.tangent.march import March
 
 from .orbits import symmetry_of
 
@@ -61,10 +61,10 @@ class LimitCycle(Result):
             return np.log(np.abs(self.multipliers)) / self.period
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw the multipliers in the complex plane, see ``ctsa.plot_spectra.eigenvalues``; return the ``Axes``."""
-        from ctsa import plot_spectra
+        """Draw the multipliers in the complex plane, see ``ctsa.plot.spectra.eigenvalues``; return the ``Axes``."""
+        from ctsa.plot import spectra
 
-        return plot_spectra.eigenvalues(self.multipliers, ax=ax, continuous=False, neutral=self.neutral, **kwargs)
+        return spectra.eigenvalues(self.multipliers, ax=ax, continuous=False, neutral=self.neutral, **kwargs)
 
     def __repr__(self) -> str:
         verdict = "stable" if self.stable else "not stable"

@@ -17,12 +17,12 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa._results import as_numpy
+from ctsa.derivatives import pushforward
 from ctsa.events import still_time
-from ctsa.field import Field
+from ctsa.fields.base import Field
+from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, geometry_of
-from ctsa.systems import system_of
-from ctsa.variational import pushforward
+from ctsa.results.base import as_numpy
 
 Array = Any
 _RANK = 1e-7  # singular values below this share of the largest count as zero

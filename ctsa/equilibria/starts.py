@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._results import as_numpy
 from ctsa.geometry import Euclidean, Geometry, Sphere, direction_generator
+from ctsa.results.base import as_numpy
 
 _NAMES = ("query", "key", "value", "key_field", "omega", "frequencies", "input", "weight_in", "weight_out")
 _EQUAL = 1e-9  # eigenvalues closer than this, relative to the largest, are one

@@ -1,6 +1,6 @@
 """What happens along a flow: whether the field depends on time, and where an event ends a run."""
 
-from .crossing import (
+from .crossings import (
     check_until as check_until,
     correct_stop as correct_stop,
     crossing as crossing,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa._backend import backend
-from ctsa._results import Trajectory
+from ctsa.results.base import Trajectory
 
 Array = Any
 

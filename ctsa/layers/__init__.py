@@ -2,7 +2,8 @@
 
 from .check import MapReport as MapReport, check_map as check_map
 from .euler import EulerLayer as EulerLayer, Layer as Layer, PostNormLayer as PostNormLayer
-from .iterate import iterate as iterate
+from .iteration import iterate as iterate
+from .normalisation import SpeedRegulated as SpeedRegulated
 from .projections import read_projections as read_projections
 from .recurrent import AKOrN as AKOrN, ItrSA as ItrSA, readout_norm as readout_norm
 from .runge_kutta import RungeKuttaLayer as RungeKuttaLayer

@@ -8,8 +8,8 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework
-from ctsa._results import as_numpy
 from ctsa.geometry import Geometry, Sphere, direction_generator, geometry_of
+from ctsa.results.base import as_numpy
 
 from .euler import FieldStep, Layer
 

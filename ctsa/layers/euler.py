@@ -6,9 +6,9 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, framework
-from ctsa.field import drift_of, drift_tangent_of
+from ctsa.derivatives import jvp_batched, pushforward
+from ctsa.fields.base import drift_of, drift_tangent_of
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of
-from ctsa.variational import jvp_batched, pushforward
 
 Array = Any
 

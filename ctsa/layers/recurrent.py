@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.field import Field, drift_of, drift_tangent_of
+from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.geometry import Sphere, length
 
 from .euler import Layer, check_field, check_step, no_step, post_norm_step, shown

@@ -3,8 +3,8 @@
 from typing import Any
 
 from ctsa import checks
+from ctsa.derivatives import pushforward
 from ctsa.geometry import Geometry
-from ctsa.variational import pushforward
 
 from .euler import FieldStep
 

@@ -5,10 +5,10 @@ from typing import Any
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa._backend._march import Segment
+from ctsa.derivatives import variational
 from ctsa.events import depends_on_time
-from ctsa.flow import check_solver
+from ctsa.flows.integration import check_solver
 from ctsa.geometry import Geometry, geometry_of
-from ctsa.variational import variational
 
 Array = Any
 

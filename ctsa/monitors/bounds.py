@@ -7,14 +7,14 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa._results import Result, as_numpy
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
+from ctsa.flows.systems import home_of
 from ctsa.geometry import Sphere
-from ctsa.jacobian import spectral_norm
 from ctsa.layers.euler import EulerLayer, Layer
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
-from ctsa.systems import home_of
+from ctsa.results.base import Result, as_numpy
+from ctsa.tangent.jacobians import spectral_norm
 
 Array = Any
 _SLOPES = {"tanh": 1.0, "relu": 1.0, "gelu": 1.12905}  # largest slope of the activation

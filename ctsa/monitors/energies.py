@@ -7,10 +7,10 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa._results import Result, as_numpy
-from ctsa.energy_attention import EnergyAttention
 from ctsa.fields import Scaled, SelfAttention
+from ctsa.fields.energy_attention import EnergyAttention
 from ctsa.observables import energy as attention_energy
+from ctsa.results.base import Result, as_numpy
 
 Array = Any
 
@@ -66,9 +66,9 @@ class EnergyReport(Result):
 
     def plot(self, ax=None, **kwargs):
         """Draw the energy against time, violations marked; return the ``Axes``."""
-        from ctsa import plot_compare
+        from ctsa.plot import comparison
 
-        return plot_compare.energy(self, ax=ax, **kwargs)
+        return comparison.energy(self, ax=ax, **kwargs)
 
 
 def energy_promise(field: Any) -> Promise:

@@ -7,15 +7,15 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa._results import Result, as_numpy
-from ctsa.field import Field, drift_of, drift_tangent_of
-from ctsa.flow import integrate
+from ctsa.fields.base import Field, drift_of, drift_tangent_of
+from ctsa.flows.integration import integrate
+from ctsa.flows.systems import System, home_of, system_of
 from ctsa.geometry import Geometry, direction_generator
-from ctsa.jacobian import eigenvalues, leading, spectral_norm
-from ctsa.layers.iterate import iterate
+from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
-from ctsa.systems import System, home_of, system_of
+from ctsa.results.base import Result, as_numpy
+from ctsa.tangent.jacobians import eigenvalues, leading, spectral_norm
 
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed
@@ -244,9 +244,9 @@ class MonitorRecord(Result):
 
     def plot(self, axes=None, **kwargs):
         """Draw every monitor against time or depth; return the ``Axes``."""
-        from ctsa import plot_compare
+        from ctsa.plot import comparison
 
-        return plot_compare.record(self, axes=axes, **kwargs)
+        return comparison.record(self, axes=axes, **kwargs)
 
 
 @analysis

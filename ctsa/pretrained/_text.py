@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctsa._results import as_numpy
+from ctsa.results.base import as_numpy
 
 from ._files import TOKENIZER, WeightsNotFound
 from ._transformer import Array

@@ -12,10 +12,10 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa._backend._solve import progress_bar, show_progress
-from ctsa._results import Result, as_numpy
-from ctsa.flow import integrate
-from ctsa.lyapunov import lyapunov_spectrum
+from ctsa.flows.integration import integrate
 from ctsa.observables import cluster_count
+from ctsa.results.base import Result, as_numpy
+from ctsa.tangent.lyapunov import lyapunov_spectrum
 
 from ._sphere import choose
 from ._subspace import basis, consensus_exponents, reduced_arguments, score_sizes, value_spectrum
@@ -157,7 +157,7 @@ class Survey(Result):
 
     def plot(self, axes=None):
         """Draw the ends as a map of layers and heads, and the leading eigenvalues; return the two ``Axes``."""
-        from ._survey_plot import ends_and_eigenvalues
+        from ctsa.plot.survey import ends_and_eigenvalues
 
         return ends_and_eigenvalues(self, ENDS, axes=axes)
 

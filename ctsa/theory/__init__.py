@@ -1,14 +1,7 @@
 """Closed forms that hold exactly: features for users, oracles for tests. NumPy in, NumPy out."""
 
-from .census import (
-    census as census,
-    census_table as census_table,
-    hemisphere_probability as hemisphere_probability,
-)
-from .clustering import (
-    clustering_spectrum as clustering_spectrum,
-    within_cluster_spectrum as within_cluster_spectrum,
-)
+from .clustering import clustering_spectrum as clustering_spectrum, within_cluster_spectrum as within_cluster_spectrum
+from .counting import census as census, census_table as census_table, hemisphere_probability as hemisphere_probability
 from .flows import (
     equiangular_rate as equiangular_rate,
     equiangular_time as equiangular_time,

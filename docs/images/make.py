@@ -46,7 +46,7 @@ def flow() -> None:
 
 def from_demo() -> None:
     """Run the demo and keep three of its pictures."""
-    from ctsa import demo
+    from ctsa.studies import demo
 
     with tempfile.TemporaryDirectory() as folder:
         demo.run(Path(folder), "torch", say=lambda line: print(line, file=sys.stderr))
@@ -57,7 +57,8 @@ def from_demo() -> None:
 def survey() -> None:
     """Draw where the 72 heads of all-MiniLM-L6-v2 end."""
     import ctsa.torch
-    from ctsa import demo, pretrained
+    from ctsa import pretrained
+    from ctsa.studies import demo
 
     axes = pretrained.survey(None, demo.SENTENCE, face=ctsa.torch).plot()
     axes[0].figure.savefig(HERE / "survey.png", dpi=130)

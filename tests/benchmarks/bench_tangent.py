@@ -10,8 +10,8 @@ import time
 import numpy as np
 
 import ctsa
-from ctsa.attention_tangent import FORMS, attend_tangent, choose
-from ctsa.variational import jvp_batched
+from ctsa.attention.tangent import FORMS, attend_tangent, choose
+from ctsa.derivatives import jvp_batched
 
 SIZES = [  # n, d, heads, k
     (8, 3, 1, 16), (32, 3, 1, 8), (32, 3, 1, 64), (128, 3, 1, 8), (128, 3, 1, 256), (512, 3, 1, 8), (256, 3, 1, 16),

@@ -1,0 +1,301 @@
+"""Many starts followed to their limits, batch by batch: what ``ctsa.basins`` stands on."""
+
+import time as clock
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import backend
+from ctsa._backend._march import Segment
+from ctsa._backend._solve import progress_bar
+from ctsa.equilibria.newton import check_room, field_geometry, solve
+from ctsa.equilibria.orbits import Symmetry, symmetry_of
+from ctsa.equilibria.starts import consensus_matrix
+from ctsa.events import still_time
+from ctsa.flows.integration import check_solver, check_velocity
+from ctsa.geometry import Geometry, Sphere, random_tokens
+from ctsa.results.base import Result, as_numpy
+from ctsa.results.files import load
+from ctsa.results.identity import Identity
+
+from ._limits import (
+    ESCAPED,
+    KINDS,
+    TURNING,
+    UNKNOWN,
+    UNRESOLVED,
+    UNSTABLE,
+    attractors,
+    directions,
+    in_batches,
+    judge,
+    shapes,
+    turning,
+)
+
+Array = Any
+_LOOKS = 6  # how often the states are looked at, at times that double
+_CLOSE = 1e3  # Newton's method takes over at this many times the speed that counts as rest
+_LARGEST = 2**17  # entries of the scores of a batch
+_PERIOD = 0.5  # seconds between two writings of a checkpoint
+
+
+class GaveUp(RuntimeError):
+    """The solver could not go on; ``rows`` holds what was known by then."""
+
+    def __init__(self, message: str, rows: dict[str, np.ndarray]):
+        super().__init__(message)
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class _BasinCheckpoint(Result):
+    """A run under way: the columns of ``Basins``, how many rounds each start has gone through, and which run it is."""
+
+    ends: Any
+    kind_index: Any
+    direction: Any
+    overlap: Any
+    sizes: Any
+    stability_index: Any
+    growth: Any
+    speed: Any
+    times: Any
+    rounds: Any
+    identity: str
+
+
+def _frozen(field, g, t, s, state):
+    (y,) = state
+    return (g.extend(lambda x: field(t, x), y),)
+
+
+def _held(field, g, radius, t, s, state):
+    """The velocity in flat space, unchanged within ``radius`` and held back by ``(radius / size)^12`` beyond.
+
+    What escapes, maybe in finite time, would else stop the clock for its whole batch. A power, so that the velocity changes
+    over distances of the order of the radius: a sharper brake needs steps too short for the clock.
+    """
+    (y,) = state
+    v = field(t, y)
+    xp = backend(y).xp
+    size = xp.amax(xp.abs(y), (-2, -1))
+    return (v / xp.clip(size / radius, 1.0, None)[..., None, None] ** 12,)
+
+
+def _advance(field, g, segment, t, radius, carry):
+    """Advance a batch by ``carry[1]``; return state, velocity, largest drift of a token, and whether it went well."""
+    x, duration = carry
+    be = backend(x)
+    rhs = be.partial(_frozen, field, g, t) if radius is None else be.partial(_held, field, g, radius, t)
+    (y,), ok, _ = be.flow_map(rhs, (x,), 0 * duration, duration, segment)
+    y = g.retract(y)
+    v = field(t, y)
+    drift = field.drift(t, y) if hasattr(field, "drift") else v + be.xp.inf
+    return carry, (y, v, be.xp.amax((drift * drift).sum(-1), -1) ** 0.5, ok & be.xp.isfinite(y).all())
+
+
+class Run:
+    """Follow many starts to their limits; ``rows`` has a column for each of the arrays of ``ctsa.Basins``."""
+
+    def __init__(
+        self, field, starts, n, d, seed, *, geometry, normalize, time, tol, gap, verify, batch, solver, rtol, atol,
+        step, max_steps, t,
+    ):  # fmt: skip
+        self.field, self.g = field, field_geometry(field, geometry)
+        x = _starts(field, self.g, starts, n, d, seed, normalize)
+        self.be, self.one = backend(x), x[:1]
+        self.time = checks.number("time", time, low=0.0, strict=True)
+        self.tol, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("tol", tol), ("gap", gap)))
+        self.verify = bool(verify)
+        self.eps = float(self.be.xp.finfo(x.dtype).eps)
+        rtol, atol, self.step = check_solver(solver, step, rtol, atol, x)
+        self.solver = solver, rtol, atol, checks.integer("max_steps", max_steps, low=1)
+        self.t = still_time(field, self.one, t, self.g, "basins")
+        check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
+        count, n, d = x.shape
+        check_room(self.g, n, d)
+        whole = max(16, min(2048, _LARGEST // (n * max(n, d))))
+        self.batch = min(count, whole if batch is None else checks.integer("batch", batch, low=1))
+        self.matrix = None
+        if isinstance(self.g, Sphere) and self.g.channels is None:
+            self.matrix = consensus_matrix(field, d)
+        self.radius = None  # in flat space: beyond it a start has escaped
+        if not isinstance(self.g, Sphere):
+            far = 1e4 if self.eps < 1e-10 else 1e2
+            self.radius = self.be.like(far * (1 + float(np.abs(as_numpy(x)).max())), x)
+        self.velocity = in_batches(self._velocity, self.be, self.one, self.batch)
+        self._symmetry: Symmetry | None = None
+        self.path: Path | None = None
+        self.identity, self.written = "", 0.0
+        self.rows: dict[str, np.ndarray] = dict(
+            ends=as_numpy(x).astype(np.float64), kind_index=np.full(count, UNRESOLVED), direction=np.full(count, -1),
+            overlap=np.zeros(count), sizes=np.zeros((count, n), int), stability_index=np.full(count, UNKNOWN),
+            growth=np.full(count, np.nan), speed=np.full(count, np.nan), times=np.zeros(count),
+            rounds=np.zeros(count, int),
+        )  # fmt: skip
+
+    def _velocity(self, x: Array) -> Array:
+        return self.be.call(self.field, self.be.like(self.t, self.one), x)
+
+    def _symmetries(self) -> Symmetry:
+        if self._symmetry is None:
+            n, d = self.one.shape[1:]
+            self._symmetry = symmetry_of(self.field, n, d, t=self.t, geometry=self.g, like=self.one)
+        return self._symmetry
+
+    # ------------------------------------------------------------------------------------------------------- the run
+    def go(self, progress: bool) -> None:
+        """Go through all rounds, batch by batch."""
+        bar = progress_bar(float(len(self.rows["kind_index"]))) if progress else None
+        ends = self.time * 0.5 ** np.arange(_LOOKS - 1, -1, -1)
+        try:
+            for number, end in enumerate(ends, 1):
+                # Those that were on their way when the round began; an interrupted round is cut into the same batches.
+                active = np.flatnonzero((self.rows["kind_index"] == UNRESOLVED) | (self.rows["rounds"] >= number))
+                for first in range(0, len(active), self.batch):
+                    rows = active[first : first + self.batch]
+                    if (self.rows["rounds"][rows] >= number).all():
+                        continue
+                    self._round(rows, float(end), number)
+                    self._write(last=False)
+                    if bar is not None:
+                        arrived = int((self.rows["kind_index"] != UNRESOLVED).sum())
+                        bar.update(arrived - bar.n)
+                        bar.set_postfix_str(f" {arrived} have arrived by t={end:g}")
+        finally:
+            self._write(last=True)
+            if bar is not None:
+                bar.close()
+
+    def _round(self, rows: np.ndarray, end: float, number: int) -> None:
+        """Advance some starts to the time ``end`` and see which have arrived."""
+        be, r, last = self.be, self.rows, number == _LOOKS
+        since = 0.0 if number == 1 else end / 2
+        steps = None if self.step is None else max(1, int(np.ceil((end - since) / self.step - 1e-9)))
+        segment, t = Segment(*self.solver, steps), be.like(self.t, self.one)
+        advance = be.partial(_advance, self.field, self.g, segment, t, self.radius)
+        padded = rows[np.minimum(np.arange(self.batch), len(rows) - 1)]
+        carry = be.like(r["ends"][padded], self.one), be.like(end - since, self.one)
+        _, outs = be.march(advance, carry, 1, 1)
+        x, v, drift, ok = (as_numpy(o)[0] for o in outs)
+        if not ok:
+            raise GaveUp(
+                f"the solver could not finish the time from {since:g} to {end:g} (nan, or more than max_steps="
+                f"{self.solver[3]} steps): raise max_steps, loosen atol, or for large beta use solver='kvaerno5' on JAX",
+                self.columns(),
+            )
+        x, v, drift = (a[: len(rows)].astype(np.float64) for a in (x, v, drift))
+        new = {name: values[rows] for name, values in r.items()}
+        new.update(ends=x, speed=np.sqrt((v * v).sum(-1)).max(1), times=np.full(len(rows), end))
+        new["rounds"][:] = number
+        if self.radius is not None:
+            new["kind_index"][np.abs(x).max((1, 2)) > float(as_numpy(self.radius))] = ESCAPED
+        resting = new["kind_index"] == UNRESOLVED
+        slow = np.flatnonzero(resting & (new["speed"] < (_CLOSE * self.tol if self.verify else self.tol)))
+        if len(slow):
+            self._settle(new, slow, drift[slow], last)
+        shape, new["sizes"] = shapes(new["ends"], self.gap)
+        going = np.flatnonzero(new["kind_index"] == UNRESOLVED)
+        if len(going):
+            still = max(self.tol, 10 * self.solver[2])  # what moves keeps the solver's errors
+            found, pair = turning(self.g, self.matrix, x[going], v[going], shape[going], still, self.gap, self.velocity)
+            new["kind_index"][going[found]] = TURNING + shape[going[found]]
+            new["direction"][going[found]] = pair[found]
+            new["overlap"][going] = directions(self.matrix, x[going])[1]
+        whole = {name: values.copy() for name, values in r.items()}
+        for name, values in new.items():
+            whole[name][rows] = values
+        self.rows = whole  # at once: an interrupt finds the batch done or not begun
+
+    def _settle(self, new: dict[str, np.ndarray], slow: np.ndarray, drift: np.ndarray, last: bool) -> None:
+        """Name the limits of slow states, as far as they are sure."""
+        x, speed = new["ends"][slow], new["speed"][slow]
+        rest, stability, growth = np.ones(len(x), bool), np.full(len(x), UNKNOWN), np.full(len(x), np.nan)
+        if self.verify:
+            solved = solve(self.field, self.be.like(x, self.one), iterations=1, tol=self.tol, t=self.t, geometry=self.g)
+            before, x, speed = x, solved.states, solved.speeds
+            if hasattr(self.field, "drift"):
+                drift = np.sqrt((solved.drifts**2).sum(-1)).max(1)
+        direction, overlap, dimension = directions(self.matrix, x)
+        shape, _ = shapes(x, self.gap)
+        if self.verify:
+            # Consensus on an eigenspace of several dimensions is one of a family.
+            families = np.where((shape == 0) & (direction >= 0), dimension - 1, 0)
+            rest, stability, growth = judge(self.g, before, solved, self.gap, self.eps, families, self._symmetries)
+            rest &= speed < self.tol
+        zero = (drift <= self.tol) & isinstance(self.g, Sphere)
+        kind = np.where(shape == 2, np.where(zero, KINDS.index("polygonal"), 2), shape)
+        found = dict(
+            ends=x, kind_index=kind, direction=direction, overlap=overlap, stability_index=stability, growth=growth,
+            speed=speed,
+        )  # fmt: skip
+        sure = rest & (last | (stability != UNSTABLE))
+        for name, values in found.items():
+            new[name][slow[sure]] = values[sure]
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what is known."""
+        found = {name: values for name, values in self.rows.items() if name != "rounds"}
+        number = np.full(len(found["ends"]), -1)
+        if self.radius is not None:
+            number = attractors(found["ends"], found["kind_index"], found["growth"], self.gap)
+        return dict(found, attractor=number)
+
+    # ---------------------------------------------------------------------------------------------------- checkpoint
+    def keep_in(self, path: Path, allow_unverified: bool) -> None:
+        """Keep the run in a file, and continue from what is there."""
+        self.path = path
+        settings = (
+            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver[:3], self.step,
+            self.t,
+        )  # fmt: skip
+        identity, name = Identity(field=self.field, starts=self.rows["ends"], settings=settings), f"checkpoint {path}"
+        identity.verified(name, allow_unverified)
+        self.identity = str(identity)
+        if not self.path.exists():
+            return
+        kept = load(self.path)
+        if not isinstance(kept, _BasinCheckpoint):
+            raise ValueError(f"{name} holds a {type(kept).__name__}: choose another path")
+        identity.require(name, kept.identity, allow_unverified)
+        self.rows = {name: np.array(getattr(kept, name)) for name in self.rows}
+
+    def _write(self, last: bool) -> None:
+        now = clock.monotonic()
+        if self.path is None or not (last or now - self.written > _PERIOD):
+            return
+        self.written = now
+        _BasinCheckpoint(**self.rows, identity=self.identity).save(self.path)
+
+
+def _starts(field: Any, g: Geometry, starts: Any, n: Any, d: Any, seed: int, normalize: bool) -> Array:
+    """Return the starts ``(S, n, d)`` in the framework of the field."""
+    if hasattr(starts, "shape") and np.ndim(starts) or isinstance(starts, (list, tuple)):
+        x = checks.tokens(starts, field, g, normalize=normalize, name="starts")
+        if x.ndim != 3:
+            raise ValueError(f"starts must be a number or states (S, n, d), got shape {tuple(x.shape)}")
+        for name, given, size in (("n", n, x.shape[1]), ("d", d, x.shape[2])):
+            if given is not None and given != size:
+                raise ValueError(f"{name}={given} contradicts starts of shape {tuple(x.shape)}: leave it out")
+        return x
+    count = checks.integer("starts", starts, low=1)
+    for name, given in (("n", n), ("d", d)):
+        if given is None:
+            raise ValueError(f"{name} must be given with a number of starts: basins(field, {count}, n=..., d=...)")
+    n, d, seed = checks.integer("n", n, low=1), checks.integer("d", d, low=1), checks.integer("seed", seed)
+    if not isinstance(g, Sphere):
+        raise ValueError("starts must be states (S, n, d) in flat space: there are no uniform ones to draw")
+    drawn = random_tokens(n, d, seed, batch=(count,), channels=g.channels)
+    try:
+        return checks.tokens(drawn, field, g, name="starts")
+    except TypeError as error:
+        if "plain callable" not in str(error):
+            raise
+        raise TypeError(
+            "field is a plain callable, so the framework is unknown: pass the starts themselves as a torch.Tensor or a "
+            "jax.Array, e.g. starts=torch.as_tensor(ctsa.random_tokens(n, d, batch=(100,)))"
+        ) from None

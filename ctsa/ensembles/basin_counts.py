@@ -1,0 +1,280 @@
+"""Basins of attraction: where random starts go, how often, and how sure one can be."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import analysis
+from ctsa._backend._solve import show_progress
+from ctsa.geometry import Geometry
+from ctsa.results.base import Result, archive
+
+from ._limits import KINDS as KINDS, STABILITY as STABILITY, STABLE, UNKNOWN, UNRESOLVED
+from ._run import GaveUp, Run
+
+LEVELS = ("kind", "direction", "sizes")
+
+
+class BasinsError(RuntimeError):
+    """A run that could not go on; ``basins`` holds what was known by then, all other starts being unresolved."""
+
+    def __init__(self, message: str, basins: "Basins"):
+        super().__init__(message)
+        self.basins = basins
+
+
+@dataclass(frozen=True)
+class Basins(Result):
+    """Where each of S starts went. Arrays have a row a start, in the order of the starts.
+
+    Attributes:
+        ends: final states ``(S, n, d)``; those at rest are polished by Newton's method.
+        kind_index: indices into ``KINDS`` of this module; ``kind`` has the names.
+        direction: index of the eigenvector of V with which all tokens align, up to sign, -1 if none (see
+            ``ctsa.classify``); for a limit that turns, that of the complex pair which drives it.
+        overlap: how well the tokens align with the best eigenvector.
+        sizes: sizes of the groups ``(S, n)``, descending, zeros after the last.
+        stability_index: indices into ``STABILITY`` of this module; ``stability`` has the names.
+        growth: largest real part of the eigenvalues of the Jacobian at the limit; nan if it was not looked at.
+        speed: speed of the fastest token at the end.
+        times: time at which the start was found to have arrived, or given up.
+        time: the longest time allowed.
+        confidence: of the intervals of shares.
+        attractor: in flat space the number of the limit among the different isolated ones of its kind ``(S,)``, in the
+            order of their coordinates; -1 if there is one only, or a family, or on spheres.
+    """
+
+    ends: Any
+    kind_index: Any
+    direction: Any
+    overlap: Any
+    sizes: Any
+    stability_index: Any
+    growth: Any
+    speed: Any
+    times: Any
+    time: float
+    confidence: float
+    attractor: Any = None
+    _static: ClassVar[tuple[str, ...]] = ("time", "confidence")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "ends": ("start", "token", "component"), "kind_index": ("start",), "direction": ("start",),
+        "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
+        "speed": ("start",), "times": ("start",), "attractor": ("start",),
+    }  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.kind_index)
+
+    @property
+    def kind(self) -> np.ndarray:
+        """Names of the kinds ``(S,)``: those of ``ctsa.classify``, "rotating ...", "unresolved" or "escaped"."""
+        return np.array(KINDS)[np.asarray(self.kind_index)]
+
+    @property
+    def stability(self) -> np.ndarray:
+        """What the Jacobian at the limit says ``(S,)``.
+
+        "stable"; "unstable": a start on the way into a saddle; "marginal": no growth, but zeros that no symmetry explains;
+        "unknown": not at rest, or not looked at.
+        """
+        return np.array(STABILITY)[np.asarray(self.stability_index)]
+
+    @property
+    def resolved(self) -> np.ndarray:
+        """Whether the limit is known ``(S,)``."""
+        return np.asarray(self.kind_index) != UNRESOLVED
+
+    @property
+    def cluster_counts(self) -> np.ndarray:
+        """Number of clusters ``(S,)`` of the final states, also of those that are unresolved."""
+        return (np.asarray(self.sizes) > 0).sum(1)
+
+    def labels(self, by: str = "direction") -> np.ndarray:
+        """Return a name a start ``(S,)``.
+
+        Args:
+            by: "kind"; "direction": the eigenvector, what is not stable, and in flat space which limit it is, too;
+                "sizes": and the sizes of the groups.
+        """
+        checks.choice("by", by, LEVELS)
+        columns = [np.asarray(self.kind_index)[:, None]]
+        if by != "kind":
+            number = np.full(len(self), -1) if self.attractor is None else np.asarray(self.attractor)
+            columns += [np.asarray(self.direction)[:, None], np.asarray(self.stability_index)[:, None], number[:, None]]
+        if by == "sizes":
+            columns.append(np.asarray(self.sizes))
+        rows, which = np.unique(np.concatenate(columns, 1), axis=0, return_inverse=True)
+        return np.array([_name(row, by) for row in rows.tolist()], dtype=object).astype(str)[which.reshape(-1)]
+
+    def counts(self, by: str = "direction") -> dict[str, int]:
+        """Count the starts by label, the most frequent first, those unresolved last."""
+        found = Counter(self.labels(by).tolist())
+        return dict(sorted(found.items(), key=lambda item: (item[0].startswith("unresolved"), -item[1], item[0])))
+
+    def share(self, label: str) -> tuple[float, float, float]:
+        """Return the share of starts with a label of any level, and its confidence interval.
+
+        The interval is that of Clopper and Pearson: whatever the true share is, it covers it with a probability of at
+        least ``confidence``. A label that did not occur has share 0 and an interval that says how rare it must be.
+
+        Args:
+            label: one of ``labels``, e.g. "consensus", "bipartite consensus on v0", "unresolved".
+        """
+        if not isinstance(label, str) or not label.startswith(KINDS):
+            raise ValueError(
+                f"label must begin with one of {', '.join(map(repr, KINDS))}, got {label!r}: see .counts()"
+            )
+        count = max(int((self.labels(by) == label).sum()) for by in LEVELS)
+        return _interval(count, len(self), self.confidence)
+
+    def shares(self, by: str = "direction") -> dict[str, tuple[float, float, float]]:
+        """Return ``{label: (share, low, high)}``, in the order of ``counts``."""
+        return {label: _interval(count, len(self), self.confidence) for label, count in self.counts(by).items()}
+
+    def table(self, by: str = "direction") -> str:
+        """Return counts, shares and confidence intervals as a text table."""
+        counts = self.counts(by)
+        width = max(len("limit"), *map(len, counts))
+        lines = [f"{'limit':{width}}  {'starts':>7}  {'share':>7}  {f'{100 * self.confidence:g} % interval':>17}"]
+        for label, count in counts.items():
+            share, low, high = _interval(count, len(self), self.confidence)
+            lines.append(f"{label:{width}}  {count:7d}  {share:7.2%}  {f'{low:.2%} - {high:.2%}':>17}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{label}: {count}" for label, count in list(self.counts().items())[:4])
+        more = ", ..." if len(self.counts()) > 4 else ""
+        return f"Basins({len(self)} starts, {shown}{more})"
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw the shares with their intervals, see ``ctsa.plot.equilibria.basin_bars``; return the ``Axes``."""
+        from ctsa.plot import equilibria
+
+        return equilibria.basin_bars(self, ax=ax, **kwargs)
+
+
+def _name(row: list[int], by: str) -> str:
+    kind, rest = KINDS[row[0]], row[1:]
+    if by == "kind":
+        return kind
+    sizes = "+".join(str(s) for s in rest[3:] if s)
+    if kind == "unresolved":
+        return kind if by == "direction" else f"{kind}, {sizes}"
+    if kind == "escaped":
+        return kind
+    name = kind + (f" on v{rest[0]}" if rest[0] >= 0 else "") + (f" #{rest[2]}" if rest[2] >= 0 else "")
+    if by == "sizes" and sizes:
+        name += ", " + sizes
+    return name if rest[1] in (STABLE, UNKNOWN) else f"{name} ({STABILITY[rest[1]]})"
+
+
+def _interval(count: int, total: int, confidence: float) -> tuple[float, float, float]:
+    from scipy.stats import binomtest
+
+    about = binomtest(count, total).proportion_ci(confidence, method="exact")
+    return count / total, float(about.low), float(about.high)
+
+
+@analysis
+def basins(
+    field: Any,
+    starts: Any,
+    *,
+    n: int | None = None,
+    d: int | None = None,
+    seed: int = 0,
+    time: float = 100.0,
+    tol: float = 1e-6,
+    gap: float = 1e-3,
+    verify: bool = True,
+    confidence: float = 0.95,
+    batch: int | None = None,
+    solver: Any = "dopri5",
+    rtol: float = 0.0,
+    atol: float = 1e-6,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    t: float | None = None,
+    geometry: Geometry | None = None,
+    normalize: bool = False,
+    checkpoint: Any = None,
+    allow_unverified: bool = False,
+    progress: bool | None = None,
+) -> Basins:
+    """Follow many starts to their limits and count what these are.
+
+    Starts are integrated in batches. At time / 32, time / 16, ..., time those that have arrived leave. A start has arrived
+    if its tokens are slow, Newton's method finds an equilibrium within ``gap``, and the Jacobian there does not repel. So
+    neither a plateau, where tokens creep for very long, nor a passage by a saddle is taken for a limit. Limits that turn
+    for ever while all inner products stay as they are get the names "rotating consensus", "rotating bipartite consensus"
+    and "rotating clustering". What is not known by ``time`` is "unresolved", except that a state which rests on a saddle
+    by then is named, and marked unstable. In flat space a start that leaves for 10^4 times the size of the starts (100
+    times in float32) has "escaped"; and different isolated equilibria of a kind are numbered, "consensus #0",
+    "consensus #1", in the order of their coordinates: nothing says there beforehand which of them are alike.
+
+    Args:
+        field: any callable ``field(t, x)`` that takes leading axes and does not depend on time (or see ``t``).
+        starts: how many uniform random starts; or the starts themselves, ``(S, n, d)``, which also tell the framework of a
+            bare callable.
+        n: number of tokens, if ``starts`` is a number.
+        d: dimension of a token, if ``starts`` is a number.
+        seed: seed of the random starts, which are those of ``ctsa.random_tokens(n, d, seed, batch=(starts,))``.
+        time: longest time. Limits are approached at the rate ``growth``: near a bifurcation allow more.
+        tol: speed below which a token is at rest (1000 times that is slow), and size of the drift that counts as zero.
+        gap: tokens closer than this are one cluster; and how far off an equilibrium may be.
+        verify: whether to look at the Jacobian. Without it speed alone decides: a saddle or a plateau may pass for a limit,
+            and stability is unknown. It costs an eigenvalue problem of size n (d - 1) a start.
+        confidence: of the intervals of shares.
+        batch: how many starts are integrated together, with one step size; None chooses by n and d.
+        solver: as for ``ctsa.integrate``.
+        rtol: relative tolerance.
+        atol: absolute tolerance, of the rms over a batch. Looser than elsewhere: only a start that comes this close to the
+            boundary of a basin may change its limit, and limits are polished.
+        step: step of a fixed-step solver.
+        max_steps: most steps between two looks.
+        t: a time at which to freeze a field that depends on it; such a field is refused without.
+        geometry: where a bare callable lives.
+        normalize: normalise given starts.
+        checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the same
+            run, the run continues from it, with the same results as if it had not been interrupted. A file of another
+            run is refused.
+        allow_unverified: continue also where the field does not show which run the file belongs to.
+        progress: draw a bar of the starts that have arrived; None draws it in a terminal.
+
+    Returns:
+        ``Basins``: kinds, eigenvectors, group sizes and stability of all limits; counts and shares.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+        BasinsError: the solver gave up; carries what was known by then.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> a = np.diag([3.0, 1.0])
+        >>> found = ctsa.basins(SelfAttention(key=a, value=a, beta=4.0), 50, n=5, d=2)
+        >>> found.counts("kind")
+        {'bipartite consensus': 44, 'consensus': 6}
+
+    References:
+        Altafini, arXiv 2511.11553 (classes of equilibria, random sampling); Clopper and Pearson, Biometrika 26 (1934) 404.
+    """
+    confidence = checks.number("confidence", confidence, low=0.0, strict=True)
+    if not confidence < 1:
+        raise ValueError(f"confidence must be below 1, such as 0.95, got {confidence!r}")
+    run = Run(
+        field, starts, n, d, seed, geometry=geometry, normalize=normalize, time=time, tol=tol, gap=gap, verify=verify,
+        batch=batch, solver=solver, rtol=rtol, atol=atol, step=step, max_steps=max_steps, t=t,
+    )  # fmt: skip
+    if checkpoint is not None:
+        run.keep_in(archive(checkpoint, "checkpoint"), bool(allow_unverified))
+    try:
+        run.go(show_progress(progress))
+    except GaveUp as error:
+        kept = Basins(**error.rows, time=run.time, confidence=confidence)
+        raise BasinsError(f"{error}. The error's .basins holds what was known by then", kept) from None
+    return Basins(**run.columns(), time=run.time, confidence=confidence)

@@ -1,0 +1,149 @@
+"""Sums and multiples of fields, and fields read at rescaled tokens."""
+
+from typing import Any
+
+from ctsa import checks
+from ctsa._backend import backend, framework
+from ctsa.geometry import Sphere
+
+from .base import Field, drift_of, drift_tangent_of
+
+Array = Any
+
+
+class Sum(Field):
+    """A sum of fields, made by ``+``: the drifts are added and projected once."""
+
+    fields: Any
+
+    def __init__(self, fields):
+        if not fields:
+            raise ValueError("fields must not be empty")
+        for f in fields:
+            if not callable(f):
+                raise TypeError(f"fields must be callables, got {type(f).__name__}")
+        ours = [f for f in fields if isinstance(f, Field)]
+        if len({f.geometry for f in ours}) > 1:
+            raise ValueError(f"fields on different geometries do not add: {[f.geometry for f in ours]}")
+        homes = sorted({home for f in fields if (home := framework(f)) is not None})
+        if len(homes) > 1:
+            raise TypeError(
+                f"fields of different frameworks do not add ({', '.join(homes)}): convert with from_torch/from_jax"
+            )
+        self._assign({}, {}, fields=fields, geometry=ours[0].geometry if ours else Sphere())
+
+    def terms(self):
+        return list(self.fields)
+
+    def drift(self, t, x):
+        first, *rest = (drift_of(f)(t, x) for f in self.fields)
+        return sum(rest, first)
+
+    def drift_tangent(self, t, x, u):
+        parts = [drift_tangent_of(f, t, x, u) for f in self.fields]
+        y, dy = parts[0]
+        for a, b in parts[1:]:
+            y, dy = y + a, dy + b
+        return y, dy
+
+    def drift_jacobian(self, t, x):
+        parts = [f.drift_jacobian(t, x) for f in self.fields]
+        y, j = parts[0]
+        for a, b in parts[1:]:
+            y, j = y + a, j + b
+        return y, j
+
+    def dense_pays(self, x, k):
+        return all(isinstance(f, Field) for f in self.fields) and any(f.dense_pays(x, k) for f in self.fields)
+
+    def arguments(self):
+        return dict(fields=list(self.fields))
+
+
+class Scaled(Field):
+    """A field times a number, made by ``*``: time runs ``factor`` times as fast."""
+
+    field: Any
+    factor: Any
+
+    def __init__(self, field, factor):
+        if not callable(field):
+            raise TypeError(f"field must be callable, got {type(field).__name__}")
+        factor = checks.parameter("factor", factor, 0)
+        if factor is None:
+            raise TypeError("factor must be a number, got None")
+        geometry = getattr(field, "geometry", Sphere())
+        self._assign({}, dict(factor=factor), field=field, geometry=geometry)
+
+    def drift(self, t, x):
+        return self.factor * drift_of(self.field)(t, x)
+
+    def drift_tangent(self, t, x, u):
+        y, dy = drift_tangent_of(self.field, t, x, u)
+        return self.factor * y, self.factor * dy
+
+    def drift_jacobian(self, t, x):
+        y, j = self.field.drift_jacobian(t, x)
+        return self.factor * y, self.factor * j
+
+    def dense_pays(self, x, k):
+        return isinstance(self.field, Field) and self.field.dense_pays(x, k)
+
+    def arguments(self):
+        return dict(field=self.field, factor=self.factor)
+
+
+class Rescaled(Field):
+    """A field read at other tokens: drift ``F(t, gain * x + bias)`` with ``gain`` and ``bias`` a number or a channel's.
+
+    The input of a normalised layer is ``y = gain * x + bias`` with ``x`` a unit vector: RMSNorm and LayerNorm with their
+    gains and biases. Made by ``field.rescaled(gain, bias)``. The velocity is ``P_x F(t, gain * x + bias)``.
+
+    Args:
+        field: a field of ours (its drift is read).
+        gain: a number or ``(d,)``.
+        bias: None, a number or ``(d,)``.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from ctsa.torch import Oja
+        >>> twice = Oja(np.diag([1.0, 3.0])).rescaled(2.0)
+        >>> x = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
+        >>> twice.drift(0.0, x).tolist()
+        [[1.2, 4.800000000000001]]
+    """
+
+    field: Any
+    gain: Any
+    bias: Any
+
+    def __init__(self, field, gain, bias=None):
+        if not hasattr(field, "drift"):
+            raise TypeError(f"field must be a field of ctsa, which has a drift, got {type(field).__name__}")
+        gain, bias = checks.parameter("gain", gain, 0, 1), checks.parameter("bias", bias, 0, 1)
+        if gain is None:
+            raise TypeError("gain must be a number or an array (d,), got None")
+        if bias is not None and gain.ndim == bias.ndim == 1:
+            checks.fits("bias", bias, 0, gain.shape[0], "gain")
+        self._assign(dict(gain=gain, bias=bias), {}, field=field, geometry=field.geometry)
+
+    def _read(self, x):
+        y = self.gain * x
+        return y if self.bias is None else y + self.bias
+
+    def drift(self, t, x):
+        return self.field.drift(t, self._read(x))
+
+    def drift_tangent(self, t, x, u):
+        return self.field.drift_tangent(t, self._read(x), self.gain * u)
+
+    def drift_jacobian(self, t, x):
+        y, j = self.field.drift_jacobian(t, self._read(x))
+        n = x.shape[-2]
+        return y, j * (self.gain if self.gain.ndim == 0 else backend(x).xp.concatenate([self.gain] * n))
+
+    def dense_pays(self, x, k):
+        return self.field.dense_pays(x, k)
+
+    def arguments(self):
+        return dict(field=self.field, gain=self.gain, bias=self.bias)

@@ -1,0 +1,137 @@
+"""What all fields share: a drift, its tangent projection, sums and scalar multiples."""
+
+from typing import Any
+
+import numpy as np
+
+from ctsa._backend import backend
+from ctsa.derivatives import jvp_batched
+from ctsa.geometry import Euclidean, Geometry, Sphere
+
+Array = Any
+
+
+def drift_of(field: Any):
+    """Return the ambient drift of a field of ours, or a bare callable itself (its velocity, which projection keeps)."""
+    return getattr(field, "drift", field)
+
+
+def drift_tangent_of(field: Any, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
+    """Return drift and its derivative along ``u``: in closed form where known, else by ``vmap(jvp)``.
+
+    The drift of a bare callable is its velocity, so that a closed form of its own, ``tangent(t, x, u)``, serves.
+    """
+    closed = getattr(field, "drift_tangent", None) or (None if hasattr(field, "drift") else getattr(field, "tangent", None))
+    return closed(t, x, u) if closed is not None else jvp_batched(lambda y: drift_of(field)(t, y), x, u)
+
+
+class Field:
+    """What all fields share: projection of the drift, sums, scalar multiples.
+
+    A face supplies ``_assign``, which stores parameters (trainable), constants (not) and static values as attributes of
+    the same names, and ``_sum``, ``_scaled`` and ``rescaled``, its own classes for the algebra.
+    """
+
+    geometry: Geometry
+    tokenwise = False  # whether the velocity of a token depends on that token alone
+
+    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
+        raise NotImplementedError("take the field from a face: ctsa.torch or ctsa.jax")
+
+    def _sum(self, terms: list) -> Any:
+        raise NotImplementedError
+
+    def _scaled(self, field: Any, factor: Any) -> Any:
+        raise NotImplementedError
+
+    def rescaled(self, gain: Any, bias: Any = None) -> Any:
+        """Return the field that reads tokens ``gain * x + bias`` where this one reads ``x``, see ``Rescaled``."""
+        raise NotImplementedError("take the field from a face: ctsa.torch or ctsa.jax")
+
+    def _check_geometry(self, geometry: Geometry | None, d: int | None) -> Geometry:
+        if geometry is None:
+            return Sphere()
+        if not isinstance(geometry, (Sphere, Euclidean)):
+            raise TypeError(f"geometry must be ctsa.Sphere(...) or ctsa.Euclidean(), got {geometry!r}")
+        if d is not None:
+            geometry.check_dimension(d)
+        return geometry
+
+    def drift(self, t: Array, x: Array) -> Array:
+        """Return the velocity before projection, of the shape of ``x``."""
+        raise NotImplementedError
+
+    def drift_tangent(self, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return the drift and its derivative along the directions ``u`` of shape ``(k, ..., n, d)``."""
+        raise NotImplementedError
+
+    def drift_jacobian(self, t: Array, x: Array) -> tuple[Array, Array]:
+        """Return the drift and its Jacobian ``(..., n d, n d)``; this one asks ``drift_tangent`` for every column."""
+        be, (n, d) = backend(x), x.shape[-2:]
+        if self.tokenwise:  # d directions serve all tokens at once
+            unit = be.like(np.eye(d).reshape(d, *[1] * (x.ndim - 1), d), x) + 0 * x
+            y, columns = self.drift_tangent(t, x, unit)
+            return y, _block_diagonal(be, be.xp.moveaxis(columns, 0, -1))
+        unit = be.like(np.eye(n * d).reshape(n * d, *[1] * (x.ndim - 2), n, d), x) + 0 * x
+        y, columns = self.drift_tangent(t, x, unit)
+        return y, be.xp.moveaxis(columns.reshape(*columns.shape[:-2], n * d), 0, -1)
+
+    def dense_pays(self, x: Array, k: int) -> bool:
+        """Tell whether the derivative along ``k`` directions is cheapest through ``drift_jacobian``."""
+        return False
+
+    def velocity(self, t: Array, x: Array) -> Array:
+        """Return ``dx/dt``, the tangent projection of the drift: ``(..., n, d)``."""
+        return self.geometry.project(x, self.drift(t, x))
+
+    def tangent(self, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return the velocity and its derivative along ``k`` directions, in closed form.
+
+        Args:
+            t: time.
+            x: state ``(..., n, d)``.
+            u: directions ``(k, ..., n, d)``.
+
+        Returns:
+            ``F(t, x)`` of shape ``(..., n, d)`` and ``DF(t, x) u`` of shape ``(k, ..., n, d)``.
+        """
+        y, dy = self.drift_tangent(t, x, u)
+        return self.geometry.project(x, y), self.geometry.project_tangent(x, u, y, dy)
+
+    def __add__(self, other):
+        if not callable(other):
+            return NotImplemented
+        return self._sum([*self.terms(), *(other.terms() if isinstance(other, Field) else [other])])
+
+    def __radd__(self, other):
+        if isinstance(other, (int, float)) and other == 0:  # sum([...]) starts at 0
+            return self
+        return self._sum([other, *self.terms()]) if callable(other) else NotImplemented
+
+    def __mul__(self, factor):
+        if callable(factor) or isinstance(factor, str):
+            return NotImplemented
+        return self._scaled(self, factor)
+
+    __rmul__ = __mul__
+
+    def __neg__(self):
+        return self._scaled(self, -1.0)
+
+    def __sub__(self, other):
+        return self + -other if isinstance(other, Field) else NotImplemented
+
+    def terms(self) -> list:
+        """Return the summands: the field itself unless it is a sum."""
+        return [self]
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor arguments that make an equal field, in either framework; none are known of a user's."""
+        return {}
+
+
+def _block_diagonal(be: Any, blocks: Array) -> Array:
+    """Put ``(..., n, d, d)`` on the diagonal of ``(..., n d, n d)``."""
+    n, d = blocks.shape[-3:-1]
+    full = be.like(np.eye(n), blocks)[:, None, :, None] * blocks[..., :, :, None, :]
+    return full.reshape(*blocks.shape[:-3], n * d, n * d)

@@ -1,0 +1,231 @@
+"""Fields that are no attention: averages, rotations, inputs, perceptrons."""
+
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import backend
+
+from .base import Field
+
+Array = Any
+
+
+class Oja(Field):
+    """Oja's flow of n tokens: dx_i/dt = P_i V mean(x), which is self-attention at beta = 0.
+
+    For one token it is Oja's rule dx/dt = V x - (x^T V x) x, solved exactly by ``ctsa.theory.oja_flow``.
+
+    Args:
+        value: ``(d, d)``.
+        geometry: as for ``SelfAttention``.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctsa.torch import Oja
+        >>> Oja(np.diag([3, 2, 1])).value.shape
+        torch.Size([3, 3])
+
+    References:
+        Oja, J. Math. Biol. 15 (1982) 267.
+    """
+
+    value: Any
+
+    def __init__(self, value, geometry=None):
+        value = checks.parameter("value", value, 2)
+        if value is None:
+            raise TypeError("value must be a (d, d) array, got None")
+        checks.fits("value", value, -2, value.shape[-1], "its other side (value is (d, d))")
+        self._assign(dict(value=value), {}, geometry=self._check_geometry(geometry, value.shape[-1]))
+
+    def _mean(self, x):
+        m = x.mean(-2, keepdims=True) @ self.value.mT
+        return m + 0 * x
+
+    def drift(self, t, x):
+        return self._mean(x)
+
+    def drift_tangent(self, t, x, u):
+        return self._mean(x), self._mean(u)
+
+    def drift_jacobian(self, t, x):
+        n, d = x.shape[-2:]
+        be = backend(x)
+        every = be.like(np.full((n, n), 1 / n), x)[:, None, :, None] * self.value[None, :, None, :]
+        return self._mean(x), every.reshape(n * d, n * d) + 0 * x.sum((-2, -1))[..., None, None]
+
+    def arguments(self):
+        return dict(value=self.value, geometry=self.geometry)
+
+
+class Rotation(Field):
+    """Rotation: dx_i/dt = Omega_i x_i with Omega_i antisymmetric.
+
+    Args:
+        omega: ``(d, d)`` shared, or ``(n, d, d)`` one a token. Only its antisymmetric part acts, also while training.
+        frequencies: 2x2 blocks on channel pairs instead of ``omega``, ``(d / 2,)`` shared or ``(n, d / 2)``, radians
+            per unit time: (a, b) turns by (-w b, w a).
+        geometry: as for ``SelfAttention``.
+
+    Raises:
+        ValueError: ``omega`` is not antisymmetric, or both or neither of ``omega`` and ``frequencies`` are given.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from ctsa.torch import Rotation
+        >>> Rotation(frequencies=[2.0])(0.0, torch.tensor([[0.0, 1.0]], dtype=torch.float64)).tolist()
+        [[-2.0, 0.0]]
+    """
+
+    omega: Any
+    frequencies: Any
+    tokenwise = True
+
+    def __init__(self, omega=None, frequencies=None, geometry=None):
+        omega = checks.parameter("omega", omega, 2, 3)
+        frequencies = checks.parameter("frequencies", frequencies, 1, 2)
+        if (omega is None) == (frequencies is None):
+            raise ValueError("give exactly one of omega (antisymmetric matrices) and frequencies (2x2 blocks)")
+        if omega is not None:
+            checks.fits("omega", omega, -2, omega.shape[-1], "its other side")
+            w = checks.concrete(omega)
+            if w is not None:
+                off = float(np.abs(w + np.swapaxes(w, -1, -2)).max())
+                eps = float(np.finfo(w.dtype).eps) if w.dtype.kind == "f" else 0.0
+                if off > 64 * eps * max(1.0, float(np.abs(w).max())):
+                    raise ValueError(
+                        f"omega must be antisymmetric, but omega + omega^T is up to {off:.3g}: "
+                        "pass (omega - omega.T) / 2"
+                    )
+        d = 2 * frequencies.shape[-1] if omega is None else omega.shape[-1]
+        self._assign(dict(omega=omega, frequencies=frequencies), {}, geometry=self._check_geometry(geometry, d))
+
+    def _turn(self, x):
+        if self.omega is not None:
+            w = 0.5 * (self.omega - self.omega.mT)
+            return x @ w.mT if w.ndim == 2 else backend(x).xp.einsum("nab,...nb->...na", w, x)
+        xp = backend(x).xp
+        a, b = x[..., 0::2], x[..., 1::2]
+        return xp.stack([-self.frequencies * b, self.frequencies * a], -1).reshape(x.shape)
+
+    def drift(self, t, x):
+        return self._turn(x)
+
+    def drift_tangent(self, t, x, u):
+        return self._turn(x), self._turn(u)
+
+    def arguments(self):
+        return dict(omega=self.omega, frequencies=self.frequencies, geometry=self.geometry)
+
+
+class Injection(Field):
+    """Constant input: dx_i/dt = P_i C_i.
+
+    Args:
+        input: ``(n, d)`` one a token, ``(d,)`` shared, or with leading axes one a member of a batch of states.
+        geometry: as for ``SelfAttention``.
+
+    Example:
+        >>> import torch
+        >>> from ctsa.torch import Injection
+        >>> Injection([3.0, 2.0])(0.0, torch.tensor([[1.0, 0.0]], dtype=torch.float64)).tolist()
+        [[0.0, 2.0]]
+    """
+
+    input: Any
+    tokenwise = True
+
+    def __init__(self, input, geometry=None):
+        c = checks.parameter("input", input, *range(1, 9))
+        if c is None:
+            raise TypeError("input must be an (n, d), (d,) or (..., n, d) array, got None")
+        self._assign(dict(input=c), {}, geometry=self._check_geometry(geometry, c.shape[-1]))
+
+    def drift(self, t, x):
+        return self.input + 0 * x
+
+    def drift_tangent(self, t, x, u):
+        return self.input + 0 * x, 0 * u
+
+    def arguments(self):
+        return dict(input=self.input, geometry=self.geometry)
+
+
+# name -> maps (backend, z) to (sigma(z), sigma'(z))
+def _tanh(be, z):
+    s = be.xp.tanh(z)
+    return s, 1 - s * s
+
+
+def _relu(be, z):
+    on = be.xp.where(z > 0, be.xp.ones_like(z), be.xp.zeros_like(z))
+    return z * on, on
+
+
+def _gelu(be, z):
+    cdf = 0.5 * (1 + be.erf(z * 0.5**0.5))
+    return z * cdf, cdf + z * be.xp.exp(-0.5 * z * z) * (2 * np.pi) ** -0.5
+
+
+ACTIVATIONS = {"tanh": _tanh, "relu": _relu, "gelu": _gelu}
+
+
+class Perceptron(Field):
+    """Two-layer perceptron, a token at a time: dx_i/dt = P_i [W2 sigma(W1 x_i + b1) + b2].
+
+    Args:
+        weight_in: W1 ``(m, d)``.
+        weight_out: W2 ``(d, m)``.
+        bias_in: b1 ``(m,)`` or None.
+        bias_out: b2 ``(d,)`` or None.
+        activation: "tanh", "relu" or "gelu" (the exact one, with erf).
+        geometry: as for ``SelfAttention``.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctsa.torch import Perceptron
+        >>> Perceptron(np.ones((5, 3)), np.ones((3, 5)), activation="gelu").activation
+        'gelu'
+    """
+
+    weight_in: Any
+    weight_out: Any
+    bias_in: Any
+    bias_out: Any
+    activation: str
+    tokenwise = True
+
+    def __init__(self, weight_in, weight_out, bias_in=None, bias_out=None, activation="tanh", geometry=None):
+        w1, w2 = checks.parameter("weight_in", weight_in, 2), checks.parameter("weight_out", weight_out, 2)
+        b1, b2 = checks.parameter("bias_in", bias_in, 1), checks.parameter("bias_out", bias_out, 1)
+        if w1 is None or w2 is None:
+            raise TypeError("weight_in (m, d) and weight_out (d, m) must be arrays, got None")
+        checks.fits("weight_out", w2, -1, w1.shape[0], "the width m of weight_in")
+        checks.fits("weight_out", w2, 0, w1.shape[1], "the token dimension d of weight_in")
+        checks.fits("bias_in", b1, 0, w1.shape[0], "the width m of weight_in")
+        checks.fits("bias_out", b2, 0, w1.shape[1], "the token dimension d of weight_in")
+        checks.choice("activation", activation, ACTIVATIONS)
+        parameters = dict(weight_in=w1, weight_out=w2, bias_in=b1, bias_out=b2)
+        self._assign(parameters, {}, activation=activation, geometry=self._check_geometry(geometry, w1.shape[1]))
+
+    def _hidden(self, x):
+        z = x @ self.weight_in.mT
+        z = z if self.bias_in is None else z + self.bias_in
+        return ACTIVATIONS[self.activation](backend(x), z)
+
+    def _out(self, s):
+        y = s @ self.weight_out.mT
+        return y if self.bias_out is None else y + self.bias_out
+
+    def drift(self, t, x):
+        return self._out(self._hidden(x)[0])
+
+    def drift_tangent(self, t, x, u):
+        s, ds = self._hidden(x)
+        return self._out(s), (ds * (u @ self.weight_in.mT)) @ self.weight_out.mT
+
+    def arguments(self):
+        names = ("weight_in", "weight_out", "bias_in", "bias_out", "activation", "geometry")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,172 @@
+"""Multi-head self-attention as a velocity field."""
+
+from typing import Any
+
+from ctsa import checks
+from ctsa.attention.tangent import FORMS, attend_jacobian, attend_tangent, dense_pays
+from ctsa.attention.weights import WEIGHTS, Heads, Weights, attend, attention_weights, scores
+
+from .base import Field
+
+Array = Any
+
+
+class SelfAttention(Field):
+    """Multi-head self-attention as a velocity field.
+
+    dx_i/dt = P_i sum_heads sum_j a_ij V x_j,  a_ij = softmax_j(beta <Q x_i, K x_j>),  P_i = I - x_i x_i^T.
+
+    Args:
+        query: ``(m, d)``, or ``(heads, m, d)``; None is the identity.
+        key: like ``query``.
+        value: ``(d, d)``, or ``(heads, d, d)``; None is the identity.
+        beta: inverse temperature, a number or one a head ``(heads,)``. There is no hidden 1/sqrt(d).
+        weights: how scores ``s_ij`` become weights:
+
+            - ``"softmax"``: ``exp(s_ij) / sum_j exp(s_ij)``;
+            - ``"unnormalised"``: ``exp(s_ij) / n`` (USA, arXiv 2312.10794);
+            - ``"hardmax"``: uniform on the maximal scores, ties included. Where Q^T K = I exclude j = i by a mask, or every
+              token on the sphere only sees itself;
+            - ``"linear"``: ``s_ij / n``;
+            - ``"l2"``: softmax of ``-beta |Q x_i - K x_j|^2 / 2`` (arXiv 2006.04710);
+            - ``"sigmoid"``: ``1 / (1 + n exp(-s_ij))`` (bias -log n, arXiv 2409.04431);
+            - ``"sinkhorn"``: doubly stochastic, see ``ctsa.attention.sinkhorn``.
+        mask: None, "causal" (j <= i), or an ``(n, n)`` or ``(heads, n, n)`` array: booleans, or non-negative numbers
+            that multiply the weights before normalisation. For softmax, l2 and hardmax ``mask[i, j] = w_j`` makes
+            tokens of weight ``w_j``. Unnormalised, linear and sigmoid weights keep dividing by ``n`` under a mask.
+        key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.
+        geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
+        tangent_form: how ``tangent`` evaluates the derivative: "auto" chooses by size; "scores", "outer", "assembled"
+            override (see ``ctsa.attention.tangent``). The numbers are the same to rounding.
+
+    Raises:
+        ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
+        TypeError: arguments that are not numbers or arrays.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> field = SelfAttention(beta=4.0)
+        >>> traj = ctsa.integrate(field, ctsa.random_tokens(8, 3, seed=0), [0.0, 1.0])
+        >>> tuple(traj.xs.shape)
+        (2, 8, 3)
+
+    References:
+        Geshkovski, Letrouit, Polyanskiy, Rigollet, arXiv 2312.10794 (SA, USA); Altafini, arXiv 2511.11553 (general
+        query, key, value).
+    """
+
+    query: Any
+    key: Any
+    value: Any
+    beta: Any
+    mask: Any
+    key_field: Any
+    causal: bool
+    weights: Weights
+    tangent_form: str
+
+    def __init__(
+        self,
+        query=None,
+        key=None,
+        value=None,
+        beta=1.0,
+        weights="softmax",
+        mask=None,
+        key_field=None,
+        geometry=None,
+        tangent_form="auto",
+    ):
+        query = checks.parameter("query", query, 2, 3)
+        key = checks.parameter("key", key, 2, 3)
+        value = checks.parameter("value", value, 2, 3)
+        if beta is None:
+            raise TypeError("beta must be a number or one number a head, got None")
+        beta = checks.parameter("beta", beta, 0, 1)
+        key_field = checks.parameter("key_field", key_field, 1, 2)
+        if isinstance(weights, str):
+            checks.choice("weights", weights, WEIGHTS)
+            weights = WEIGHTS[weights]
+        elif not isinstance(weights, Weights):
+            raise TypeError(f"weights must be a name or a ctsa.attention.Weights, got {weights!r}")
+        causal = isinstance(mask, str)
+        if causal:
+            checks.choice("mask", mask, ["causal"])
+            mask = None
+        mask = self._check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
+        d = self._check_shapes(query, key, value, beta, key_field, mask)
+        parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
+        geometry = self._check_geometry(geometry, d)
+        checks.choice("tangent_form", tangent_form, FORMS)
+        self._assign(
+            parameters, dict(mask=mask), causal=causal, weights=weights, geometry=geometry, tangent_form=tangent_form
+        )
+
+    @staticmethod
+    def _check_mask(mask, causal, weights):
+        values = None if mask is None else checks.concrete(mask)
+        if weights.name == "sinkhorn" and (causal or (values is not None and not (values > 0).all())):
+            raise ValueError(
+                "weights='sinkhorn' needs a mask without zeros: no doubly stochastic matrix need exist else"
+            )
+        return checks.attention_mask(mask, weights.normalised)
+
+    @staticmethod
+    def _check_shapes(query, key, value, beta, key_field, mask):
+        named = dict(query=query, key=key, value=value)
+        d = next((a.shape[-1] for a in named.values() if a is not None), None)
+        d = d if d is not None or key_field is None else key_field.shape[-1]
+        for name, a in (*named.items(), ("key_field", key_field)):
+            if d is not None:
+                checks.fits(name, a, -1, d, "the token dimension d of the other matrices")
+        if value is not None:
+            checks.fits("value", value, -2, value.shape[-1], "its other side (value is (d, d))")
+        m = {name: (d if a is None else a.shape[-2]) for name, a in (("query", query), ("key", key))}
+        if m["query"] != m["key"]:
+            raise ValueError(f"query and key must map to the same width m, got {m['query']} and {m['key']}")
+        ranks = (
+            ("query", query, 3),
+            ("key", key, 3),
+            ("value", value, 3),
+            ("beta", beta, 1),
+            ("key_field", key_field, 2),
+        )
+        heads = {name: a.shape[0] for name, a, rank in (*ranks, ("mask", mask, 3)) if a is not None and a.ndim == rank}
+        if len(set(heads.values())) > 1:
+            raise ValueError(f"the numbers of heads differ: {', '.join(f'{k} has {v}' for k, v in heads.items())}")
+        return d
+
+    @property
+    def heads(self) -> Heads:
+        """The parameters, bundled for the functions of ``ctsa.attention``."""
+        return Heads(self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field)
+
+    def drift(self, t, x):
+        return attend(self.heads, x)
+
+    def drift_tangent(self, t, x, u):
+        return attend_tangent(self.heads, x, u, self.tangent_form)
+
+    def drift_jacobian(self, t, x):
+        if self.weights.slope is None:
+            return Field.drift_jacobian(self, t, x)
+        return attend_jacobian(self.heads, x)
+
+    def dense_pays(self, x, k):
+        return dense_pays(self.heads, x, k, self.tangent_form)
+
+    def scores(self, x: Array) -> Array:
+        """Return the scores at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
+        return scores(self.heads, checks.given(x, self))
+
+    def attention(self, x: Array) -> Array:
+        """Return the attention weights at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
+        return attention_weights(self.heads, checks.given(x, self))
+
+    def arguments(self):
+        return dict(
+            query=self.query, key=self.key, value=self.value, beta=self.beta, weights=self.weights,
+            mask="causal" if self.causal else self.mask, key_field=self.key_field, geometry=self.geometry,
+            tangent_form=self.tangent_form,
+        )  # fmt: skip

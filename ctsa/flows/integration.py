@@ -1,0 +1,310 @@
+"""Integrate a field with adaptive or fixed-step solvers, the same in both frameworks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import backend, framework
+from ctsa._backend._solve import (
+    ADAPTIVE,
+    FIXED_STEP,
+    JAX_ONLY,
+    TORCH_ADAPTIVE,
+    TORCH_FIXED_STEP,
+    Problem,
+    Solved,
+    show_progress,
+)
+from ctsa.events import (
+    check_until,
+    correct_stop,
+    crossing,
+    depends_on_time,
+    each_member,
+    locate,
+    raise_lost,
+    start_value,
+)
+from ctsa.geometry import Geometry, Sphere, geometry_of
+from ctsa.results.base import Trajectory
+
+Array = Any
+SOLVERS = (*ADAPTIVE, *FIXED_STEP, *JAX_ONLY)
+
+
+class IntegrationError(RuntimeError):
+    """A solve that could not reach its end time; ``trajectory`` holds the outputs that it did reach."""
+
+    def __init__(self, message: str, trajectory: Trajectory):
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+def _extended(field, geometry, sign, s, state):
+    """The right-hand side that solvers see: the degree-1 extension, backward in time for sign = -1."""
+    (y,) = state
+    if sign == 1:
+        return (geometry.extend(lambda x: field(s, x), y),)
+    return (-geometry.extend(lambda x: field(-s, x), y),)
+
+
+def _at_rest(field, geometry, sign, tol, s, state):
+    x = geometry.retract(state[0])
+    v = field(sign * s, x)
+    return ((v * v).sum(-1) < tol * tol).all()
+
+
+
+
+def check_velocity(be, field, geometry, t, x) -> Array:
+    """Look at the velocity once, at the start, and return ``x``; values not known yet are looked at when they are.
+
+    A bare callable must give tangent velocities, or normalising would change its flow.
+    """
+    if checks.arity(field) not in (-1, 2):
+        raise TypeError(
+            f"field must be callable as field(t, x), but takes {checks.arity(field)} argument(s)"
+            + (": if it is a layer(x), ctsa.iterate applies it" if checks.arity(field) == 1 else "")
+        )
+    v = be.call(field, t, x)
+    if getattr(v, "shape", None) != x.shape:
+        raise ValueError(
+            f"field must return a velocity of the shape of x, {tuple(x.shape)}, got "
+            f"{tuple(v.shape) if hasattr(v, 'shape') else type(v).__name__}"
+        )
+    if framework(v) != be.name or v.dtype != x.dtype:
+        raise TypeError(f"field must return a {be.name} array of {x.dtype} like x, got {framework(v)}, {v.dtype}")
+    values = checks.concrete(v)
+    if values is None:
+        x = be.guard(x + 0 * v, be.xp.isfinite(v).all(), "field is nan or inf at x0")  # x is now traced as v is
+    elif not np.isfinite(values).all():
+        raise ValueError(f"field is nan or inf at x0, t={float(be.to_numpy(t)):g}")
+    if not isinstance(geometry, Sphere) or hasattr(field, "drift"):
+        return x
+    size, normal = be.xp.amax(be.xp.abs(v)), be.xp.amax(be.xp.abs(geometry.project(x, v) - v))
+    ok = normal <= 1e3 * be.xp.finfo(x.dtype).eps * be.xp.clip(size, 1.0, None)
+    if values is None:
+        return be.guard(x, ok, "field is not tangent to the sphere: project it (ctsa.Sphere().project(x, v))")
+    if not ok:
+        raise ValueError(
+            f"field is not tangent to the sphere: its radial part is up to {float(normal):.3g} where the velocity is "
+            f"up to {float(size):.3g}. Project it (ctsa.Sphere().project(x, v)), or pass geometry=ctsa.Euclidean()"
+        )
+    return x
+
+
+def _grid(ts: np.ndarray, step: float) -> np.ndarray:
+    """Cut every output interval into equal steps of at most ``step``, so that outputs are landed on."""
+    counts = np.maximum(1, np.ceil(np.diff(ts) / step - 1e-9).astype(int))
+    if counts.sum() > 10**8:
+        raise ValueError(f"step={step:g} would need {counts.sum():.3g} steps")
+    pieces = [np.linspace(a, b, c, endpoint=False) for a, b, c in zip(ts[:-1], ts[1:], counts, strict=True)]
+    return np.concatenate([*pieces, ts[-1:]])
+
+
+def check_solver(solver: Any, step: Any, rtol: Any, atol: Any, x: Array) -> tuple[float, float, float | None]:
+    """Check that a solver exists for the framework of ``x``; return rtol, atol, and the step of a fixed-step one."""
+    be = backend(x)
+    home = be.name
+    if not isinstance(solver, str):
+        if framework(solver) != "jax" or home != "jax":
+            raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {solver!r} for a field of {home}")
+    elif solver in JAX_ONLY and home != "jax":
+        raise ValueError(f"solver={solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
+    else:
+        checks.choice("solver", solver, SOLVERS if home == "jax" else (*SOLVERS, *TORCH_FIXED_STEP, *TORCH_ADAPTIVE))
+    if solver in (*ADAPTIVE, *JAX_ONLY, *TORCH_ADAPTIVE) and step is not None:
+        raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={solver!r} adapts its own steps: use atol")
+    if solver in (*FIXED_STEP, *TORCH_FIXED_STEP) and step is None:
+        raise ValueError(f"solver={solver!r} has a fixed step: pass step=, the size of a step")
+    # Fixed steps ignore tolerances, so that what the dtype can hold does not matter for them.
+    eps = float(be.xp.finfo(x.dtype).eps) if step is None else 0.0
+    rtol, atol = checks.tolerances(rtol, atol, x.dtype, eps)
+    return rtol, atol, None if step is None else checks.number("step", step, low=0.0, strict=True)
+
+
+def integrate(
+    field: Callable[[Array, Array], Array],
+    x0: Array,
+    ts: Any,
+    solver: Any = "dopri5",
+    *,
+    rtol: float = 0.0,
+    atol: float = 1e-8,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    until: str | Callable[[Array, Array], Array] | None = None,
+    direction: int = 0,
+    largest_step: float | None = None,
+    tol: float = 1e-6,
+    adjoint: Any = False,
+    normalize: bool = False,
+    geometry: Geometry | None = None,
+    progress: bool | None = None,
+) -> Trajectory:
+    """Integrate ``dx/dt = field(t, x)`` from ``x(ts[0]) = x0`` and return the states at ``ts``.
+
+    On the sphere the solver sees the degree-1 extension ``|y| F(y / |y|)``, so tokens stay on it to rounding, whatever
+    the tolerance. Solvers land on the output times instead of interpolating. Both frameworks start with the same step
+    and take the same steps.
+
+    Args:
+        field: ``field(t, x) -> dx/dt``, ours or any callable; ``t`` is a scalar array, ``x`` is ``(..., n, d)``. A bare
+            callable is taken to live on the sphere unless ``geometry`` says otherwise. On JAX define it once: a new
+            closure every call compiles every call.
+        x0: unit tokens ``(..., n, d)``; NumPy or lists are converted to the field's framework and dtype. Leading axes
+            are a batch with one shared step size; for a step of its own a sample use ``jax.vmap`` over ``integrate``.
+        ts: output times, increasing, or decreasing to run backward; ``ts[0]`` is the time of ``x0``.
+        solver: adaptive "dopri5", "dopri8", "bosh3", "heun"; fixed-step "euler", "midpoint", "rk4" (with ``step``); on
+            JAX also "tsit5" and, for stiff problems, "kvaerno5", or any diffrax solver; on torch any method name of
+            torchdiffeq.
+        rtol: relative local tolerance, elementwise; 0 by default, because states are O(1) on the sphere and an
+            elementwise tolerance would make the steps depend on a rotation of the data.
+        atol: absolute local tolerance: the rms over all entries of the local error stays below it.
+        step: step size of fixed-step solvers; every output interval is cut into equal steps of at most this.
+        max_steps: steps (rejected ones included) after which the solve gives up.
+        until: "equilibrium" stops at the end of the first step where every token is slower than ``tol``; the field must not
+            depend on time, and derivatives are those at a fixed time. A callable ``until(t, x)`` returning a real number
+            stops where it first crosses zero, located to the solver's tolerance. A zero at the start counts only once it
+            has been left. Adaptive solvers look inside their steps, too; zeros much closer to each other than a step need
+            ``largest_step``. Time and state of the stop carry first derivatives in all data. The end state is the last one
+            returned. If ``until`` returns one number a member of a batch, members are run one by one up to their own
+            stops: all ``ts`` are returned, outputs after the stop hold its state, and ``stats["stop_times"]`` the times.
+            Under ``jax.jit`` and ``jax.grad`` shapes are fixed: outputs after the stop all hold its time and state, and a
+            fixed-step solver stops at the end of the step.
+        direction: 1 stops only where a callable ``until`` goes up through zero (as the run goes, backward ones too), -1
+            down, 0 either way.
+        largest_step: longest step of an adaptive solver, so that nothing shorter is stepped over.
+        tol: speed for ``until="equilibrium"``. The attainable speed near an equilibrium is of the order of ``atol``.
+        adjoint: True solves the adjoint equation backward for gradients in O(1) memory (they then carry the solver's
+            error); False differentiates the steps themselves (torch records them unless under
+            ``torch.no_grad()``). On JAX also any diffrax adjoint, e.g. ``diffrax.ForwardMode()`` for ``jax.jvp``.
+        normalize: normalise ``x0`` instead of refusing tokens that are not unit.
+        geometry: where a bare callable lives: ``ctsa.Sphere()`` or ``ctsa.Euclidean()``.
+        progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
+
+    Returns:
+        ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``. With ``until``, output
+        times after the stop are missing and the stopping state is appended.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong, or ``until`` returned nan or inf; the message names it and says what to
+            try.
+        IntegrationError: the solver gave up (too many steps, vanishing step, nan); carries the trajectory so far.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> traj = ctsa.integrate(SelfAttention(beta=2.0), np.eye(8), np.arange(7.0))
+        >>> round(float(ctsa.gram(traj.xs)[3, 0, 1].detach()), 6)  # the equiangular solution at t = 3
+        0.931626
+
+    References:
+        Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*; Kidger, arXiv 2202.02435 (diffrax);
+        Chen et al., arXiv 1806.07366 (torchdiffeq).
+    """
+    if not callable(field):
+        raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
+    geometry = geometry_of(field, geometry)
+    x = checks.tokens(x0, field, geometry, normalize=normalize)
+    be = backend(x)
+    eps = float(be.xp.finfo(x.dtype).eps)
+    times = checks.output_times(ts, eps=eps)
+    rtol, atol, step = check_solver(solver, step, rtol, atol, x)
+    max_steps = checks.integer("max_steps", max_steps, low=1)
+    if not isinstance(adjoint, bool) and (be.name != "jax" or framework(adjoint) != "jax"):
+        raise TypeError(f"adjoint must be True or False, or on JAX a diffrax adjoint, got {adjoint!r}")
+    if adjoint is True and until is not None:
+        raise ValueError("until does not go with adjoint=True: the adjoint equation has no stop; use adjoint=False")
+    largest = _largest_step(largest_step, step, solver)
+    sign = 1 if times[-1] > times[0] else -1
+    t0 = be.like(times[0], x)
+    x = check_velocity(be, field, geometry, t0, x)
+    stop = start = None
+    if until is not None:
+        direction = check_until(until, direction)
+    if callable(until):
+        start, x = start_value(until, field, geometry, t0, x, float(times[-1] - times[0]))
+        if start.ndim:
+            one = dict(
+                rtol=rtol, atol=atol, step=step, max_steps=max_steps, until=until, direction=direction,
+                largest_step=largest, adjoint=adjoint, geometry=geometry, progress=False,
+            )  # fmt: skip
+            return each_member(lambda member: integrate(field, member, times, solver, **one), field, x, times)
+    elif until is not None:
+        stop = _stop_condition(be, field, geometry, sign, tol, t0, x)
+    event = None
+    if start is not None:
+        assert callable(until)
+        event = crossing(be, until, direction, geometry, sign, float(sign * times[0]), start)
+    problem = Problem(
+        rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
+        grid=None if step is None else _grid(sign * times, step), max_steps=max_steps, stop=stop, adjoint=adjoint,
+        progress=show_progress(progress), largest=largest, event=event,
+    )  # fmt: skip
+    solved = be.odeint(problem)
+    if problem.event is not None:
+        if solved.lost is not None:
+            raise_lost(solved.lost, geometry, sign)
+        solved = locate(be, problem, solved)
+        solved = correct_stop(be, problem, solved)
+    return _read_out(be, solved, times, geometry, sign, problem)
+
+
+def _stop_condition(be, field, geometry, sign, tol, t0, x):
+    """Return the condition of rest, for a field that knows no time: one still instant of a driven field is no rest."""
+    tol = be.like(checks.number("tol", tol, low=0.0, strict=True), x)
+    if depends_on_time(field, x, t0, geometry):
+        raise ValueError(
+            "until='equilibrium' is for fields that do not depend on time: this one does, and would be taken for at rest "
+            "at an instant when it is still. Leave until out, or freeze the field: lambda t, x: field(t0, x)"
+        )
+    return be.partial(_at_rest, field, geometry, sign, tol)
+
+
+def _largest_step(largest: Any, step: Any, solver: Any) -> float | None:
+    if largest is None:
+        return None
+    if step is not None:
+        raise ValueError("largest_step is for adaptive solvers: with a fixed step, step is the largest")
+    if solver == "scipy_solver":
+        raise ValueError("largest_step does not go with solver='scipy_solver': use 'dopri5' or 'dopri8'")
+    return checks.number("largest_step", largest, low=0.0, strict=True)
+
+
+def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
+    """Normalise what the solver returned and raise if it failed."""
+    y = solved.ys[0][: solved.reached]
+    kept = times[: solved.reached]
+    if solved.stopped is not None:
+        at, (end,) = solved.stopped
+        time = sign * float(be.to_numpy(at) if hasattr(at, "dtype") else at)
+        rest = len(kept) - (time == kept[-1])
+        y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
+    if solved.ts is not None:
+        kept = sign * solved.ts
+    r = geometry.radius(y)
+    error = be.xp.amax(be.xp.abs(r - 1))
+    values = checks.concrete(error)
+    stats = dict(solved.stats, radius_error=error if values is None else float(values))
+    stats.setdefault("stopped", solved.stopped is not None)
+    clock = be.xp.float64 if be.name == "torch" else be.xp.asarray(0.0).dtype
+    reached_ts = be.xp.asarray(kept, dtype=clock)
+    if solved.stopped is not None and getattr(solved.stopped[0], "requires_grad", False):
+        reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].to(clock)])
+    trajectory = Trajectory(reached_ts, geometry.retract(y), stats)
+    if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
+        solved.failure.trajectory = trajectory  # type: ignore[attr-defined]
+        raise solved.failure
+    if solved.failure is not None:
+        reached = f"reached t={kept[-1]:g} of {times[-1]:g} in {stats['steps']} steps"
+        why = {
+            "max_steps": f"more than max_steps={problem.max_steps} steps would be needed; raise max_steps, loosen "
+            "atol, or, if the problem is stiff (large beta or large value), use solver='kvaerno5' on JAX",
+            "step_size": "the step size went to zero or the state became nan or inf; look at the velocity there",
+        }.get(solved.failure, solved.failure)
+        message = f"integrate {reached}: {why}. The error's .trajectory holds the outputs so far"
+        raise IntegrationError(message, trajectory)
+    return trajectory

@@ -1,0 +1,99 @@
+"""One shape for what analyses take: a flow ``field(t, x)``, a layer ``layer(x)``, or a sequence of layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctsa._backend import backend, framework, load
+from ctsa.checks import arity, fit_field, tokens
+from ctsa.derivatives import layer_pushforward, pushforward
+from ctsa.geometry import Geometry, geometry_of
+
+Array = Any
+
+
+def home_of(layer: Any) -> Any:
+    """Return what tells framework and dtype of a field or layer: itself, or what it is made of."""
+    if framework(layer):
+        return layer
+    return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
+
+
+def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool | None = False, name: str = "x0") -> Array:
+    """Check and convert a state; that of a module in half precision is kept in float32, or in float64 if it comes so."""
+    own = framework(home)
+    if own in ("torch", "jax") and not hasattr(home, "drift"):
+        be = load(own)
+        kind = str(getattr(x0, "dtype", "float32")).rpartition(".")[2]
+        if be.half(home) and framework(x0) in (None, "numpy", own):
+            x = be.asarray(x0, kind if kind == "float64" else "float32")
+            coarse = kind in ("float16", "bfloat16")
+            return tokens(x, None, geometry, normalize=True if coarse else normalize, name=name)
+    return tokens(x0, home, geometry, normalize=normalize, name=name)
+
+
+@dataclass(frozen=True)
+class System:
+    """A flow or a map with its geometry.
+
+    Attributes:
+        kind: "flow", "layer" or "layers" (a sequence).
+        source: the field, the layer, or the tuple of layers.
+        geometry: where it lives.
+    """
+
+    kind: str
+    source: Any
+    geometry: Geometry
+
+    @property
+    def flow(self) -> bool:
+        """Whether time is continuous."""
+        return self.kind == "flow"
+
+    @property
+    def home(self) -> Any:
+        """What tells framework and dtype: the field or layer itself, or what it is made of."""
+        return home_of(self.source[0] if self.kind == "layers" else self.source)
+
+    def start(self, x0: Any, normalize: bool | None = False, name: str = "x0") -> Array:
+        """Check and convert a state, see ``ctsa.checks.tokens``."""
+        x = start_of(x0, self.home, self.geometry, normalize, name)
+        for part in self.source if self.kind == "layers" else [self.source]:
+            fit_field(part, x.shape, name)
+        return x
+
+    def image(self, x: Array, t: float = 0.0) -> Array:
+        """Return the velocity of a flow at ``x``, or a layer's next state."""
+        return self.source(backend(x).like(t, x), x) if self.flow else self.source(x)
+
+    def derivative(self, x: Array, u: Array, t: float = 0.0) -> Array:
+        """Return the derivative of ``image`` along directions ``u`` of shape ``(k, ..., n, d)``."""
+        if self.flow:
+            return pushforward(self.source, backend(x).like(t, x), x, u)[1]
+        return layer_pushforward(self.source, x, u)[1]
+
+
+def system_of(system: Any, geometry: Geometry | None = None) -> System:
+    """Tell a flow (two arguments: t, x) from a layer (one argument: x) and from a sequence of layers.
+
+    Raises:
+        TypeError: not callable, or the number of arguments does not tell.
+    """
+    if isinstance(system, Sequence):
+        if not system or not all(callable(layer) for layer in system):
+            raise TypeError("system must be a field, a layer, or a non-empty sequence of layers")
+        own = {geometry_of(layer, geometry) for layer in system}
+        if len(own) > 1:
+            raise ValueError(f"the layers live on different geometries: {own}")
+        return System("layers", tuple(system), own.pop())
+    if not callable(system):
+        raise TypeError(
+            f"system must be a field(t, x), a layer(x), or a sequence of layers, got {type(system).__name__}"
+        )
+    count = arity(system)
+    if count not in (1, 2):
+        raise TypeError(
+            f"system must be callable as field(t, x) or as layer(x), but takes {count} arguments: wrap it in a function"
+        )
+    return System("flow" if count == 2 else "layer", system, geometry_of(system, geometry))

@@ -1,0 +1,20 @@
+"""Pictures: tokens and observables here; spectra, comparisons, equilibria and branches in modules of their own."""
+
+from . import (
+    comparison as comparison,
+    continuation as continuation,
+    equilibria as equilibria,
+    spectra as spectra,
+    survey as survey,
+)
+from .tokens import (
+    angles as angles,
+    circle as circle,
+    gram as gram,
+    gram_matrix as gram_matrix,
+    observables as observables,
+    panels as panels,
+    principal as principal,
+    sphere as sphere,
+    trajectory as trajectory,
+)

@@ -1,0 +1,1 @@
+"""Whole studies that one command runs."""

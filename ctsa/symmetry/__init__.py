@@ -1,0 +1,3 @@
+"""Rotations of all tokens at once, and the neutral directions that they make."""
+
+from .rotations import rotation_modes as rotation_modes

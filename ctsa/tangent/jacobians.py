@@ -1,0 +1,397 @@
+"""Jacobians of flows and layers: dense, in a tangent basis, or matrix-free."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import analysis, backend
+from ctsa.flows.integration import check_velocity
+from ctsa.flows.systems import System, system_of
+from ctsa.geometry import Geometry, direction_generator
+from ctsa.layers.check import check_foreign, check_restless
+from ctsa.results.base import Result
+
+Array = Any
+
+
+_DENSE = 1000  # unknowns up to which a dense matrix is faster than products
+
+
+def _read(
+    system: Any, x: Any, geometry: Geometry | None, *, t: float = 0.0, check: bool = True, adjoint: bool = False
+) -> tuple[System, Array]:
+    s = system_of(system, geometry)
+    if s.kind == "layers":
+        raise TypeError("a sequence of layers has no single Jacobian: pass one layer, or a function composing them")
+    x = s.start(x, None, "x")
+    if x.ndim != 2:
+        raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop (or jax.vmap) over a batch")
+    if s.flow and not hasattr(s.source, "drift"):
+        x = check_velocity(backend(x), s.source, s.geometry, backend(x).like(checks.number("t", t), x), x)
+    if not s.flow:
+        check_foreign(s.source, x, s.geometry, adjoint=adjoint) if check else check_restless(s.source, x)
+    return s, x
+
+
+def _ambient(s: System, x: Array, t: float) -> Array:
+    n, d = x.shape
+    checks.room(f"a dense Jacobian of {n * d} unknowns", 3.0 * (n * d) ** 2, remedy="ctsa.leading needs products only")
+    u = backend(x).like(np.eye(n * d).reshape(n * d, n, d), x)
+    return s.derivative(x, u, t).reshape(n * d, n * d).mT
+
+
+def _compress(left: Array, j: Array, right: Array) -> Array:
+    """Return ``L^T J R`` for block-diagonal ``L``, ``R`` given a token at a time: (n, d, r)."""
+    n, d, r = right.shape
+    blocks = j.reshape(n, d, n, d)
+    xp = backend(j).xp
+    return xp.einsum("iac,iajb,jbe->icje", left, blocks, right).reshape(n * r, n * r)
+
+
+def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geometry: Geometry | None = None) -> Array:
+    """Return the Jacobian of a flow's velocity, or of a layer, at ``x``.
+
+    Args:
+        system: a field ``(t, x)`` or a layer ``(x)``, ours or any callable.
+        x: one state ``(n, d)``.
+        basis: "ambient" gives ``(n d, n d)``, rows the components of the image. "tangent" gives
+            ``E^T J E``, ``(n (d-1), n (d-1))``, in an orthonormal basis ``E`` of the tangent space at ``x``; for a layer
+            the rows belong to a basis at the image ``layer(x)``, so that singular values are those of the map.
+        t: time.
+        geometry: where a bare callable lives.
+
+    Returns:
+        An array of the system's framework.
+
+    Raises:
+        ValueError: ``x`` is not one state, or ``basis`` is unknown.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> tuple(ctsa.jacobian(SelfAttention(), ctsa.random_tokens(4, 3), basis="tangent").shape)
+        (8, 8)
+    """
+    checks.choice("basis", basis, ("ambient", "tangent"))
+    s, x = _read(system, x, geometry, t=t, check=False)  # differentiable, and called in training
+    j = _ambient(s, x, t)
+    if basis == "ambient":
+        return j
+    right = s.geometry.basis(x)
+    left = right if s.flow else s.geometry.basis(s.geometry.retract(s.image(x)))
+    return _compress(left, j, right)
+
+
+def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) -> np.ndarray:
+    """Return the tangent Jacobian as NumPy with both sides in the basis at ``x``, an endomorphism."""
+    s, x = _read(system, x, geometry, t=t)
+    e = s.geometry.basis(x)
+    return backend(x).to_numpy(_compress(e, _ambient(s, x, t), e)).astype(np.float64)
+
+
+@analysis
+def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> np.ndarray:
+    """Return all eigenvalues of the tangent Jacobian, complex, by real part, descending.
+
+    A flow's equilibrium is stable if all real parts are negative; a layer's fixed point if all moduli are below 1. Away
+    from an equilibrium they are those of ``E^T J E`` with ``E`` a basis of the tangent space at ``x``.
+
+    Args:
+        system: a field or a layer.
+        x: one state ``(n, d)``.
+        t: time.
+        geometry: where a bare callable lives.
+
+    Returns:
+        NumPy complex ``(n (d-1),)``.
+
+    Example:
+        >>> import numpy as np, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> ctsa.eigenvalues(SelfAttention(), np.ones((2, 1)) * [[1.0, 0.0]]).real.round(12) + 0.0
+        array([ 0., -1.])
+    """
+    values = np.linalg.eigvals(_tangent_matrix(system, x, t, geometry)).astype(complex)
+    return values[np.lexsort((-values.imag, -values.real))]
+
+
+@analysis
+def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+    """Return the largest singular value of the tangent Jacobian: the fastest growth of any tangent vector in one step.
+
+    Dense up to 1000 unknowns, by ``leading`` beyond.
+
+    Args:
+        system: a field or a layer.
+        x: one state ``(n, d)``.
+        t: time.
+        geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> round(ctsa.spectral_norm(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
+        1.0
+    """
+    s, x = _read(system, x, geometry, t=t)
+    if x.shape[0] * x.shape[1] > _DENSE:
+        return float(leading(system, x, 1, which="singular", t=t, geometry=geometry).values[0])
+    j = jacobian(system, x, basis="tangent", t=t, geometry=geometry)
+    return float(np.linalg.norm(backend(j).to_numpy(j).astype(np.float64), 2))
+
+
+@analysis
+def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+    """Return the largest eigenvalue of ``(J + J^T) / 2`` in the tangent space: the fastest instantaneous growth.
+
+    Args:
+        system: a field or a layer.
+        x: one state ``(n, d)``.
+        t: time.
+        geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> round(ctsa.numerical_abscissa(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
+        -1.0
+    """
+    j = _tangent_matrix(system, x, t, geometry)
+    return float(np.linalg.eigvalsh((j + j.T) / 2)[-1])
+
+
+@analysis
+def divergence(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+    """Return the divergence of a field on its manifold, the trace of the tangent Jacobian.
+
+    On the sphere ``sum_i tr(P_i d_i F_i)``. It is the sum of all local Lyapunov exponents.
+
+    Args:
+        system: a field.
+        x: one state ``(n, d)``.
+        t: time.
+        geometry: where a bare callable lives.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> round(ctsa.divergence(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
+        -1.0
+    """
+    s, x = _read(system, x, geometry, t=t)
+    if not s.flow:
+        raise TypeError("divergence belongs to fields; for a layer take log|det| of jacobian(..., basis='tangent')")
+    return float(np.trace(_tangent_matrix(system, x, t, geometry)))
+
+
+@dataclass(frozen=True)
+class Leading(Result):
+    """Leading eigenpairs or singular values of a Jacobian, found without forming it.
+
+    Attributes:
+        values: ``(count,)``.
+        vectors: ``(count, n, d)``: eigenvectors, or right singular vectors.
+        residuals: ``(count,)``: ``|J v - value v|``, or ``|J^T J v - value^2 v|`` for singular values.
+    """
+
+    values: Any
+    vectors: Any
+    residuals: Any
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "values": ("mode",), "vectors": ("mode", "token", "component"), "residuals": ("mode",)
+    }  # fmt: skip
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{v:.6g}" for v in self.values[:6]) + (", ..." if len(self.values) > 6 else "")
+        return f"Leading([{shown}], largest residual {np.max(self.residuals):.1e})"
+
+
+@analysis
+def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None, adjoint: bool = True):
+    """Return the Jacobian on the tangent space at ``x`` as a SciPy ``LinearOperator`` on ``R^(n d)``.
+
+    ``P J P`` with P the tangent projection at ``x`` (for a layer from the left the projection at its image): a product
+    costs one tangent, a transposed product one reverse-mode derivative. Nothing of size (n d)^2 is formed.
+
+    Args:
+        system: a field or a layer.
+        x: one state ``(n, d)``.
+        t: time.
+        geometry: where a bare callable lives.
+        adjoint: whether transposed products are wanted, which a module with ``no_grad`` inside does not give.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> ctsa.jacobian_operator(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]) @ [0.0, 1.0]
+        array([ 0., -1.])
+    """
+    from scipy.sparse.linalg import LinearOperator
+
+    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
+    be, g = backend(x), s.geometry
+    image = x if s.flow else g.retract(s.image(x, t))
+    pull = be.vjp(lambda y: s.image(y, t), x)[1]
+
+    def forward(v):
+        u = g.project(x, be.like(v.reshape(x.shape), x))
+        return be.to_numpy(g.project(image, s.derivative(x, u[None], t)[0])).ravel()
+
+    def transposed(v):
+        w = g.project(image, be.like(v.reshape(x.shape), x))
+        return be.to_numpy(g.project(x, pull(w)[0])).ravel()
+
+    size = x.shape[0] * x.shape[1]
+    return LinearOperator((size, size), matvec=forward, rmatvec=transposed, dtype=np.float64)
+
+
+@analysis
+def leading(
+    system: Any,
+    x: Any,
+    count: int = 6,
+    *,
+    which: str = "real",
+    t: float = 0.0,
+    geometry: Geometry | None = None,
+    tol: float | None = None,
+    seed: int = 0,
+) -> Leading:
+    """Find leading eigenvalues or singular values of the Jacobian, beyond 1000 unknowns without forming it, by ARPACK.
+
+    Args:
+        system: a field or a layer.
+        x: one state ``(n, d)``.
+        count: how many, below n d - 1.
+        which: "real" (largest real part: stability of flows), "modulus" (largest modulus: stability of layers),
+            "singular" (largest singular values: growth in one step), or "symmetric" (largest eigenvalues of the
+            symmetric part: instantaneous growth).
+        t: time.
+        geometry: where a bare callable lives.
+        tol: relative accuracy asked of ARPACK, which then works at any size; None takes what the rounding of the system
+            allows (measured on the products: many modules compute in float32 inside), at best 1e-10.
+        seed: of the start vector.
+
+    Returns:
+        ``Leading``, values descending in the sense of ``which``, with residuals.
+
+    Raises:
+        ValueError: ``count`` is too large for the operator.
+        scipy.sparse.linalg.ArpackNoConvergence: carries the pairs that did converge.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> found = ctsa.leading(SelfAttention(), ctsa.random_tokens(6, 3), count=2)
+        >>> bool((found.residuals < 1e-8).all())
+        True
+    """
+    from scipy.sparse.linalg import LinearOperator, eigs, eigsh
+
+    checks.choice("which", which, ("real", "modulus", "singular", "symmetric"))
+    count = checks.integer("count", count, low=1)
+    adjoint, seed = which in ("singular", "symmetric"), checks.seed(seed)
+    if tol is not None:
+        tol = checks.number("tol", tol, low=0.0)
+    j = jacobian_operator(system, x, t=t, geometry=geometry, adjoint=adjoint)
+    size = j.shape[0]
+    if count >= size - 1:
+        raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
+    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
+    if tol is None and size <= _DENSE and count <= s.geometry.dimension(*x.shape):
+        return _dense_leading(s, x, count, which, t)
+    start = direction_generator(seed).normal(size=x.shape)
+    start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
+    tol = _rounding(j, start, float(backend(x).xp.finfo(x.dtype).eps)) if tol is None else tol
+    if which in ("real", "modulus"):
+        if not s.flow:  # an endomorphism of the tangent space at x
+            project, image = _projection(s, x), j.matvec
+            j = LinearOperator(j.shape, matvec=lambda v: project(image(v)), dtype=np.float64)
+        shifted = _radial_away(j, s, x) if which == "real" else j
+        kind = "LR" if which == "real" else "LM"
+        values, vectors = eigs(shifted, k=count, which=kind, v0=start, tol=tol, maxiter=_BUDGET)
+        order = np.argsort(-(values.real if which == "real" else np.abs(values)))
+        residual = j @ vectors.real + 1j * (j @ vectors.imag) - vectors * values
+    else:
+        if which == "singular":
+            square = LinearOperator(j.shape, matvec=lambda v: j.rmatvec(j.matvec(v)), dtype=np.float64)
+        else:
+            project = _projection(s, x)  # of a layer, whose image has another tangent space
+            flat = LinearOperator(
+                j.shape, matvec=lambda v: (project(j.matvec(v)) + j.rmatvec(project(v))) / 2, dtype=np.float64
+            )  # fmt: skip
+            square = _radial_away(flat, s, x)
+        values, vectors = eigsh(square, k=count, which="LA", v0=start, tol=tol, maxiter=_BUDGET)
+        residual = square @ vectors - vectors * values
+        values = np.sqrt(np.maximum(values, 0)) if which == "singular" else values
+        order = np.argsort(-values)
+    residuals = np.linalg.norm(residual, axis=0)
+    shaped = vectors.T.reshape(count, *x.shape)
+    return Leading(values[order], shaped[order], residuals[order])
+
+
+_BUDGET = 300  # restarts of ARPACK, about 20 products each
+
+
+def _rounding(j: Any, v: np.ndarray, eps: float) -> float:
+    """Return the accuracy that products allow: how far ``J (3 v)`` is from ``3 J v``."""
+    v = v / np.linalg.norm(v)
+    once, thrice = j.matvec(v), j.matvec(3 * v)
+    off = float(np.linalg.norm(thrice - 3 * once) / (3 * np.linalg.norm(once) + 1e-300))
+    return max(1e-10, 100 * eps, 10 * off)
+
+
+def _dense_leading(s: System, x: Array, count: int, which: str, t: float) -> Leading:
+    """The same from the dense matrix in tangent bases."""
+    be, g = backend(x), s.geometry
+    right = g.basis(x)
+    left = g.basis(g.retract(s.image(x))) if which == "singular" and not s.flow else right
+    j = be.to_numpy(_compress(left, _ambient(s, x, t), right)).astype(np.float64)
+    if which == "singular":
+        _, values, rows = np.linalg.svd(j)
+        values, vectors = values[:count], rows[:count].T
+        residual = j.T @ (j @ vectors) - vectors * values**2
+    elif which == "symmetric":
+        values, vectors = np.linalg.eigh((j + j.T) / 2)
+        values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+        residual = (j + j.T) @ vectors / 2 - vectors * values
+    else:
+        values, vectors = np.linalg.eig(j)
+        values = values.astype(complex)
+        order = np.lexsort((-values.imag, -(values.real if which == "real" else np.abs(values))))[:count]
+        values, vectors = values[order], vectors[:, order].astype(complex)
+        residual = j @ vectors - vectors * values
+    blocks = be.to_numpy(right).astype(np.float64)
+    shaped = np.einsum("nde,nek->knd", blocks, vectors.reshape(x.shape[0], -1, count))
+    return Leading(values, shaped, np.linalg.norm(residual, axis=0))
+
+
+def _projection(s: System, x: Array):
+    be = backend(x)
+    return lambda v: be.to_numpy(s.geometry.project(x, be.like(np.asarray(v).reshape(x.shape), x))).ravel()
+
+
+def _radial_away(j: Any, s: System, x: Array):
+    """Move the n spurious zeros of the radial directions to far left, where no leading value is."""
+    from scipy.sparse.linalg import LinearOperator
+
+    project = _projection(s, x)
+    probe = direction_generator(0).normal(size=j.shape[0])
+    probe = project(probe)
+    far = 0.0
+    for _ in range(20):  # a rough bound of the operator's size is enough
+        size = np.linalg.norm(probe)
+        if size == 0:
+            break
+        probe = j.matvec(probe / size)
+        far = max(far, float(np.linalg.norm(probe)))
+    shift = 10 * far + 1
+
+    def matvec(v):
+        v = np.asarray(v).ravel()
+        inside = project(v)
+        return j.matvec(inside) - shift * (v - inside)
+
+    return LinearOperator(j.shape, matvec=matvec, dtype=np.float64)
