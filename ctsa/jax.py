@@ -18,7 +18,7 @@ from ._backend import load
 from .attention.weights import Weights
 from .flows.systems import start_of
 from .geometry import Geometry
-from .layers import euler as layers, normalisation, recurrent, runge_kutta, wrap
+from .layers import base, euler, normalisation, recurrent, runge_kutta, wrap
 from .results import base as _results
 
 _be = load("jax")
@@ -166,23 +166,23 @@ class _Layer(_Assign):
         return self.update(checks.given(x, self))
 
 
-class EulerLayer(_Layer, layers.EulerLayer):
-    __doc__ = layers.EulerLayer.__doc__
+class EulerLayer(_Layer, euler.EulerLayer):
+    __doc__ = euler.EulerLayer.__doc__
     field: Any
     step: Any
     time: Any
     retraction: str = eqx.field(static=True)
     geometry: Geometry = eqx.field(static=True)
-    __init__ = layers.EulerLayer.__init__
+    __init__ = euler.EulerLayer.__init__
 
 
-class PostNormLayer(_Layer, layers.PostNormLayer):
-    __doc__ = layers.PostNormLayer.__doc__
+class PostNormLayer(_Layer, euler.PostNormLayer):
+    __doc__ = euler.PostNormLayer.__doc__
     field: Any
     step: Any
     time: Any
     geometry: Geometry = eqx.field(static=True)
-    __init__ = layers.PostNormLayer.__init__
+    __init__ = euler.PostNormLayer.__init__
 
 
 class RungeKuttaLayer(_Layer, runge_kutta.RungeKuttaLayer):
@@ -247,7 +247,7 @@ for _result in _results.Result.kinds.values():
     _jax.tree_util.register_dataclass(_result, _data, _meta)
 
 
-def _plain_layer(kind: type[layers.Layer]) -> None:
+def _plain_layer(kind: type[base.Layer]) -> None:
     """Register a layer of ``ctsa`` itself, outside of both faces, as a pytree."""
 
     def flatten(layer):
@@ -262,7 +262,7 @@ def _plain_layer(kind: type[layers.Layer]) -> None:
 
 
 for _kind in (
-    layers.EulerLayer, layers.PostNormLayer, runge_kutta.RungeKuttaLayer, recurrent.ItrSA, recurrent.AKOrN,
+    euler.EulerLayer, euler.PostNormLayer, runge_kutta.RungeKuttaLayer, recurrent.ItrSA, recurrent.AKOrN,
     wrap.WrappedLayer,
 ):  # fmt: skip
     _plain_layer(_kind)

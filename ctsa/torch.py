@@ -18,7 +18,7 @@ except ImportError as error:
 from . import checks, fields as formulas
 from ._backend import load
 from .flows.systems import start_of
-from .layers import euler as layers, normalisation, recurrent, runge_kutta, wrap
+from .layers import euler, normalisation, recurrent, runge_kutta, wrap
 
 _be = load("torch")
 
@@ -187,14 +187,14 @@ class _Layer(_Assign):
         return self.describe()
 
 
-class EulerLayer(_Layer, layers.EulerLayer):
-    __doc__ = layers.EulerLayer.__doc__
-    __init__ = layers.EulerLayer.__init__
+class EulerLayer(_Layer, euler.EulerLayer):
+    __doc__ = euler.EulerLayer.__doc__
+    __init__ = euler.EulerLayer.__init__
 
 
-class PostNormLayer(_Layer, layers.PostNormLayer):
-    __doc__ = layers.PostNormLayer.__doc__
-    __init__ = layers.PostNormLayer.__init__
+class PostNormLayer(_Layer, euler.PostNormLayer):
+    __doc__ = euler.PostNormLayer.__doc__
+    __init__ = euler.PostNormLayer.__init__
 
 
 class RungeKuttaLayer(_Layer, runge_kutta.RungeKuttaLayer):

@@ -11,7 +11,7 @@ from ctsa._backend import analysis, backend, framework, load
 from ctsa.flows.integration import check_velocity
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
-from ctsa.layers.euler import EulerLayer, Layer
+from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.wrap import WrappedLayer
 from ctsa.results.base import Result, as_numpy
 

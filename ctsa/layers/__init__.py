@@ -1,7 +1,8 @@
 """Recurrent layers: maps ``layer(x) -> x`` that know the flow they are a step of, and their iteration."""
 
+from .base import Layer as Layer
 from .check import MapReport as MapReport, check_map as check_map
-from .euler import EulerLayer as EulerLayer, Layer as Layer, PostNormLayer as PostNormLayer
+from .euler import EulerLayer as EulerLayer, PostNormLayer as PostNormLayer
 from .iteration import iterate as iterate
 from .normalisation import SpeedRegulated as SpeedRegulated
 from .projections import read_projections as read_projections

@@ -11,7 +11,7 @@ from ctsa._backend import analysis, backend, framework
 from ctsa.geometry import Geometry, Sphere, direction_generator, geometry_of
 from ctsa.results.base import as_numpy
 
-from .euler import FieldStep, Layer
+from .base import FieldStep, Layer
 
 Array = Any
 _SLACK = 0.05  # how far difference quotient and derivative may part

@@ -10,7 +10,8 @@ from ctsa._backend import backend
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.geometry import Sphere, length
 
-from .euler import Layer, check_field, check_step, no_step, post_norm_step, shown
+from .base import Layer, check_field, check_step, no_step, shown
+from .euler import post_norm_step
 
 Array = Any
 

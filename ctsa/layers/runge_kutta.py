@@ -6,7 +6,7 @@ from ctsa import checks
 from ctsa.derivatives import pushforward
 from ctsa.geometry import Geometry
 
-from .euler import FieldStep
+from .base import FieldStep
 
 Array = Any
 

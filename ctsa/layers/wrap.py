@@ -9,7 +9,7 @@ from ctsa import checks
 from ctsa._backend import backend, framework
 from ctsa.geometry import Geometry, Sphere, geometry_of
 
-from .euler import Layer
+from .base import Layer
 
 Array = Any
 

@@ -10,7 +10,7 @@ from ctsa._backend import analysis, backend
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Sphere
-from ctsa.layers.euler import EulerLayer, Layer
+from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
 from ctsa.results.base import Result, as_numpy
