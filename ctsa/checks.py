@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._backend import backend, framework, graded, load
+from .parts import everything, walk
 
 Array = Any
 # Nothing of this size is begun; what fits may still be slow.
@@ -313,22 +314,11 @@ def directions(x: Any, u: Any) -> None:
         raise ValueError(f"u must be directions (k, {str(tuple(x.shape))[1:]} at x, got shape {tuple(u.shape)}")
 
 
-# The last axes of what fields and layers are made of: n tokens, dimension d, h = d / 2 channel pairs.
-_AXES = dict(
-    query="d", key="d", value="dd", key_field="d", mask="nn", input="nd", omega="ndd", frequencies="nh", weight_in="d",
-    gain="d", bias="d", memory="d", gamma="d",
-)  # fmt: skip
-
-
-def _shaped(part: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of every parameter with known axes in a field or layer of ours, and in its parts."""
-    for key, a in part.arguments().items() if hasattr(part, "arguments") else ():
-        if key in _AXES and hasattr(a, "shape"):
-            if a.ndim:
-                yield key, a
-        else:
-            for each in a if isinstance(a, (list, tuple)) else [a]:
-                yield from _shaped(each)
+def _shaped(field: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield name, axes and value of every array with axes in a field or layer of ours, and in its parts."""
+    for path, part, a in walk(field):
+        if part.axes and bool(getattr(a, "ndim", 0)):
+            yield str(path[-1]), part.axes, a
 
 
 def fit_field(field: Any, shape: Iterable[int], name: str = "x0") -> None:
@@ -340,21 +330,20 @@ def fit_field(field: Any, shape: Iterable[int], name: str = "x0") -> None:
     for part in _attending(field):
         count = float(np.prod(batch, dtype=float)) * part.heads.count * float(n) ** 2
         room(f"attention among {n} tokens, with a score for each pair,", 2 * count, remedy="take fewer tokens")
-    for key, a in _shaped(field):
+    for key, axes, a in _shaped(field):
         if key == "input" and a.ndim > 2 and not _broadcasts(tuple(a.shape[:-2]), tuple(batch)):
             raise ValueError(
                 f"{name} has batch axes {tuple(batch)}, but the field's input has {tuple(a.shape[:-2])} "
                 f"(shape {tuple(a.shape)}): give every state of the batch its input, or take one, input[0]"
             )
-        wanted = [{"n": n, "d": d, "h": d / 2}[c] for c in _AXES[key]][-a.ndim :]
-        if list(a.shape[-len(wanted) :]) != wanted:
+        if any(size != {"n": n, "d": d}[c] for c, size in axis_sizes(axes, tuple(a.shape))):
             shape = tuple(a.shape)
             raise ValueError(f"{name} has n={n} tokens of dimension d={d}, but the field's {key} has shape {shape}")
 
 
 def one_input(field: Any) -> None:
     """Raise ValueError if inputs of a field of ours have batch axes, where states are not those of a batch."""
-    for key, a in _shaped(field):
+    for key, _, a in _shaped(field):
         if key == "input" and a.ndim > 2:
             raise ValueError(
                 f"field has an input of shape {tuple(a.shape)}, for a batch of states, but this is about one flow: loop "
@@ -363,13 +352,8 @@ def one_input(field: Any) -> None:
 
 
 def _attending(field: Any) -> Iterator[Any]:
-    """Yield the parts of a field or layer of ours that have a score for each pair of tokens."""
-    if hasattr(field, "heads") and hasattr(field, "drift"):
-        yield field
-    for a in field.arguments().values() if hasattr(field, "arguments") else ():
-        for each in a if isinstance(a, (list, tuple)) else [a]:
-            if hasattr(each, "arguments"):
-                yield from _attending(each)
+    """Return the fields within a field or layer of ours that have a score for each pair of tokens."""
+    return (each for each in everything(field) if hasattr(each, "heads") and hasattr(each, "drift"))
 
 
 def _broadcasts(given: tuple[int, ...], batch: tuple[int, ...]) -> bool:
@@ -381,11 +365,15 @@ def _broadcasts(given: tuple[int, ...], batch: tuple[int, ...]) -> bool:
 def sizes(field: Any) -> dict[str, int]:
     """Return what the parameters of a field or layer of ours fix: numbers "n" of tokens and "d" of components."""
     found: dict[str, int] = {}
-    for key, a in _shaped(field):
-        axes = _AXES[key][-a.ndim :]
-        for axis, size in zip(axes, a.shape[-len(axes) :], strict=True):
-            found["d" if axis == "h" else axis] = 2 * size if axis == "h" else size
+    for _, axes, a in _shaped(field):
+        found.update(axis_sizes(axes, tuple(a.shape)))
     return found
+
+
+def axis_sizes(axes: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Return what the last axes of an array say of the numbers "n" of tokens and "d" of components."""
+    pairs = zip(axes[len(axes) - len(shape) :] if len(shape) < len(axes) else axes, shape[-len(axes) :], strict=True)
+    return [("d", 2 * size) if c == "p" else (c, size) for c, size in pairs if c in "ndp"]
 
 
 def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -> Array:

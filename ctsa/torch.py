@@ -19,6 +19,7 @@ from . import checks, fields as formulas
 from ._backend import load
 from .flows.systems import start_of
 from .layers import euler, normalisation, recurrent, runge_kutta, wrap
+from .parts import INNER, INNERS, PARAMETER, inherited_constructor, parts_of
 
 _be = load("torch")
 
@@ -37,17 +38,25 @@ class _Assign(torch.nn.Module):
     neither in ``parameters()`` nor in the ``state_dict``, since its owner keeps it.
     """
 
+    face, shared = "torch", True
     computed: tuple[str, ...] = ()  # names of such attributes
 
-    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" not in vars(cls) and "shared" not in vars(cls):
+            cls.__init__ = inherited_constructor(cls)  # type: ignore[method-assign] # nn.Module's may stand before it
+
+    def _assign(self, **values: Any) -> None:
         torch.nn.Module.__init__(self)
-        given = [*parameters.values(), *constants.values()]
-        dtype = checks.common_dtype(given) or checks.common_dtype([_be.reference(v) for v in static.values()])
-        for name, value in (*parameters.items(), *constants.items()):
+        parts = parts_of(type(self))
+        arrays = {name: value for name, value in values.items() if parts[name].is_array}
+        static = {name: value for name, value in values.items() if name not in arrays}
+        dtype = checks.common_dtype(arrays.values()) or checks.common_dtype([_be.reference(v) for v in static.values()])
+        for name, value in arrays.items():
             if _be.on_graph(value) and not isinstance(value, torch.nn.Parameter):
                 setattr(self, name, _be.asarray(value, dtype))
                 self.computed = (*self.computed, name)
-            elif name in parameters:
+            elif parts[name].kind == PARAMETER:
                 if value is not None and not isinstance(value, torch.nn.Parameter):
                     value = torch.nn.Parameter(_be.asarray(value, dtype).clone())
                 self.register_parameter(name, value)
@@ -116,8 +125,11 @@ def _given(part: Any, x: Any) -> Any:
 class Field(_Assign, formulas.Field):
     """Base of the fields of this face: ``field(t, x)`` is the velocity; parameters train as in any module."""
 
+    shared = True
+
     def extra_repr(self):
-        inner = {name: v for name, v in self.arguments().items() if v is not None and name not in ("field", "fields")}
+        parts = parts_of(type(self))
+        inner = {k: v for k, v in self.arguments().items() if v is not None and parts[k].kind not in (INNER, INNERS)}
         return ", ".join(f"{name}={_shown(value)}" for name, value in inner.items())
 
     def forward(self, t, x):
@@ -180,6 +192,8 @@ class Rescaled(formulas.Rescaled, Field):
 
 
 class _Layer(_Assign):
+    shared = True
+
     def forward(self, x):
         return self.update(_given(self, x))
 
@@ -189,35 +203,29 @@ class _Layer(_Assign):
 
 class EulerLayer(_Layer, euler.EulerLayer):
     __doc__ = euler.EulerLayer.__doc__
-    __init__ = euler.EulerLayer.__init__
 
 
 class PostNormLayer(_Layer, euler.PostNormLayer):
     __doc__ = euler.PostNormLayer.__doc__
-    __init__ = euler.PostNormLayer.__init__
 
 
 class RungeKuttaLayer(_Layer, runge_kutta.RungeKuttaLayer):
     __doc__ = runge_kutta.RungeKuttaLayer.__doc__
-    __init__ = runge_kutta.RungeKuttaLayer.__init__
 
 
 class ItrSA(_Layer, recurrent.ItrSA):
     __doc__ = recurrent.ItrSA.__doc__
-    __init__ = recurrent.ItrSA.__init__
 
 
 class AKOrN(_Layer, recurrent.AKOrN):
     __doc__ = recurrent.AKOrN.__doc__
-    __init__ = recurrent.AKOrN.__init__
 
 
 class WrappedLayer(_Layer, wrap.WrappedLayer):
     __doc__ = wrap.WrappedLayer.__doc__
-    __init__ = wrap.WrappedLayer.__init__
 
-    def _assign(self, parameters, constants, **static):
-        super()._assign(parameters, constants, **static)
+    def _assign(self, **values):
+        super()._assign(**values)
         restless = _be.restless(self.module)
         if restless:
             message = f"module is in training mode and {restless}: every call is another map; module.eval() makes it one"

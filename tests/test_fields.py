@@ -170,7 +170,7 @@ class Neighbour:
 
 def test_variational_equation_of_sums_with_terms_of_other_kinds(torch_face, rng, close):
     neighbour = type("Neighbour", (Neighbour, torch_face.Field), {})()
-    neighbour._assign({}, {}, geometry=ctsa.Sphere())
+    neighbour._assign(geometry=ctsa.Sphere())
     x, u = torch_face.array(state("identity")), torch_face.array(rng.normal(size=(K, N, D)))
     attention = torch_face.SelfAttention(tangent_form="assembled")
     for other in (torch_face.SelfAttention(weights="sinkhorn"), neighbour, lambda t, y: y.roll(1, -2)):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ctsa.fields.algebra import flat_terms
 from ctsa.layers.schemes import SCHEMES, amplification, oscillation_exponents, stable_step
 from ctsa.results.base import as_numpy
 
@@ -55,9 +56,13 @@ def turning_frequencies(field: Any, d: int, channels: int | None = None) -> tupl
         (array([[3., 1.]]), False)
     """
     total, pure = np.zeros((1, d, d)), True
-    for factor, part in _terms(field, 1.0):
-        given = part.arguments() if hasattr(part, "arguments") else {}
-        omega, w = given.get("omega"), given.get("frequencies")
+    for factor, term, read in flat_terms(field):
+        if read is not None:
+            if np.ndim(read[0]):  # each channel at another rate
+                pure = False
+                continue
+            pure, factor = pure and not np.any(read[1]), factor * float(read[0])
+        omega, w = getattr(term, "omega", None), getattr(term, "frequencies", None)
         if omega is not None:
             m = as_numpy(omega).astype(float)
             m = (m - np.swapaxes(m, -1, -2)) / 2
@@ -75,19 +80,6 @@ def turning_frequencies(field: Any, d: int, channels: int | None = None) -> tupl
     size = channels or d
     blocks = np.stack([total[:, c : c + size, c : c + size] for c in range(0, d, size)], 1).reshape(-1, size, size)
     return np.linalg.svd(blocks, compute_uv=False)[:, ::2], pure  # those of an antisymmetric matrix come in pairs
-
-
-def _terms(field: Any, factor: float) -> Iterator[tuple[float, Any]]:
-    """Yield the terms of a field with the numbers that multiply the turning in them."""
-    inner = field.arguments() if hasattr(field, "arguments") else {}
-    if "fields" in inner:
-        for part in inner["fields"]:
-            yield from _terms(part, factor)
-    elif "field" in inner:
-        by = as_numpy(inner.get("factor", inner.get("gain", 1.0)))
-        yield from _terms(inner["field"], factor * float(by)) if np.ndim(by) == 0 else [(factor, None)]
-    else:
-        yield factor, field
 
 
 def find_artefacts(comp: Any) -> tuple[Artefact, ...]:

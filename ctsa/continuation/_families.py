@@ -10,6 +10,7 @@ from ctsa import checks
 from ctsa._backend import backend, framework, load
 from ctsa.derivatives import pushforward
 from ctsa.geometry import Geometry, Sphere
+from ctsa.parts import INNERS, inside, parts_of
 
 Array = Any
 
@@ -19,19 +20,17 @@ _OWN = "(own)"  # in a place: what follows names a parameter of a module that is
 
 
 def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """Yield the place and the value of every array among the constructor arguments of a field and of its terms."""
-    if not hasattr(field, "arguments"):
+    """Yield the place and the value of every array among the parts of a field and of its terms."""
+    described = parts_of(type(field))
+    if not described:
         home = framework(field)
         for name, value in load(home).numbers(field).items() if home in ("torch", "jax") else ():
             yield (*path, _OWN, name), value
-        return
-    for name, value in field.arguments().items():
-        if name == "fields":
-            for i, term in enumerate(value):
-                yield from parameters_of(term, (*path, "fields", i))
-        elif name == "field":
-            yield from parameters_of(value, (*path, "field"))
-        elif hasattr(value, "shape"):
+    for name, part in described.items():
+        value = getattr(field, name)
+        for i, each in enumerate(inside(part, value)):
+            yield from parameters_of(each, (*path, name, i) if part.kind == INNERS else (*path, name))
+        if part.is_array and value is not None:
             yield (*path, name), value
 
 
@@ -41,11 +40,11 @@ def with_value(field: Any, path: tuple, value: Any) -> Any:
     if name == _OWN:
         return backend(value).with_number(field, rest[0], value)
     arguments = field.arguments()
-    if name == "fields":
-        terms = list(arguments["fields"])
-        terms[rest[0]] = with_value(terms[rest[0]], tuple(rest[1:]), value)
-        return type(field)(**{**arguments, "fields": terms})
-    inner = with_value(arguments[name], tuple(rest), value) if rest else value
+    if parts_of(type(field))[name].kind == INNERS:
+        inner = list(arguments[name])
+        inner[rest[0]] = with_value(inner[rest[0]], tuple(rest[1:]), value)
+    else:
+        inner = with_value(arguments[name], tuple(rest), value) if rest else value
     return type(field)(**{**arguments, name: inner})
 
 

@@ -12,33 +12,24 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
+from ctsa.fields.algebra import flat_terms
 from ctsa.geometry import Euclidean, Geometry, Sphere, direction_generator
+from ctsa.parts import parts_of
 from ctsa.results.base import as_numpy
 
-_NAMES = ("query", "key", "value", "key_field", "omega", "frequencies", "input", "weight_in", "weight_out")
 _EQUAL = 1e-9  # eigenvalues closer than this, relative to the largest, are one
 
 
-def terms_of(field: Any, factor: float = 1.0, read: Any = None) -> Iterator[tuple[float, dict[str, Any]]]:
+def terms_of(field: Any) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yield the parameters of every term of a field of ours as NumPy, with the number that multiplies the term.
 
-    Of a term that is read at ``gain * x + bias``, "gain" and "bias" are among them; ``read`` holds those from outside.
+    Of a term that is read at ``gain * x + bias``, "gain" and "bias" are among them.
     """
-    if not hasattr(field, "arguments"):
-        return
-    inner = field.arguments()
-    if "fields" in inner:
-        for part in inner["fields"]:
-            yield from terms_of(part, factor, read)
-    elif "field" in inner:
-        if "gain" in inner:
-            gain, bias = (np.asarray(as_numpy(0.0 if inner[k] is None else inner[k]), float) for k in ("gain", "bias"))
-            outer, shift = read or (1.0, 0.0)
-            read = gain * outer, gain * shift + bias
-        yield from terms_of(inner["field"], factor * float(as_numpy(inner.get("factor", 1.0))), read)
-    else:
-        given = {k: np.asarray(as_numpy(v), float) if hasattr(v, "shape") else v for k, v in inner.items()}
-        yield factor, given if read is None else {**given, "gain": read[0], "bias": read[1]}
+    for factor, term, read in flat_terms(field):
+        if parts_of(type(term)):
+            inner = term.arguments()
+            given = {k: np.asarray(as_numpy(v), float) if hasattr(v, "shape") else v for k, v in inner.items()}
+            yield factor, given if read is None else {**given, "gain": read[0], "bias": read[1]}
 
 
 def consensus_matrix(field: Any, d: int) -> np.ndarray | None:

@@ -1,10 +1,15 @@
 """Sums and multiples of fields, and fields read at rescaled tokens."""
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, framework
 from ctsa.geometry import Sphere
+from ctsa.parts import constant, inner, inners, parameter, parts_of
+from ctsa.results.base import as_numpy
 
 from .base import Field, drift_of, drift_tangent_of
 
@@ -15,6 +20,7 @@ class Sum(Field):
     """A sum of fields, made by ``+``: the drifts are added and projected once."""
 
     fields: Any
+    parts = dict(fields=inners())
 
     def __init__(self, fields):
         if not fields:
@@ -30,7 +36,7 @@ class Sum(Field):
             raise TypeError(
                 f"fields of different frameworks do not add ({', '.join(homes)}): convert with from_torch/from_jax"
             )
-        self._assign({}, {}, fields=fields, geometry=ours[0].geometry if ours else Sphere())
+        self._assign(fields=fields, geometry=ours[0].geometry if ours else Sphere())
 
     def terms(self):
         return list(self.fields)
@@ -56,15 +62,13 @@ class Sum(Field):
     def dense_pays(self, x, k):
         return all(isinstance(f, Field) for f in self.fields) and any(f.dense_pays(x, k) for f in self.fields)
 
-    def arguments(self):
-        return dict(fields=list(self.fields))
-
 
 class Scaled(Field):
     """A field times a number, made by ``*``: time runs ``factor`` times as fast."""
 
     field: Any
     factor: Any
+    parts = dict(field=inner(), factor=constant())
 
     def __init__(self, field, factor):
         if not callable(field):
@@ -73,7 +77,7 @@ class Scaled(Field):
         if factor is None:
             raise TypeError("factor must be a number, got None")
         geometry = getattr(field, "geometry", Sphere())
-        self._assign({}, dict(factor=factor), field=field, geometry=geometry)
+        self._assign(factor=factor, field=field, geometry=geometry)
 
     def drift(self, t, x):
         return self.factor * drift_of(self.field)(t, x)
@@ -88,9 +92,6 @@ class Scaled(Field):
 
     def dense_pays(self, x, k):
         return isinstance(self.field, Field) and self.field.dense_pays(x, k)
-
-    def arguments(self):
-        return dict(field=self.field, factor=self.factor)
 
 
 class Rescaled(Field):
@@ -116,6 +117,7 @@ class Rescaled(Field):
     field: Any
     gain: Any
     bias: Any
+    parts = dict(field=inner(), gain=parameter("d"), bias=parameter("d", "bias"))
 
     def __init__(self, field, gain, bias=None):
         if not hasattr(field, "drift"):
@@ -125,7 +127,7 @@ class Rescaled(Field):
             raise TypeError("gain must be a number or an array (d,), got None")
         if bias is not None and gain.ndim == bias.ndim == 1:
             checks.fits("bias", bias, 0, gain.shape[0], "gain")
-        self._assign(dict(gain=gain, bias=bias), {}, field=field, geometry=field.geometry)
+        self._assign(gain=gain, bias=bias, field=field, geometry=field.geometry)
 
     def _read(self, x):
         y = self.gain * x
@@ -145,5 +147,21 @@ class Rescaled(Field):
     def dense_pays(self, x, k):
         return self.field.dense_pays(x, k)
 
-    def arguments(self):
-        return dict(field=self.field, gain=self.gain, bias=self.bias)
+
+def flat_terms(field: Any, factor: float = 1.0, read: Any = None) -> Iterator[tuple[float, Any, Any]]:
+    """Yield the terms of a field that are no sums nor multiples: the number that multiplies it, the term, and ``read``.
+
+    A term that is read at ``gain * x + bias`` has ``read = (gain, bias)`` as NumPy, others None.
+    """
+    described = parts_of(type(field))
+    if "fields" in described:
+        for each in field.fields:
+            yield from flat_terms(each, factor, read)
+    elif "field" in described:
+        if "gain" in described:
+            gain, bias = (np.asarray(as_numpy(0.0 if a is None else a), float) for a in (field.gain, field.bias))
+            outer, shift = read or (1.0, 0.0)
+            read = gain * outer, gain * shift + bias
+        yield from flat_terms(field.field, factor * float(as_numpy(getattr(field, "factor", 1.0))), read)
+    else:
+        yield factor, field, read

@@ -4,10 +4,9 @@ from typing import Any
 
 from ctsa._backend import backend, framework
 from ctsa.attention.weights import Weights
+from ctsa.parts import formula_of
 
 from .base import Field
-
-_FACES = ("ctsa.torch", "ctsa.jax")
 
 
 def convert(field: Any, face: Any) -> Any:
@@ -32,7 +31,19 @@ def convert(field: Any, face: Any) -> Any:
             raise TypeError(f"only fields of ctsa convert, a plain callable does not: {value!r}")
         return backend(value).to_numpy(value) if framework(value) in ("torch", "jax") else value
 
-    kind = next((c.__name__ for c in type(field).__mro__ if c.__module__ in _FACES and c.__name__ != "Field"), None)
+    kind = class_in(face, formula_of(type(field)))
     if kind is None:
-        raise TypeError(f"only fields of ctsa convert, {type(field).__qualname__} is one of your own")
-    return getattr(face, kind)(**{name: carry(value) for name, value in field.arguments().items()})
+        name = type(field).__qualname__
+        raise TypeError(f"{name} has no class in {face.__name__}: class {name}(Formula, {face.__name__}.Field) makes one")
+    return kind(**{name: carry(value) for name, value in field.arguments().items()})
+
+
+def class_in(face: Any, formula: type | None) -> Any:
+    """Return the class of a face that has a formula's mathematics; None if there is none."""
+    if formula is None:
+        return None
+    own = getattr(face, formula.__name__, None)
+    if isinstance(own, type) and formula_of(own) is formula:
+        return own
+    subclasses: list[type] = formula.__subclasses__()
+    return next((kind for kind in subclasses if issubclass(kind, face.Field)), None)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
+from ctsa.parts import parameter, static
 
 from .base import Field
 
@@ -32,13 +33,15 @@ class Oja(Field):
     """
 
     value: Any
+    equivariant = True
+    parts = dict(value=parameter("dd", "weight"))
 
     def __init__(self, value, geometry=None):
         value = checks.parameter("value", value, 2)
         if value is None:
             raise TypeError("value must be a (d, d) array, got None")
         checks.fits("value", value, -2, value.shape[-1], "its other side (value is (d, d))")
-        self._assign(dict(value=value), {}, geometry=self._check_geometry(geometry, value.shape[-1]))
+        self._assign(value=value, geometry=self._check_geometry(geometry, value.shape[-1]))
 
     def _mean(self, x):
         m = x.mean(-2, keepdims=True) @ self.value.mT
@@ -55,9 +58,6 @@ class Oja(Field):
         be = backend(x)
         every = be.like(np.full((n, n), 1 / n), x)[:, None, :, None] * self.value[None, :, None, :]
         return self._mean(x), every.reshape(n * d, n * d) + 0 * x.sum((-2, -1))[..., None, None]
-
-    def arguments(self):
-        return dict(value=self.value, geometry=self.geometry)
 
 
 class Rotation(Field):
@@ -82,6 +82,7 @@ class Rotation(Field):
     omega: Any
     frequencies: Any
     tokenwise = True
+    parts = dict(omega=parameter("ndd"), frequencies=parameter("np"))
 
     def __init__(self, omega=None, frequencies=None, geometry=None):
         omega = checks.parameter("omega", omega, 2, 3)
@@ -100,7 +101,7 @@ class Rotation(Field):
                         "pass (omega - omega.T) / 2"
                     )
         d = 2 * frequencies.shape[-1] if omega is None else omega.shape[-1]
-        self._assign(dict(omega=omega, frequencies=frequencies), {}, geometry=self._check_geometry(geometry, d))
+        self._assign(omega=omega, frequencies=frequencies, geometry=self._check_geometry(geometry, d))
 
     def _turn(self, x):
         if self.omega is not None:
@@ -115,9 +116,6 @@ class Rotation(Field):
 
     def drift_tangent(self, t, x, u):
         return self._turn(x), self._turn(u)
-
-    def arguments(self):
-        return dict(omega=self.omega, frequencies=self.frequencies, geometry=self.geometry)
 
 
 class Injection(Field):
@@ -136,21 +134,19 @@ class Injection(Field):
 
     input: Any
     tokenwise = True
+    parts = dict(input=parameter("nd"))
 
     def __init__(self, input, geometry=None):
         c = checks.parameter("input", input, *range(1, 9))
         if c is None:
             raise TypeError("input must be an (n, d), (d,) or (..., n, d) array, got None")
-        self._assign(dict(input=c), {}, geometry=self._check_geometry(geometry, c.shape[-1]))
+        self._assign(input=c, geometry=self._check_geometry(geometry, c.shape[-1]))
 
     def drift(self, t, x):
         return self.input + 0 * x
 
     def drift_tangent(self, t, x, u):
         return self.input + 0 * x, 0 * u
-
-    def arguments(self):
-        return dict(input=self.input, geometry=self.geometry)
 
 
 # name -> maps (backend, z) to (sigma(z), sigma'(z))
@@ -196,6 +192,10 @@ class Perceptron(Field):
     bias_out: Any
     activation: str
     tokenwise = True
+    parts = dict(
+        weight_in=parameter("md", "weight"), weight_out=parameter("dm", "weight"), bias_in=parameter("m", "bias"),
+        bias_out=parameter("d", "bias"), activation=static(),
+    )  # fmt: skip
 
     def __init__(self, weight_in, weight_out, bias_in=None, bias_out=None, activation="tanh", geometry=None):
         w1, w2 = checks.parameter("weight_in", weight_in, 2), checks.parameter("weight_out", weight_out, 2)
@@ -208,7 +208,7 @@ class Perceptron(Field):
         checks.fits("bias_out", b2, 0, w1.shape[1], "the token dimension d of weight_in")
         checks.choice("activation", activation, ACTIVATIONS)
         parameters = dict(weight_in=w1, weight_out=w2, bias_in=b1, bias_out=b2)
-        self._assign(parameters, {}, activation=activation, geometry=self._check_geometry(geometry, w1.shape[1]))
+        self._assign(**parameters, activation=activation, geometry=self._check_geometry(geometry, w1.shape[1]))
 
     def _hidden(self, x):
         z = x @ self.weight_in.mT
@@ -225,7 +225,3 @@ class Perceptron(Field):
     def drift_tangent(self, t, x, u):
         s, ds = self._hidden(x)
         return self._out(s), (ds * (u @ self.weight_in.mT)) @ self.weight_out.mT
-
-    def arguments(self):
-        names = ("weight_in", "weight_out", "bias_in", "bias_out", "activation", "geometry")
-        return {name: getattr(self, name) for name in names}

@@ -6,6 +6,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa.attention.weights import WEIGHTS, Heads, attention_weights
 from ctsa.geometry import Euclidean
+from ctsa.parts import constant, parameter, static
 
 from .base import Field
 
@@ -61,6 +62,11 @@ class EnergyAttention(Field):
     bias: Any
     causal: bool
     eps: float
+    equivariant = True
+    parts = dict(
+        query=parameter("md", "weight"), key=parameter("md", "weight"), beta=parameter(), memory=parameter("md", "weight"),
+        gain=parameter(), bias=parameter("d", "bias"), mask=constant("nn"), causal=static(), eps=static(),
+    )  # fmt: skip
 
     def __init__(
         self, query=None, key=None, beta=1.0, memory=None, mask=None, gain=1.0, bias=None, eps=1e-5, geometry=None
@@ -93,7 +99,7 @@ class EnergyAttention(Field):
         if not isinstance(geometry, Euclidean) and bias is not None:
             raise ValueError("bias belongs to LayerNorm, which is for geometry=ctsa.Euclidean(): on the sphere g = x")
         parameters = dict(query=query, key=key, beta=beta, memory=memory, gain=gain, bias=bias)
-        self._assign(parameters, dict(mask=mask), causal=causal, eps=eps, geometry=geometry)
+        self._assign(**parameters, mask=mask, causal=causal, eps=eps, geometry=geometry)
 
     @property
     def heads(self) -> Heads:
@@ -174,5 +180,4 @@ class EnergyAttention(Field):
         return y, dy
 
     def arguments(self):
-        names = ("query", "key", "beta", "memory", "gain", "bias", "eps", "geometry")
-        return {name: getattr(self, name) for name in names} | dict(mask="causal" if self.causal else self.mask)
+        return super().arguments() | dict(mask="causal" if self.causal else self.mask)

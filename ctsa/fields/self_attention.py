@@ -5,6 +5,7 @@ from typing import Any
 from ctsa import checks
 from ctsa.attention.tangent import FORMS, attend_jacobian, attend_tangent, dense_pays
 from ctsa.attention.weights import WEIGHTS, Heads, Weights, attend, attention_weights, scores
+from ctsa.parts import constant, parameter, static
 
 from .base import Field
 
@@ -65,6 +66,11 @@ class SelfAttention(Field):
     causal: bool
     weights: Weights
     tangent_form: str
+    equivariant = True
+    parts = dict(
+        query=parameter("md", "weight"), key=parameter("md", "weight"), value=parameter("dd", "weight"), beta=parameter(),
+        key_field=parameter("d", "bias"), mask=constant("nn"), causal=static(), weights=static(), tangent_form=static(),
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -100,7 +106,7 @@ class SelfAttention(Field):
         geometry = self._check_geometry(geometry, d)
         checks.choice("tangent_form", tangent_form, FORMS)
         self._assign(
-            parameters, dict(mask=mask), causal=causal, weights=weights, geometry=geometry, tangent_form=tangent_form
+            **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, tangent_form=tangent_form
         )
 
     @staticmethod
@@ -165,8 +171,4 @@ class SelfAttention(Field):
         return attention_weights(self.heads, checks.given(x, self))
 
     def arguments(self):
-        return dict(
-            query=self.query, key=self.key, value=self.value, beta=self.beta, weights=self.weights,
-            mask="causal" if self.causal else self.mask, key_field=self.key_field, geometry=self.geometry,
-            tangent_form=self.tangent_form,
-        )  # fmt: skip
+        return super().arguments() | dict(mask="causal" if self.causal else self.mask)

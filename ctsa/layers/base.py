@@ -1,6 +1,6 @@
 """What all layers share: a move in the ambient space, then normalisation; steps of a field."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from ctsa import checks
 from ctsa._backend import backend, framework
 from ctsa.derivatives import jvp_batched
 from ctsa.geometry import Geometry, geometry_of
+from ctsa.parts import Part, constant, inner, parameter, parts_of
 
 Array = Any
 
@@ -24,12 +25,12 @@ class Layer:
     field: Any
     geometry: Geometry
     no_flow: str | None = None
-    _leaves: tuple[str, ...] = ("field", "step", "time")  # what JAX sees of a plain layer; the rest is static
-    _static: tuple[str, ...] = ("geometry",)
+    parts: ClassVar[dict[str, Part]] = {}
 
-    def _assign(self, parameters: dict[str, Any], constants: dict[str, Any], **static: Any) -> None:
-        for name, value in (*parameters.items(), *constants.items()):
-            if value is not None:
+    def _assign(self, **values: Any) -> None:
+        parts = parts_of(type(self))
+        for name, value in values.items():
+            if value is not None and parts[name].is_array:
                 home = framework(value)
                 if home in ("torch", "jax") and backend(value).on_graph(value):
                     kind = type(self).__name__
@@ -39,8 +40,6 @@ class Layer:
                     )
                 value = np.asarray(checks.concrete(value), dtype=float)
                 value = float(value) if value.ndim == 0 else value
-            setattr(self, name, value)
-        for name, value in static.items():
             setattr(self, name, value)
 
     @property
@@ -63,7 +62,7 @@ class Layer:
 
     def arguments(self) -> dict[str, Any]:
         """Return what the layer is made of, by name."""
-        return {name: getattr(self, name) for name in (*self._leaves, *self._static)}
+        return {name: getattr(self, name) for name in parts_of(type(self))}
 
     def describe(self) -> str:
         """Return the numbers that matter, for ``repr``."""
@@ -136,6 +135,7 @@ class FieldStep(Layer):
 
     step: Any
     time: Any
+    parts = dict(field=inner(), step=parameter(), time=constant())
 
     @property
     def no_flow(self):  # type: ignore[override]
@@ -148,7 +148,7 @@ class FieldStep(Layer):
         if time is None:
             raise TypeError("time must be a number, got None")
         own = geometry_of(field, geometry)
-        self._assign(dict(step=check_step(step)), dict(time=time), field=field, geometry=own, **static)
+        self._assign(step=check_step(step), time=time, field=field, geometry=own, **static)
 
     def _now(self, x: Array) -> Array:
         return backend(x).like(self.time, x)

@@ -9,6 +9,7 @@ from ctsa._backend import backend
 from ctsa.derivatives import jvp_batched, pushforward
 from ctsa.fields.base import drift_of, drift_tangent_of
 from ctsa.geometry import Euclidean, Geometry, Sphere
+from ctsa.parts import static
 
 from .base import FieldStep
 
@@ -42,7 +43,7 @@ class EulerLayer(FieldStep):
     """
 
     retraction: str
-    _static = ("geometry", "retraction")
+    parts = dict(FieldStep.parts, retraction=static())
 
     def __init__(self, field, step, geometry=None, retraction="normalize", time=0.0):
         checks.choice("retraction", retraction, ("normalize", "exp"))

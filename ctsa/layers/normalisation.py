@@ -6,6 +6,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa.fields.base import Field
 from ctsa.geometry import Euclidean, Sphere
+from ctsa.parts import constant, inner, parameter, static
 
 from .euler import EulerLayer, PostNormLayer
 
@@ -60,6 +61,7 @@ class SpeedRegulated(Field):
     alpha: Any
     switch: Any
     scheme: str
+    parts = dict(field=inner(), alpha=parameter(), switch=constant(), scheme=static())
 
     def __init__(self, field, scheme, alpha=1.0, switch=None):
         checks.choice("scheme", scheme, SCHEMES)
@@ -75,7 +77,7 @@ class SpeedRegulated(Field):
         if (switch is None) == (scheme == "mix"):
             raise ValueError("scheme 'mix' needs switch, the time at which it turns to 'pre'; the others take none")
         geometry = _UNIT if scheme in ON_SPHERE else Euclidean()
-        self._assign(dict(alpha=alpha), dict(switch=switch), field=field, scheme=scheme, geometry=geometry)
+        self._assign(alpha=alpha, switch=switch, field=field, scheme=scheme, geometry=geometry)
 
     def drift(self, t, x):
         if self.geometry == _UNIT:
@@ -122,6 +124,3 @@ class SpeedRegulated(Field):
             early = [PostNormLayer(self.field, size, time=t) for t in times if t < switch]
             return early + [EulerLayer(self, size, time=t) for t in times if t >= switch]
         return [EulerLayer(self, size, time=t) for t in times]
-
-    def arguments(self):
-        return dict(field=self.field, scheme=self.scheme, alpha=self.alpha, switch=self.switch)

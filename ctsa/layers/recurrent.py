@@ -9,6 +9,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.geometry import Sphere, length
+from ctsa.parts import inner, parameter, static
 
 from .base import Layer, check_field, check_step, no_step, shown
 from .euler import post_norm_step
@@ -64,8 +65,7 @@ class ItrSA(Layer):
     attention: Any
     step: Any
     gamma: Any
-    _leaves = ("attention", "step", "gamma")
-    _static = ("geometry",)
+    parts = dict(attention=inner(), step=parameter(), gamma=parameter("d"))
 
     def __init__(self, attention, step=1.0, gamma=1.0, convention="unit", d=None):
         checks.choice("convention", convention, ("unit", "rms"))
@@ -91,7 +91,7 @@ class ItrSA(Layer):
                 raise ValueError("convention='rms' with a scalar gamma needs d, the token dimension")
             root = float(np.sqrt(next(iter(found.values()))))
             gamma = checks.plain("gamma", gamma.astype(float) * root if gamma.dtype == object else gamma * root)
-        self._assign(dict(step=check_step(step), gamma=gamma), {}, attention=attention, geometry=Sphere())
+        self._assign(step=check_step(step), gamma=gamma, attention=attention, geometry=Sphere())
         if self.no_flow:
             warnings.warn(f"ItrSA has no flow: {self.no_flow}", UserWarning, stacklevel=2)
 
@@ -195,8 +195,7 @@ class AKOrN(Layer):
     step: Any
     identity: bool
     project: bool
-    _leaves = ("coupling", "rotation", "step")
-    _static = ("geometry", "identity", "project")
+    parts = dict(coupling=inner(), rotation=inner(), step=parameter(), identity=static(), project=static())
 
     def __init__(self, coupling, rotation=None, step=1.0, identity=False, project=True):
         for name, part in (("coupling", coupling), ("rotation", rotation)):
@@ -216,7 +215,7 @@ class AKOrN(Layer):
         if identity and rotation is not None:
             raise ValueError("identity=True stands for a missing rotation; leave rotation out")
         static = dict(coupling=coupling, rotation=rotation, geometry=coupling.geometry)
-        self._assign(dict(step=check_step(step)), {}, **static, identity=bool(identity), project=bool(project))
+        self._assign(step=check_step(step), **static, identity=bool(identity), project=bool(project))
 
     @property
     def home(self):

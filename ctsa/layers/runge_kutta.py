@@ -5,6 +5,7 @@ from typing import Any
 from ctsa import checks
 from ctsa.derivatives import pushforward
 from ctsa.geometry import Geometry
+from ctsa.parts import static
 
 from .base import FieldStep
 
@@ -47,7 +48,7 @@ class RungeKuttaLayer(FieldStep):
     """
 
     method: str
-    _static = ("geometry", "method")
+    parts = dict(FieldStep.parts, method=static())
 
     def __init__(self, field, step, method="rk4", geometry: Geometry | None = None, time=0.0):
         checks.choice("method", method, TABLEAUS)

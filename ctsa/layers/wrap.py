@@ -8,6 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend, framework
 from ctsa.geometry import Geometry, Sphere, geometry_of
+from ctsa.parts import inner, static
 
 from .base import Layer
 
@@ -56,8 +57,7 @@ class WrappedLayer(Layer):
     batched: bool
     pick: Any
     check: bool
-    _leaves = ("module",)
-    _static = ("geometry", "scale", "batched", "pick", "check")
+    parts = dict(module=inner(), scale=static(), batched=static(), pick=static(), check=static())
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class WrappedLayer(Layer):
                 f"module.{first}.batch_first = True"
             )
         self._assign(
-            {}, {}, module=module, geometry=own, scale=scale, batched=bool(batched), pick=pick, check=bool(check)
+            module=module, geometry=own, scale=scale, batched=bool(batched), pick=pick, check=bool(check)
         )  # fmt: skip
 
     @property

@@ -7,11 +7,9 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, framework, load
+from ctsa.parts import walk
 
 Array = Any
-# Which constructor arguments of fields are weights, and which are biases.
-_WEIGHTS = ("query", "key", "value", "weight_in", "weight_out", "memory")
-_BIASES = ("key_field", "bias_in", "bias_out", "bias")
 
 
 def spectral_regulariser(
@@ -114,15 +112,8 @@ def _unit(be: Any, v: Array) -> Array:
     return v / be.xp.where(s > 0, s, be.xp.ones_like(s)) ** 0.5
 
 
-def _parameters(part: Any) -> Iterator[Any]:
-    for name, value in part.arguments().items():
-        if name in _WEIGHTS or name in _BIASES:
-            if value is not None:
-                # Biases of heads are one vector: |b|^4 of all of them.
-                yield value if name in _WEIGHTS else value.reshape(-1)
-        elif hasattr(value, "arguments"):
-            yield from _parameters(value)
-        elif isinstance(value, (list, tuple)):
-            for each in value:
-                if hasattr(each, "arguments"):
-                    yield from _parameters(each)
+def _parameters(thing: Any) -> Iterator[Any]:
+    for _, part, value in walk(thing):
+        if part.role and value is not None:
+            # Biases of heads are one vector: |b|^4 of all of them.
+            yield value if part.role == "weight" else value.reshape(-1)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ctsa.parts import parts_of
 from ctsa.results.base import as_numpy
 
 
@@ -46,15 +47,16 @@ def commutes_with_rotations(field: Any) -> bool:
     parts = terms()
     if len(parts) > 1:
         return all(commutes_with_rotations(part) for part in parts)
-    if not hasattr(field, "key_field") or field.key_field is not None:
-        return False
-    return all(_is_scalar(getattr(field, name)) for name in ("query", "key", "value"))
+    arrays = [(part.axes, getattr(field, name)) for name, part in parts_of(type(field)).items() if "d" in part.axes]
+    return bool(getattr(field, "equivariant", False)) and all(_is_scalar(axes, a) for axes, a in arrays)
 
 
-def _is_scalar(matrix: Any) -> bool:
+def _is_scalar(axes: str, matrix: Any) -> bool:
     if matrix is None:
         return True
     m = as_numpy(matrix)
+    if len(axes) < 2 or m.ndim < 2:
+        return not m.any()
     if m.shape[-1] != m.shape[-2]:
         return False
     c = m[..., :1, :1]
