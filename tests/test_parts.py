@@ -14,7 +14,8 @@ class Spring(Field):
     """Tokens are pulled towards a point, by springs of a matrix: dx_i/dt = P_i w_i K (a - x_i)."""
 
     parts = dict(
-        stiffness=parameter("dd", "weight"), point=parameter("d", "bias", optional=True), weights=constant("n", optional=True),
+        stiffness=parameter("dd", "weight"), point=parameter("d", "bias", optional=True),
+        weights=constant("n", optional=True),
         power=static(),
     )  # fmt: skip
     equivariant = True
