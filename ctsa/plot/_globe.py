@@ -3,7 +3,10 @@
 from typing import Any
 
 import numpy as np
-from mpl_toolkits.mplot3d.art3d import Line3DCollection, Path3DCollection
+from matplotlib import colors
+from mpl_toolkits.mplot3d.art3d import Line3D, Line3DCollection, Path3DCollection
+
+from ._style import SURFACE
 
 
 def toward(elev: float, azim: float) -> np.ndarray:
@@ -57,3 +60,48 @@ def draw_marks(ax: Any, places: np.ndarray, faces: tuple, edges: tuple, size: fl
         )  # fmt: skip
         if near:
             marks.__class__, marks._whole = ViewMarks, places
+
+
+class ViewLine(Line3D):
+    """Points (m, 3), shown where their anchors face the viewer, at every drawing; or the rim."""
+
+    def __init__(self, points: Any = None, anchors: Any = None, **style: Any) -> None:
+        super().__init__([], [], [], **style)
+        self._points, self._anchors = points, points if anchors is None else anchors
+
+    def draw(self, renderer: Any) -> None:
+        viewer, a = toward(self.axes.elev, self.axes.azim), np.linspace(0, 2 * np.pi, 181)
+        if self._points is None:  # the great circle across the line of sight
+            shown = np.stack([np.cos(a), np.sin(a)], 1) @ np.linalg.svd(viewer[None])[2][1:]
+        else:
+            shown = np.where((self._anchors @ viewer >= 0)[:, None], self._points, np.nan)
+        self.set_data_3d(*shown.T)
+        super().draw(renderer)
+
+
+def draw_globe(ax: Any) -> None:
+    """Draw a faint lit unit sphere with a graticule every 30 degrees, once an Axes."""
+    if any(artist.get_gid() == "globe" for artist in ax.collections):
+        return
+    lon, lat = np.meshgrid(np.linspace(0, 2 * np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61))
+    xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])  # (3, 61, 121)
+    light = np.tensordot(toward(ax.elev + 35, ax.azim - 35), xyz, 1)[..., None]
+    grey = np.clip(SURFACE - 0.035 + 0.07 * np.clip(light, -0.5, 1), 0, 1) * np.ones(3)
+    # Opaque and not antialiased, as see-through facets show their seams; the rim hides the ragged edge.
+    flat: dict[str, Any] = {"shade": False, "linewidth": 0, "antialiased": False, "rasterized": True}
+    ax.plot_surface(*xyz, facecolors=grey, rcount=61, ccount=121, zorder=0, gid="globe", **flat)
+    for line in [*xyz[:, 10:51:10].transpose(1, 2, 0), *xyz[:, :, :-1:10].transpose(2, 1, 0)]:
+        ax.add_line(ViewLine(line, color="0.84", linewidth=0.4, zorder=1))
+    ax.add_line(ViewLine(color="0.6", linewidth=0.8, zorder=1))
+
+
+def paled(colour: Any) -> np.ndarray:
+    return 0.3 * colors.to_rgba_array(colour)[..., :3].squeeze() + 0.7 * SURFACE
+
+
+def both_sides(ax: Any, points: np.ndarray, anchors: np.ndarray, colour: Any, zorder: int, **style: Any) -> None:
+    """Draw points (m, 3) palely (see-through adds up), in full and on top where anchors face the viewer."""
+    pale = paled(colour)
+    for ink, near in (pale, False), (colour, True):
+        look = {"color": ink, "markerfacecolor": ink, "markeredgecolor": ink, "zorder": zorder + 10 * near} | style
+        ax.add_line(ViewLine(points, anchors, **look) if near else Line3D(*points.T, **look))

@@ -12,15 +12,15 @@ from ctsa.observables import cluster_count, order_parameter
 from ctsa.results.base import Trajectory
 
 from . import _given as given
-from .tokens import _PALETTE, _axes, _finish
+from ._style import PALETTE, axes_for, finish
 
-_INK = "0.35"
+INK = "0.35"
 _COMPARISON = ("Comparison", "ctsa.compare")
 _ENTRIES, _TICKS = 7, 5  # most entries of a legend, and ticks of an axis of steps
 
 
 def _colour(i: int) -> str:
-    return _PALETTE[i % len(_PALETTE)]
+    return PALETTE[i % len(PALETTE)]
 
 
 def _legend(ax: Any) -> None:
@@ -52,20 +52,20 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     given.result("comp", comp, *_COMPARISON)
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     known = (comp.errors > comp.reference_error) & (comp.errors < max(_reach(comp), comp.tol))
     for i, step in enumerate(comp.step_sizes):
         seen = np.where(known[i], comp.errors[i], np.nan)
         marker = "." if np.isfinite(seen).sum() < 3 else ""  # a line of one point would not show
         ax.plot(comp.times[i], seen, color=_colour(i), linewidth=1.1, marker=marker, label=f"step {step:.3g}")
-    ax.axhline(comp.tol, color=_INK, linewidth=0.8, linestyle=":")
+    ax.axhline(comp.tol, color=INK, linewidth=0.8, linestyle=":")
     ax.set_xlim(0, np.nanmax(comp.times))
     ax.set_yscale("log")
     seen = comp.errors[known]
     low, high = (seen.min(), seen.max()) if seen.size else (comp.reference_error, comp.tol)
     ax.set_ylim(0.3 * low, 3 * max(high, comp.tol))
     _legend(ax)
-    return _finish(ax, "time", "distance" if comp.flat else "angle between flow and layers")
+    return finish(ax, "time", "distance" if comp.flat else "angle between flow and layers")
 
 
 def order(comp: Any, *, ax: Any = None) -> Axes:
@@ -81,18 +81,18 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     given.result("comp", comp, *_COMPARISON)
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     h = np.asarray(comp.step_sizes)
     worst, ends = (
         np.where((e > 0) & (e < max(_reach(comp), comp.tol)), e, np.nan) for e in (comp.worst_errors, comp.end_errors)
     )
     used = np.array([f"{step:g}" not in comp.left_out for step in h])
-    ax.plot(h[used], worst[used], "o", markersize=4, color=_PALETTE[0], label="largest error")
-    ax.plot(h[~used], worst[~used], "o", markersize=4, color=_PALETTE[0], markerfacecolor="white")
-    ax.plot(h, ends, "s", markersize=3, color=_PALETTE[1], label="at the end")
+    ax.plot(h[used], worst[used], "o", markersize=4, color=PALETTE[0], label="largest error")
+    ax.plot(h[~used], worst[~used], "o", markersize=4, color=PALETTE[0], markerfacecolor="white")
+    ax.plot(h, ends, "s", markersize=3, color=PALETTE[1], label="at the end")
     if np.isfinite(comp.order):
         middle = np.exp(np.log(worst[used]).mean() + comp.order * (np.log(h) - np.log(h[used]).mean()))
-        ax.plot(h, middle, color=_INK, linewidth=0.9, label=f"order {comp.order:.2f}")
+        ax.plot(h, middle, color=INK, linewidth=0.9, label=f"order {comp.order:.2f}")
     ax.set_xscale("log")
     ax.set_xlim(h.min() / 1.3, 1.3 * h.max())
     ticks = h[_spread(len(h), _TICKS)]
@@ -104,9 +104,9 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
         ax.tick_params(axis="y", which="minor", labelsize=7)
     else:
         ax.set_yticks([])
-        ax.text(0.5, 0.5, "no errors to show", ha="center", transform=ax.transAxes, fontsize=7, color=_INK)
+        ax.text(0.5, 0.5, "no errors to show", ha="center", transform=ax.transAxes, fontsize=7, color=INK)
     _legend(ax)
-    return _finish(ax, "step", "error")
+    return finish(ax, "step", "error")
 
 
 def _paths(comp: Any):
@@ -128,17 +128,17 @@ def multipliers(comp: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     given.result("comp", comp, *_COMPARISON)
-    ax = _axes(ax, "ax", (2.8, 2.8))[0]
+    ax = axes_for(ax, "ax", (2.8, 2.8))[0]
     ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.6", linewidth=0.8))
     for i in range(len(comp.step_sizes)):
         p, m = comp.predicted[i], comp.measured[i]
         ax.plot(p.real, p.imag, "o", markersize=5.5, color=_colour(i), markerfacecolor="none", markeredgewidth=0.8)
         ax.plot(m.real, m.imag, "o", markersize=2.2, color=_colour(i))
     if not comp.measured.shape[1]:
-        ax.text(0, 0, "the flow still moves", ha="center", va="center", fontsize=7, color=_INK)
+        ax.text(0, 0, "the flow still moves", ha="center", va="center", fontsize=7, color=INK)
     ax.autoscale_view()
     ax.set_aspect("equal", adjustable="datalim")
-    return _finish(ax, "real part of multipliers", "imaginary part")
+    return finish(ax, "real part of multipliers", "imaginary part")
 
 
 def exponents(comp: Any, *, ax: Any = None) -> Axes:
@@ -157,7 +157,7 @@ def exponents(comp: Any, *, ax: Any = None) -> Axes:
     given.result("comp", comp, *_COMPARISON)
     if not comp.flow_exponents.size:
         raise ValueError("comp has no spectra: make it with ctsa.compare(..., spectra=True)")
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     index = np.arange(1, len(comp.flow_exponents) + 1)
     ax.plot(index, comp.flow_exponents, "_", markersize=9, markeredgewidth=1.6, color="0.1", label="flow")
     shifts = np.linspace(-0.2, 0.2, len(comp.step_sizes)) if len(comp.step_sizes) > 1 else [0.0]
@@ -170,7 +170,7 @@ def exponents(comp: Any, *, ax: Any = None) -> Axes:
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
     _legend(ax)
-    return _finish(ax, "index", "exponent per unit time")
+    return finish(ax, "index", "exponent per unit time")
 
 
 def comparison(comp: Any, *, axes: Any = None) -> Any:
@@ -184,16 +184,16 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
         An array of the six Axes.
     """
     given.result("comp", comp, *_COMPARISON)
-    axes = _axes(axes, "axes", (10.0, 5.2), (2, 3))
+    axes = axes_for(axes, "axes", (10.0, 5.2), (2, 3))
     errors(comp, ax=axes[0])
     order(comp, ax=axes[1])
     for label, path, colour, width in _paths(comp):
         aligned = order_parameter(path.xs, comp.channels or None)
         axes[2].plot(path.ts, aligned, color=colour, linewidth=width, label=label, zorder=3 if label == "flow" else 2)
         axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
-    _finish(axes[2], "time", "length of the mean token")
+    finish(axes[2], "time", "length of the mean token")
     axes[3].yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    _finish(axes[3], "time", "clusters")
+    finish(axes[3], "time", "clusters")
     _legend(axes[2])
     multipliers(comp, ax=axes[4])
     if comp.flow_exponents.size:
@@ -203,7 +203,7 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
         found = [f"- {a}" for a in comp.artefacts] or ["none found"]
         text = [line for a in found for line in textwrap.wrap(a, 58, subsequent_indent="  ")]
         text = ["artefacts of the layers:", *text[:14], *(["..."] if len(text) > 14 else [])]
-        axes[5].text(0, 1, "\n".join(text), va="top", fontsize=7, color=_INK, transform=axes[5].transAxes, wrap=False)
+        axes[5].text(0, 1, "\n".join(text), va="top", fontsize=7, color=INK, transform=axes[5].transAxes, wrap=False)
     return axes
 
 
@@ -218,16 +218,16 @@ def effective(fit: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     given.result("fit", fit, "EffectiveStep", "ctsa.effective_step")
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
-    ax.plot(np.ravel(fit.steps), np.ravel(fit.residuals), "o", markersize=3.5, color=_PALETTE[0], label="one token")
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
+    ax.plot(np.ravel(fit.steps), np.ravel(fit.residuals), "o", markersize=3.5, color=PALETTE[0], label="one token")
     if not np.isfinite(fit.residuals).any():
-        ax.text(0.5, 0.5, "no update to explain", ha="center", transform=ax.transAxes, fontsize=7, color=_INK)
+        ax.text(0.5, 0.5, "no update to explain", ha="center", transform=ax.transAxes, fontsize=7, color=INK)
     if np.isfinite(fit.common_step) and np.isfinite(fit.common_residual):
         common = f"one step for all, {fit.common_step:.3g}: {fit.common_residual:.1%} unexplained"
-        ax.axvline(fit.common_step, color=_INK, linewidth=0.9, linestyle=":", label=common)
+        ax.axvline(fit.common_step, color=INK, linewidth=0.9, linestyle=":", label=common)
     ax.set_ylim(-0.03, 1.03)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, fontsize=7, handlelength=1.4)
-    return _finish(ax, "effective step", "unexplained share (0: Euler step)")
+    return finish(ax, "effective step", "unexplained share (0: Euler step)")
 
 
 def record(found: Any, *, axes: Any = None) -> Any:
@@ -242,9 +242,9 @@ def record(found: Any, *, axes: Any = None) -> Any:
     """
     given.result("found", found, "MonitorRecord", "ctsa.monitor")
     if axes is None:
-        *axes, last = _axes(None, "axes", (8.0, 3.8), (2, 3))
+        *axes, last = axes_for(None, "axes", (8.0, 3.8), (2, 3))
         last.remove()
-    axes = _axes(axes, "axes", (1, 1), (1, 5))
+    axes = axes_for(axes, "axes", (1, 1), (1, 5))
     names = dict(
         pseudo_energy="pseudo-energy", contribution=f"share in top {found.share:.0%} of $J + J^T$",
         complex_share="complex eigenvalues", norm="norm of the Jacobian",
@@ -253,12 +253,12 @@ def record(found: Any, *, axes: Any = None) -> Any:
     for i, (name, label) in enumerate(names.items()):
         if name in found.missing:
             why = "\n".join(textwrap.wrap(f"{name.replace('_', ' ')} {found.missing[name]}", 28))
-            axes[i].text(0.5, 0.5, why, ha="center", va="center", fontsize=7, color=_INK, transform=axes[i].transAxes)
+            axes[i].text(0.5, 0.5, why, ha="center", va="center", fontsize=7, color=INK, transform=axes[i].transAxes)
             axes[i].set(xticks=[], yticks=[])
-            _finish(axes[i], "", label)
+            finish(axes[i], "", label)
             continue
         axes[i].plot(found.ts, getattr(found, name), "-" if found.continuous else ".-", color=_colour(i), linewidth=1.1)
-        _finish(axes[i], "time" if found.continuous else "layers", label)
+        finish(axes[i], "time" if found.continuous else "layers", label)
     return axes
 
 
@@ -273,16 +273,16 @@ def energy(report: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     given.result("report", report, "EnergyReport", "ctsa.energy_report")
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     values = report.energies.reshape(len(report.ts), -1)
-    ax.plot(report.ts, values, color=_PALETTE[0], linewidth=1.2)
+    ax.plot(report.ts, values, color=PALETTE[0], linewidth=1.2)
     if not report.held:
         at = int(np.argmin(np.abs(report.ts - report.at)))
         against = f"{'fell' if report.sign > 0 else 'rose'} by {report.violation:.2g} at {report.at:.3g}"
-        ax.axvline(report.ts[at], color=_PALETTE[1], linewidth=0.9, linestyle=":", label=against)
+        ax.axvline(report.ts[at], color=PALETTE[1], linewidth=0.9, linestyle=":", label=against)
         _legend(ax)
     verb = "rise" if report.sign > 0 else "fall"
     promise = f"guaranteed to {verb}" if report.theorem else f"no theorem that it must {verb}"
     why = "\n".join(textwrap.wrap(f"{promise}: {report.why}" if report.why else promise, 58))
-    ax.set_title(why, fontsize=7, color=_INK, loc="left")
-    return _finish(ax, "time", "energy")
+    ax.set_title(why, fontsize=7, color=INK, loc="left")
+    return finish(ax, "time", "energy")

@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from ctsa.observables import order_parameter
 
 from . import _given as given, _labels as written
-from .tokens import _PALETTE, _axes, _finish, _on_sphere
+from ._given import on_sphere
+from ._style import PALETTE, axes_for, finish
 
 _MARKERS = {"fold": ("s", "fold"), "branch point": ("o", "branch point"), "Hopf": ("D", "Hopf point")}
-_INK = "0.15"
+INK = "0.15"
 
 Observable = Callable[[np.ndarray], Any]
 
@@ -23,7 +24,7 @@ def _observed(result: Any, observable: Observable | None) -> tuple[Observable, s
         if not callable(observable):
             raise TypeError(f"observable must be a function of a state (n, d), got {type(observable).__name__}")
         return observable, getattr(observable, "__name__", "observable").replace("<lambda>", "observable")
-    if _on_sphere(np.asarray(result.xs)):
+    if on_sphere(np.asarray(result.xs)):
         return order_parameter, "order parameter"
     return lambda x: x[..., 0, 0], "first component"
 
@@ -60,7 +61,7 @@ def diagram(
         raise ValueError("result must hold at least one branch, got none")
     function, name = _observed(branches[0], observable)
     lines = [_line(branch, function) for branch in branches]
-    ax = _axes(ax, "ax", (3.4, 2.6))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.6))[0]
     kinds: list[str] = []
     styles: set[bool] = set()
     for i, (p, y, stable, special, marks) in enumerate(lines):
@@ -70,27 +71,27 @@ def diagram(
                 piece = piece[:, ::-1]  # the dashes of arms that look alike fall upon each other
             styles.add(bool(stable[first]))
             ax.plot(
-                *piece, color=_PALETTE[i % len(_PALETTE)], linewidth=1.3 if stable[first] else 0.9,
+                *piece, color=PALETTE[i % len(PALETTE)], linewidth=1.3 if stable[first] else 0.9,
                 linestyle="-" if stable[first] else (0, (3, 2)), zorder=3 if stable[first] else 2,
             )  # fmt: skip
         for kind, at, height in marks:
             kinds.append(kind)
             ax.plot(
-                [at], [height], _MARKERS[kind][0], markersize=4, color=_INK, markerfacecolor="white", zorder=5,
+                [at], [height], _MARKERS[kind][0], markersize=4, color=INK, markerfacecolor="white", zorder=5,
                 linestyle="none",
             )  # fmt: skip
     if legend:
-        entries = [Line2D([], [], color=_INK, linewidth=1.3, label="stable")] if True in styles else []
-        entries += [Line2D([], [], color=_INK, linewidth=0.9, linestyle=(0, (3, 2)), label="unstable")] * (
+        entries = [Line2D([], [], color=INK, linewidth=1.3, label="stable")] if True in styles else []
+        entries += [Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label="unstable")] * (
             False in styles
         )
         for kind, (marker, text) in _MARKERS.items():
             if kind in kinds:
                 entries.append(
-                    Line2D([], [], color=_INK, marker=marker, mfc="white", markersize=4, linestyle="none", label=text)
+                    Line2D([], [], color=INK, marker=marker, mfc="white", markersize=4, linestyle="none", label=text)
                 )
         ax.legend(handles=entries, loc="best", frameon=False, fontsize=7)
-    return _finish(ax, written.symbol(branches[0].parameter), name if label is None else label)
+    return finish(ax, written.symbol(branches[0].parameter), name if label is None else label)
 
 
 def _line(branch: Any, function: Observable) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list]:
@@ -139,10 +140,10 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
     """
     given.result("branch", branch, "Branch", "ctsa.continue_equilibrium")
     given.flag("imaginary", imaginary)
-    ax = _axes(ax, "ax", (3.4, 2.6))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.6))[0]
     values = np.asarray(branch.eigenvalues)
     part = values.imag if imaginary else values.real
-    inks = [_PALETTE[i % len(_PALETTE)] for i in range(part.shape[1])]
+    inks = [PALETTE[i % len(PALETTE)] for i in range(part.shape[1])]
     for row, ink in zip(part.T, inks, strict=True):
         ax.plot(branch.parameters, row, ".-", markersize=2.5, linewidth=1.0, color=ink)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
@@ -154,4 +155,4 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
     if branch.parameters[-1] == branch.parameters.max() > branch.parameters[0]:  # its last points are at the right
         written.at_ends(ax, part[-1], inks, r"\mu")
-    return _finish(ax, written.symbol(branch.parameter), f"{'imaginary' if imaginary else 'real'} part of eigenvalues")
+    return finish(ax, written.symbol(branch.parameter), f"{'imaginary' if imaginary else 'real'} part of eigenvalues")

@@ -19,13 +19,16 @@ from ctsa.observables import clusters
 from ctsa.results.base import as_numpy
 
 from . import _given as given, _labels as written
-from .tokens import _COLUMN, _INK, _PALETTE, _axes, _both_sides, _finish, _globe, _need, _read, _real, sphere
+from ._given import need, read, real
+from ._globe import both_sides, draw_globe
+from ._style import COLUMN, INK, PALETTE, axes_for, finish
+from .tokens import sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
-_COLOURS = dict(zip(KINDS, (*_PALETTE[:4], *_PALETTE[:3], "#BBBBBB", "#555555"), strict=True))
-_STABLE, _UNSTABLE = _PALETTE[0], _PALETTE[1]
-_LABEL = {"fontsize": 7, "color": _INK}
-_NUMBER = {"fontsize": 6.5, "color": _INK}
+_COLOURS = dict(zip(KINDS, (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555"), strict=True))
+_STABLE, _UNSTABLE = PALETTE[0], PALETTE[1]
+_LABEL = {"fontsize": 7, "color": INK}
+_NUMBER = {"fontsize": 6.5, "color": INK}
 
 
 # ------------------------------------------------------------------------------------------------------------- globes
@@ -33,11 +36,11 @@ def _spaces(value: Any, d: int) -> list[tuple[int, float, np.ndarray]]:
     """Return index, eigenvalue and vector of every real eigenvector of V, or of the V of a field."""
     if value is None:
         return []
-    matrix = consensus_matrix(value, d) if callable(value) else _real("value", as_numpy(value))
-    _need(matrix is not None, "value", "a matrix, or a field that has one", value, "value=None for no axes")
+    matrix = consensus_matrix(value, d) if callable(value) else real("value", as_numpy(value))
+    need(matrix is not None, "value", "a matrix, or a field that has one", value, "value=None for no axes")
     assert matrix is not None
     matrix = matrix.sum(0) if matrix.ndim == 3 else matrix
-    _need(matrix.shape == (d, d), "value", f"shape ({d}, {d}) as the tokens", matrix.shape, "the V of this field")
+    need(matrix.shape == (d, d), "value", f"shape ({d}, {d}) as the tokens", matrix.shape, "the V of this field")
     return [(k, value, v) for k, value, space in eigenspaces(matrix) for v in space.T]
 
 
@@ -70,12 +73,12 @@ def _draw_axes(ax: Any, spaces: list) -> None:
             continue
         for sign in (1.0, -1.0):
             stick = np.stack([sign * v, 1.22 * sign * v])
-            _both_sides(ax, stick, np.stack([sign * v] * 2), _INK, 4, linewidth=1.0, label=f"_v{k}")
+            both_sides(ax, stick, np.stack([sign * v] * 2), INK, 4, linewidth=1.0, label=f"_v{k}")
         ax.text(*(1.4 * v), rf"$v_{k}$", ha="center", va="center", zorder=40, gid=f"v{k}", **_LABEL)
 
 
 def _new_globe(ax: Any, spaces: list, flat: bool, size: float) -> Any:
-    new, ax = ax is None, _axes(ax, "ax", (size, size), projection="3d")[0]
+    new, ax = ax is None, axes_for(ax, "ax", (size, size), projection="3d")[0]
     if new:
         _look_at(ax, spaces, flat)
     ax.set_proj_type("ortho")
@@ -84,9 +87,9 @@ def _new_globe(ax: Any, spaces: list, flat: bool, size: float) -> Any:
 
 
 def _state(found: Any) -> np.ndarray:
-    x = _real("found", as_numpy(getattr(found, "x", found)))
-    _need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
-    _need(np.isfinite(x).all(), "found", "a finite state", "nan or inf", "one of ctsa.find_equilibria")
+    x = real("found", as_numpy(getattr(found, "x", found)))
+    need(x.ndim == 2 and x.size, "found", "an Equilibrium, or a state (n, d)", x.shape, "one of ctsa.find_equilibria")
+    need(np.isfinite(x).all(), "found", "a finite state", "nan or inf", "one of ctsa.find_equilibria")
     return x
 
 
@@ -110,7 +113,7 @@ def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = 
     ink = "0.35" if stable is None else _STABLE if stable else _UNSTABLE
     points, spaces = _in_space(x, _spaces(value, x.shape[1]))
     ax = _new_globe(ax, spaces, x.shape[1] == 2, 2.0)
-    _globe(ax)
+    draw_globe(ax)
     _draw_axes(ax, spaces)
     labels = clusters(x, 1e-3)
     for label in range(labels.max() + 1):
@@ -118,7 +121,7 @@ def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = 
         place = points[labels == label].mean(0)[None]
         face = {} if stable is not False else {"markerfacecolor": str(0.955)}
         style = {"marker": "o", "markersize": 9.5, "markeredgewidth": 1.2, "linestyle": "none", **face}
-        _both_sides(ax, place, place, ink, 5, label=f"_tokens{label}", **style)
+        both_sides(ax, place, place, ink, 5, label=f"_tokens{label}", **style)
         number = {"fontsize": 6.5, "color": "white" if stable is not False else ink, "weight": "bold"}
         ax.text(*place[0], str(many), ha="center", va="center_baseline", zorder=41, **number)
     ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
@@ -126,7 +129,7 @@ def equilibrium(found: Any, value: Any = None, *, ax: Any = None, title: bool = 
     if title and hasattr(found, "kind"):
         verdict = "stable" if stable else "marginal" if found.marginal else f"unstable, index {found.index}"
         ax.set_title(f"{found.kind}\n{verdict}", fontsize=7, color=ink, pad=5)
-    return _finish(ax)
+    return finish(ax)
 
 
 def equilibria(
@@ -151,18 +154,18 @@ def equilibria(
         raise TypeError(f"found must be Equilibria or a list of states, got {type(found).__name__}: wrap one as [found]")
     columns, most = given.count("columns", columns), given.count("most", most)
     shown = list(found)[:most]
-    _need(len(shown), "found", "at least one equilibrium", found, "ctsa.find_equilibria")
+    need(len(shown), "found", "at least one equilibrium", found, "ctsa.find_equilibria")
     states = [_state(e) for e in shown]
     width = min(columns, len(shown))
     shape = (-(-len(shown) // width), width)
     if axes is None:
-        every = _axes(None, "axes", (1.75 * width, 2.1 * shape[0]), shape, "3d")
+        every = axes_for(None, "axes", (1.75 * width, 2.1 * shape[0]), shape, "3d")
         for ax in every[len(shown) :]:
             ax.remove()
         axes = every[: len(shown)]
         for ax, x in zip(axes, states, strict=True):
             _look_at(ax, _in_space(x, _spaces(value, x.shape[1]))[1], x.shape[1] == 2)
-    axes = _axes(axes, "axes", (1, 1), (1, len(shown)), "3d")
+    axes = axes_for(axes, "axes", (1, 1), (1, len(shown)), "3d")
     for ax, e in zip(axes, shown, strict=True):
         equilibrium(e, value, ax=ax)
     return axes
@@ -182,13 +185,13 @@ def trajectory(traj: Any, value: Any = None, *, ax: Any = None, title: str | Non
         >>> import numpy as np
         >>> ax = trajectory([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.diag([3.0, 2.0, 1.0]))
     """
-    _read(traj, options.get("sample"), d=3, unit=True)  # before a globe is made
+    read(traj, options.get("sample"), d=3, unit=True)  # before a globe is made
     spaces = _spaces(value, 3)
-    ax = sphere(traj, ax=_new_globe(ax, spaces, False, _COLUMN), **options)
+    ax = sphere(traj, ax=_new_globe(ax, spaces, False, COLUMN), **options)
     _draw_axes(ax, spaces)
     ax.set_box_aspect((1, 1, 1), zoom=1.25)
     if title is not None:
-        ax.set_title(title, fontsize=8, color=_INK, pad=5)
+        ax.set_title(title, fontsize=8, color=INK, pad=5)
     return ax
 
 
@@ -207,24 +210,24 @@ def trajectories(runs: Mapping[str, Any], value: Any = None, *, axes: Any = None
     Example:
         >>> axes = trajectories({"start": [[[1.0, 0.0, 0.0]]], "end": [[[0.0, 1.0, 0.0]]]})
     """
-    _need(isinstance(runs, Mapping) and len(runs), "runs", "trajectories by title", runs, '{"beta = 1": traj}')
+    need(isinstance(runs, Mapping) and len(runs), "runs", "trajectories by title", runs, '{"beta = 1": traj}')
     values = list(value) if isinstance(value, (list, tuple)) and np.ndim(value[0]) != 1 else [value] * len(runs)
     columns = given.count("columns", columns)
     for traj in runs.values():
-        _read(traj, None, d=3, unit=True)
-    _need(len(values) == len(runs), "value", f"one for each of {len(runs)} trajectories", len(values), "one for all")
+        read(traj, None, d=3, unit=True)
+    need(len(values) == len(runs), "value", f"one for each of {len(runs)} trajectories", len(values), "one for all")
     if axes is None:
         width = min(columns, len(runs))
         shape = (-(-len(runs) // width), width)
-        every = _axes(None, "axes", (2.3 * width, 2.5 * shape[0]), shape, "3d")
+        every = axes_for(None, "axes", (2.3 * width, 2.5 * shape[0]), shape, "3d")
         for ax in every[len(runs) :]:
             ax.remove()
         axes = every[: len(runs)]
         for ax, v in zip(axes, values, strict=True):
             _look_at(ax, _spaces(v, 3), False)
-    axes = _axes(axes, "axes", (1, 1), (1, len(runs)), "3d")
+    axes = axes_for(axes, "axes", (1, 1), (1, len(runs)), "3d")
     for ax, (title, traj), v in zip(axes, runs.items(), values, strict=True):
-        states = _real("runs", as_numpy(getattr(traj, "xs", traj)))
+        states = real("runs", as_numpy(getattr(traj, "xs", traj)))
         trajectory(traj, v, ax=ax, title=title, labels=clusters(states[-1], 0.05))
     return axes
 
@@ -268,12 +271,12 @@ def basin_bars(found: Any, *, ax: Any = None, by: str = "direction", most: int =
     given.result("found", found, "Basins", "ctsa.basins")
     shares, most = found.shares(by), given.count("most", most)
     labels = list(shares)[:most]
-    ax = _axes(ax, "ax", (_COLUMN, 0.55 + 0.24 * min(len(shares), most + 1)))[0]
+    ax = axes_for(ax, "ax", (COLUMN, 0.55 + 0.24 * min(len(shares), most + 1)))[0]
     for i, label in enumerate(labels):
         share, low, high = shares[label]
         colour, hatch = _ink(label)
         ax.barh(i, share, 0.7, color=colour, hatch=hatch, edgecolor="white", linewidth=0.4)
-        error = {"fmt": "none", "ecolor": _INK, "elinewidth": 0.8, "capsize": 2}
+        error = {"fmt": "none", "ecolor": INK, "elinewidth": 0.8, "capsize": 2}
         ax.errorbar(share, i, xerr=[[max(share - low, 0)], [max(high - share, 0)]], **error)
         ax.annotate(f"{share:.1%}", (high, i), (4, 0), textcoords="offset points", va="center", **_NUMBER)
     rest = 1 - sum(shares[label][0] for label in labels)
@@ -288,7 +291,7 @@ def basin_bars(found: Any, *, ax: Any = None, by: str = "direction", most: int =
         ticker.FixedLocator([0, 0.25, 0.5, 0.75, 1]) if ax.get_xlim()[1] > 0.6 else ticker.MaxNLocator(4)
     )
     ax.xaxis.set_major_formatter(ticker.PercentFormatter(1, decimals=0))
-    return _finish(ax, f"share of {len(found)} random starts")
+    return finish(ax, f"share of {len(found)} random starts")
 
 
 def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "direction", name: str = r"$\beta$") -> Axes:
@@ -306,12 +309,12 @@ def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "directi
         >>> runs = {a: ctsa.basins(Oja(np.diag([a, 1.0])), 10, n=2, d=2) for a in (2.0, 3.0)}
         >>> ax = basin_shares(runs, name="a")
     """
-    _need(isinstance(found, Mapping) and len(found), "found", "Basins by value", found, "{beta: ctsa.basins(...)}")
+    need(isinstance(found, Mapping) and len(found), "found", "Basins by value", found, "{beta: ctsa.basins(...)}")
     for b in found.values():
         given.result("found", b, "Basins", "ctsa.basins")
     rows = [b.shares(by) for b in found.values()]
     labels = sorted({label for row in rows for label in row}, key=_rank)
-    ax = _axes(ax, "ax", (_COLUMN, 2.1 + 0.15 * len(labels)))[0]
+    ax = axes_for(ax, "ax", (COLUMN, 2.1 + 0.15 * len(labels)))[0]
     places, low = np.arange(len(rows)), np.zeros(len(rows))
     for label in labels:
         heights = np.array([row.get(label, (0.0,))[0] for row in rows])
@@ -321,7 +324,7 @@ def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "directi
     ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     ax.set_ylim(0, 1)
     _legend(ax, labels)
-    return _finish(ax, name, f"share of {len(next(iter(found.values())))} starts")
+    return finish(ax, name, f"share of {len(next(iter(found.values())))} starts")
 
 
 def _rank(label: str) -> tuple:
@@ -344,14 +347,14 @@ def census_bars(table: Mapping[tuple[str, int], Any], betas: Any, *, ax: Any = N
         >>> v, betas = np.diag([3.0, 2.0, 1.0]), [0.1, 0.5, 1.0]
         >>> ax = census_bars(ctsa.theory.census_table(v, v, betas, 10), betas)
     """
-    betas = _real("betas", betas)
+    betas = real("betas", betas)
     fits = isinstance(table, Mapping) and table and all(np.shape(v) == betas.shape for v in table.values())
-    _need(fits, "table", f"counts for each of {betas.size} betas by (kind, k)", table, "ctsa.theory.census_table")
+    need(fits, "table", f"counts for each of {betas.size} betas by (kind, k)", table, "ctsa.theory.census_table")
     rows = {
         f"{kind} on v{k}": np.array([float(c) for c in counts]) for (kind, k), counts in table.items() if any(counts)
     }
-    _need(rows, "table", "at least one stable state", table, "other betas")
-    ax = _axes(ax, "ax", (_COLUMN, 2.1 + 0.15 * len(rows)))[0]
+    need(rows, "table", "at least one stable state", table, "other betas")
+    ax = axes_for(ax, "ax", (COLUMN, 2.1 + 0.15 * len(rows)))[0]
     places, width = np.arange(len(betas)), 0.84 / len(rows)
     room = width * 0.85 * ax.bbox.width / ax.figure.dpi * 72 / len(betas)  # points, of a bar
     labels = sorted(rows, key=_rank)
@@ -362,9 +365,9 @@ def census_bars(table: Mapping[tuple[str, int], Any], betas: Any, *, ax: Any = N
         for x, count in zip(at[counts > 0], counts[counts > 0], strict=True):
             text = f"{count:.0f}" if count < 1e5 else f"{count:.0e}"
             upright = 3.6 * len(text) <= max(room, 8)
-            ax.text(x, 1.15 * count, text, ha="center", va="bottom", fontsize=6, color=_INK, rotation=90 * (not upright))
+            ax.text(x, 1.15 * count, text, ha="center", va="bottom", fontsize=6, color=INK, rotation=90 * (not upright))
     ax.set_yscale("log")
     ax.set_ylim(0.8, 6 * max(v.max() for v in rows.values()))
     ax.set_xticks(places, [f"{b:g}" for b in betas])
     _legend(ax, labels)
-    return _finish(ax, name, "stable states")
+    return finish(ax, name, "stable states")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
 from . import _given as given, _labels as written
-from .tokens import _PALETTE, _axes, _finish
+from ._style import PALETTE, axes_for, finish
 
 _SPECTRUM = ("LyapunovSpectrum", "ctsa.lyapunov_spectrum")
 
@@ -25,22 +25,22 @@ def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
     """
     given.result("spec", spec, *_SPECTRUM)
     spec._one()
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     index = np.arange(1, len(spec.exponents) + 1)
     errors = np.nan_to_num(spec.stderr)
-    line = ax.errorbar(index, spec.exponents, errors, fmt="none", capsize=2, linewidth=0.9, color=_PALETTE[0])
+    line = ax.errorbar(index, spec.exponents, errors, fmt="none", capsize=2, linewidth=0.9, color=PALETTE[0])
     ax.xaxis.get_major_locator().set_params(integer=True)
     zero = np.abs(spec.exponents) <= spec.resolution
-    ax.plot(index[~zero], spec.exponents[~zero], "o", markersize=3.5, color=_PALETTE[0], label=label)
+    ax.plot(index[~zero], spec.exponents[~zero], "o", markersize=3.5, color=PALETTE[0], label=label)
     neutral = f"{int(zero.sum())} neutral ({spec.neutral_expected} expected)"
     named = neutral if zero.any() or spec.neutral_expected else None  # without a mark there is nothing to explain
-    ax.plot(index[zero], spec.exponents[zero], "o", markersize=3.5, color=_PALETTE[0], mfc="white", label=named)
+    ax.plot(index[zero], spec.exponents[zero], "o", markersize=3.5, color=PALETTE[0], mfc="white", label=named)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     unit = "per unit time" if spec.continuous else "per layer"
     if label is not None or named is not None:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
     line.lines[2][0].set_zorder(1)
-    return _finish(ax, "index", f"exponent ({unit})")
+    return finish(ax, "index", f"exponent ({unit})")
 
 
 def convergence(spec: Any, *, ax: Any = None, count: int = 5, width: float = 2.0) -> Axes:
@@ -58,13 +58,13 @@ def convergence(spec: Any, *, ax: Any = None, count: int = 5, width: float = 2.0
     given.result("spec", spec, *_SPECTRUM)
     count, width = given.count("count", count), given.number("width", width, 0.0)
     spec._one()
-    ax = _axes(ax, "ax", (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     t = spec.interval * np.arange(1, len(spec.history) + 1)
     for i, (path, end, error) in enumerate(zip(spec.running.T[:count], spec.exponents, spec.stderr, strict=False)):
-        ax.plot(t, path, color=_PALETTE[i % len(_PALETTE)], linewidth=1.2)
+        ax.plot(t, path, color=PALETTE[i % len(PALETTE)], linewidth=1.2)
         # The error at time t is the final one, scaled by the square root of the times.
         band = width * error * np.sqrt(t[-1] / t)
-        ax.fill_between(t, end - band, end + band, color=_PALETTE[i % len(_PALETTE)], alpha=0.15, linewidth=0)
+        ax.fill_between(t, end - band, end + band, color=PALETTE[i % len(PALETTE)], alpha=0.15, linewidth=0)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     every = spec.running[:, :count]
     settled = every[len(t) // 10 :]
@@ -73,8 +73,8 @@ def convergence(spec: Any, *, ax: Any = None, count: int = 5, width: float = 2.0
     pad = 0.06 * np.ptp(every) + 1e-12
     ax.set_ylim(every.min() - pad, every.max() + pad)
     ax.set_xlim(0, t[-1])
-    written.at_ends(ax, spec.running[-1, :count], [_PALETTE[i % len(_PALETTE)] for i in range(count)], r"\lambda")
-    return _finish(ax, "time" if spec.continuous else "layers", "exponents, averaged so far")
+    written.at_ends(ax, spec.running[-1, :count], [PALETTE[i % len(PALETTE)] for i in range(count)], r"\lambda")
+    return finish(ax, "time" if spec.continuous else "layers", "exponents, averaged so far")
 
 
 def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True, neutral: int = 0) -> Axes:
@@ -91,13 +91,13 @@ def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True, neutral
     """
     z = _complex("values", values)
     continuous, neutral = given.flag("continuous", continuous), given.count("neutral", neutral, 0)
-    ax = _axes(ax, "ax", (2.8, 2.8))[0]
+    ax = axes_for(ax, "ax", (2.8, 2.8))[0]
     still = np.argsort(np.abs(z if continuous else z - 1), kind="stable")[:neutral]
-    ax.plot(z[still].real, z[still].imag, "o", markersize=3.5, color=_PALETTE[0], mfc="white", label="neutral")
+    ax.plot(z[still].real, z[still].imag, "o", markersize=3.5, color=PALETTE[0], mfc="white", label="neutral")
     z = np.delete(z, still)
     stable = z.real <= 0 if continuous else np.abs(z) <= 1
-    ax.plot(z[stable].real, z[stable].imag, "o", markersize=3.5, color=_PALETTE[0], label="stable")
-    ax.plot(z[~stable].real, z[~stable].imag, "o", markersize=3.5, color=_PALETTE[1], label="unstable")
+    ax.plot(z[stable].real, z[stable].imag, "o", markersize=3.5, color=PALETTE[0], label="stable")
+    ax.plot(z[~stable].real, z[~stable].imag, "o", markersize=3.5, color=PALETTE[1], label="unstable")
     if continuous:
         ax.axvline(0, color="0.5", linewidth=0.9, zorder=0)
     else:
@@ -108,7 +108,7 @@ def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True, neutral
     if (~stable).any() or neutral:
         marks = [line for line in ax.lines if line.get_label()[:1] != "_" and len(line.get_xdata())]
         ax.legend(handles=marks, loc="best", frameon=False, fontsize=7)
-    return _finish(ax, "real part", "imaginary part")
+    return finish(ax, "real part", "imaginary part")
 
 
 def _complex(name: str, values: Any) -> np.ndarray:
@@ -151,11 +151,11 @@ def angles(vectors: Any, *, ax: Any = None, split: int | None = None, bins: int 
     step = 5 if np.ptp(every) > 1 else 0.1  # degrees, at which the range may begin and end
     low, high = step * np.floor(every.min() / step), min(90, step * (np.floor(every.max() / step) + 1))
     low, high = (0, 90) if high - low > 45 else (low, high)
-    edges, ax = np.linspace(low, high, bins + 1), _axes(ax, "ax", (3.4, 2.4))[0]
+    edges, ax = np.linspace(low, high, bins + 1), axes_for(ax, "ax", (3.4, 2.4))[0]
     for i, (label, values) in enumerate(series.items()):
         ax.hist(
-            np.degrees(values), edges, histtype="step", density=True, color=_PALETTE[i % len(_PALETTE)], label=label
+            np.degrees(values), edges, histtype="step", density=True, color=PALETTE[i % len(PALETTE)], label=label
         )
     ax.set_xlim(low, high)
     ax.legend(loc="best", frameon=False, fontsize=7)
-    return _finish(ax, "angle (degrees)", "density")
+    return finish(ax, "angle (degrees)", "density")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import colors
 
 from . import _given as given
-from .tokens import _PALETTE, _axes, _finish
+from ._style import PALETTE, axes_for, finish
 
 
 def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None) -> np.ndarray[Any, Any]:
@@ -21,9 +21,9 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
         The two Axes.
     """
     given.result("survey", survey, "Survey", "ctsa.pretrained.survey")
-    left, right = axes = _axes(axes, "axes", (7.8, 2.9), (1, 2))
+    left, right = axes = axes_for(axes, "axes", (7.8, 2.9), (1, 2))
     code = {end: i for i, end in enumerate(ends)}
-    colour = dict(zip(ends, (*_PALETTE[:5], "0.75"), strict=True))
+    colour = dict(zip(ends, (*PALETTE[:5], "0.75"), strict=True))
     image = np.vectorize(code.__getitem__)(survey.end)
     table = colors.ListedColormap(list(colour.values()))
     left.imshow(image, cmap=table, vmin=-0.5, vmax=len(ends) - 0.5, aspect="auto")
@@ -31,7 +31,7 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
         left.text(j, i, int(survey.clusters[i, j]), ha="center", va="center", fontsize=6, color="white")
     left.set_xticks(range(len(survey.heads)), survey.heads)
     left.set_yticks(range(len(survey.layers)), survey.layers)
-    _finish(left, "head", "layer")
+    finish(left, "head", "layer")
     lead = survey.eigenvalues[..., 0]
     right.axvline(0, color="0.5", linewidth=0.9, zorder=0)
     entries = []
@@ -45,6 +45,6 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
     right.set_xlim(low - pad, high + pad)
     top = float(np.abs(lead.imag).max())
     right.set_ylim(0, 1.08 * top if top > 0 else 1.0)
-    _finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries, loc="beside")
+    finish(right, "leading eigenvalue of V: real part", "imaginary part", legend=entries, loc="beside")
     flat: np.ndarray[Any, Any] = axes
     return flat
