@@ -36,7 +36,7 @@ from .equilibria import (
     find_equilibria as find_equilibria,
     find_limit_cycle as find_limit_cycle,
 )
-from .flows import IntegrationError as IntegrationError, integrate as integrate
+from .flows import IntegrationError as IntegrationError, Solver as Solver, integrate as integrate
 from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
 from .layers import (
     AKOrN as AKOrN,

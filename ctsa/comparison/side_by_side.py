@@ -9,6 +9,7 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.events import depends_on_time
 from ctsa.flows.integration import check_velocity, integrate
+from ctsa.flows.solver import takes_solver
 from ctsa.flows.systems import home_of, system_of
 from ctsa.geometry import Euclidean, Geometry, geometry_of
 from ctsa.layers.schemes import SCHEMES, make_layer, scheme_of
@@ -36,6 +37,7 @@ _REST = 1e-6  # a slower token counts as at rest
 
 
 @analysis
+@takes_solver
 def compare(
     system: Any,
     x0: Any,

@@ -9,6 +9,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
+from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, archive
 
@@ -180,6 +181,7 @@ def _interval(count: int, total: int, confidence: float) -> tuple[float, float, 
 
 
 @analysis
+@takes_solver
 def basins(
     field: Any,
     starts: Any,

@@ -8,6 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.flows.integration import integrate
+from ctsa.flows.solver import takes_solver
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
@@ -72,6 +73,7 @@ class LimitCycle(Result):
 
 
 @analysis
+@takes_solver
 def find_limit_cycle(
     field: Any,
     x0: Any,

@@ -27,6 +27,7 @@ from ctsa.events import (
     raise_lost,
     start_value,
 )
+from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry, Sphere, geometry_of
 from ctsa.results.base import Trajectory
 
@@ -125,6 +126,7 @@ def check_solver(solver: Any, step: Any, rtol: Any, atol: Any, x: Array) -> tupl
     return rtol, atol, None if step is None else checks.number("step", step, low=0.0, strict=True)
 
 
+@takes_solver
 def integrate(
     field: Callable[[Array, Array], Array],
     x0: Array,
@@ -159,7 +161,7 @@ def integrate(
         ts: output times, increasing, or decreasing to run backward; ``ts[0]`` is the time of ``x0``.
         solver: adaptive "dopri5", "dopri8", "bosh3", "heun"; fixed-step "euler", "midpoint", "rk4" (with ``step``); on
             JAX also "tsit5" and, for stiff problems, "kvaerno5", or any diffrax solver; on torch any method name of
-            torchdiffeq.
+            torchdiffeq. Or a ``ctsa.Solver``, which holds tolerances, ``step`` and ``max_steps`` as well.
         rtol: relative local tolerance, elementwise; 0 by default, because states are O(1) on the sphere and an
             elementwise tolerance would make the steps depend on a rotation of the data.
         atol: absolute local tolerance: the rms over all entries of the local error stays below it.

@@ -8,6 +8,7 @@ from ctsa._backend._march import Segment
 from ctsa.derivatives import variational
 from ctsa.events import depends_on_time
 from ctsa.flows.integration import check_solver
+from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry, geometry_of
 
 Array = Any
@@ -49,6 +50,7 @@ class Stroboscopic:
         section 1.5.
     """
 
+    @takes_solver
     def __init__(
         self, field: Any, period: float, *, time: float = 0.0, solver: Any = "dopri5", rtol: float = 0.0,
         atol: float = 1e-8, max_steps: int = 100_000, geometry: Geometry | None = None,

@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis
+from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy
 
@@ -108,6 +109,7 @@ class CovariantVectors(Result):
 
 
 @analysis
+@takes_solver
 def covariant_vectors(
     system: Any,
     x0: Any,
@@ -186,6 +188,7 @@ def covariant_vectors(
 
 
 @analysis
+@takes_solver
 def finite_time_exponents(
     system: Any,
     x0: Any,
@@ -239,6 +242,7 @@ def finite_time_exponents(
 
 
 @analysis
+@takes_solver
 def gali(
     system: Any,
     x0: Any,

@@ -10,6 +10,7 @@ from ctsa import checks
 from ctsa._backend import analysis
 from ctsa._backend._solve import progress_bar, show_progress
 from ctsa.errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
+from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry, Sphere
 from ctsa.motion import Record, Verdict, judge
 from ctsa.results.base import Result, archive, as_numpy
@@ -293,6 +294,7 @@ class LyapunovSpectrum(Result):
 
 
 @analysis
+@takes_solver
 def lyapunov_spectrum(
     system: Any,
     x0: Any,
