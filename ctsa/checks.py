@@ -396,7 +396,7 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -
         x = be.guard(x, be.xp.isfinite(x).all() & (r > 0).all(), f"{name} has nan, inf or zero tokens")
         if normalize:
             return geometry.retract(x)
-        near, what = be.xp.abs(r - 1), "have unit tokens; normalise them" if geometry.unit else f"lie on {geometry.name}"
+        near, what = be.xp.abs(r - 1), "have unit tokens; normalise them" if geometry.unit else f"lie on {geometry.place}"
         x = be.xp.where(near.max() <= slack, x, geometry.retract(x))
         return be.guard(x, (near <= max(slack, _SINGLE)).all(), f"{name} must {what}")
     if not np.isfinite(values).all():
@@ -405,7 +405,7 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -
     if not (radii > 0).all():
         at = tuple(int(i) for i in np.argwhere(~(radii > 0))[0][:-1])
         if not geometry.radial:
-            raise ValueError(f"{name} has a token at index {at} that stands for no point of {geometry.name}")
+            raise ValueError(f"{name} has a token at index {at} that stands for no point of {geometry.place}")
         raise ValueError(f"{name} has a zero token at index {at}: it has no direction")
     off = float(np.abs(radii - 1).max())
     if normalize:
@@ -416,7 +416,7 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -
         return geometry.retract(x)
     if not geometry.unit:
         cure = f"geometry.retract({name})" if normalize is None else "normalize=True"
-        raise ValueError(f"{name} must lie on {geometry.name}, but a token is off by up to {off:.3g}: pass {cure}")
+        raise ValueError(f"{name} must lie on {geometry.place}, but a token is off by up to {off:.3g}: pass {cure}")
     cure = f"normalise it, ctsa.Sphere().retract({name})" if normalize is None else "pass normalize=True"
     raise ValueError(
         f"{name} must have unit tokens, but a length differs from 1 by up to {off:.3g}: {cure}, or take a field with "

@@ -111,7 +111,7 @@ class Geometry:
     tokens.
 
     Attributes:
-        name: how messages call the manifold.
+        place: how messages call the manifold.
         closed: whether it is compact, without a boundary, so that no motion escapes.
         flat: whether ``retract`` and ``project`` are identities, and translations are isometries.
         radial: whether every ray meets it once, ``radius`` is homogeneous of degree 1, *and* what ``project`` removes at x
@@ -137,11 +137,11 @@ class Geometry:
         >>> tube = Cylinder()
         >>> tube.retract(np.array([[3.0, 4.0, 5.0]]))
         array([[0.6, 0.8, 5. ]])
-        >>> len(tube.generators(3)), tube.name  # it may be turned about its axis
+        >>> len(tube.generators(3)), tube.place  # it may be turned about its axis
         (1, 'the Cylinder')
     """
 
-    name: str = "the manifold"
+    place: str = "the manifold"
     closed: bool = False
     flat: bool = False
     radial: bool = False
@@ -152,8 +152,8 @@ class Geometry:
         super().__init_subclass__(**options)
         if cls.retract is Geometry.retract and (cls.radius is Geometry.radius or not cls.radial):
             raise TypeError(f"{cls.__name__} needs a method retract(y), or radius(y) and radial = True")
-        if "name" not in vars(cls):
-            cls.name = f"the {cls.__name__}"
+        if "place" not in vars(cls):
+            cls.place = f"the {cls.__name__}"
 
     # ------------------------------------------------------------------------------------------------------------ needed
     def project(self, x: Array, v: Array) -> Array:
@@ -236,7 +236,7 @@ class Geometry:
             ValueError: the geometry is not ``radial``.
         """
         if not self.radial:
-            raise ValueError(f"on {self.name} tokens are not along their normals: N(x + h v) is no Euler step there")
+            raise ValueError(f"on {self.place} tokens are not along their normals: N(x + h v) is no Euler step there")
         return self.inner(x, v - self.project(x, v)) / self.inner(x, x)
 
     def chart(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -331,7 +331,7 @@ class Sphere(Geometry):
     """
 
     channels: int | None = None
-    name = "the sphere"
+    place = "the sphere"
     closed = radial = unit = True
 
     def __post_init__(self):
@@ -509,7 +509,7 @@ class Euclidean(Geometry):
         array([[3., 2.]])
     """
 
-    name = "flat space"
+    place = "flat space"
     flat = True
 
     def dimension(self, n: int, d: int) -> int:

@@ -87,10 +87,10 @@ def check_velocity(be, field, geometry, t, x) -> Array:
     size, normal = be.xp.amax(be.xp.abs(v)), be.xp.amax(be.xp.abs(geometry.project(x, v) - v))
     ok = normal <= 1e3 * be.xp.finfo(x.dtype).eps * be.xp.clip(size, 1.0, None)
     if values is None:
-        return be.guard(x, ok, f"field is not tangent to {geometry.name}: p{cure}")
+        return be.guard(x, ok, f"field is not tangent to {geometry.place}: p{cure}")
     if not ok:
         raise ValueError(
-            f"field is not tangent to {geometry.name}: its {'radial' if geometry.unit else 'normal'} part is up to "
+            f"field is not tangent to {geometry.place}: its {'radial' if geometry.unit else 'normal'} part is up to "
             f"{float(normal):.3g} where the velocity is up to {float(size):.3g}. P{cure}, or pass geometry=ctsa.Euclidean()"
         )
     return x

@@ -170,7 +170,7 @@ def _output(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> np.ndarray
         off = float(np.abs(lengths - 1).max())
         if not off <= 1e3 * float(be.xp.finfo(x.dtype).eps):
             if not g.unit:
-                raise ValueError(f"{name} left {g.name}: it is off by up to {off:.3g}. Return geometry.retract(y)")
+                raise ValueError(f"{name} left {g.place}: it is off by up to {off:.3g}. Return geometry.retract(y)")
             raise ValueError(
                 f"{name} left the sphere: it returned tokens of length {float(np.median(lengths)):.3g}. Wrap it, "
                 f"ctsa.{be.name}.WrappedLayer(module, scale={float(np.median(lengths)):.3g}), which normalises, or pass "

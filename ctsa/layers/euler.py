@@ -66,7 +66,7 @@ class EulerLayer(FieldStep):
         if self.retraction == "normalize" or at.flat or type(at).exp is Geometry.exp:
             return s
         if not at.unit:
-            raise ValueError(f"retraction='exp' on {at.name} is no Euler step of a known size; use 'normalize'")
+            raise ValueError(f"retraction='exp' on {at.place} is no Euler step of a known size; use 'normalize'")
         be, v = backend(x), self.field(self._now(x), x)
         xp, s2 = be.xp, self.geometry.inner(v, v)
         speed = xp.where(s2 > 0, xp.where(s2 > 0, s2, xp.ones_like(s2)) ** 0.5, s2)

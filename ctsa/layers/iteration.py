@@ -61,7 +61,7 @@ def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
         at = int(np.argmax(far))
         if not homes[at % len(homes)].unit:
             raise ValueError(
-                f"layer left {homes[at % len(homes)].name}: after {every * (1 + at)} layers a token is off by "
+                f"layer left {homes[at % len(homes)].place}: after {every * (1 + at)} layers a token is off by "
                 f"{abs(length[at] - 1):.3g}. Wrap it, ctsa.WrappedLayer(layer, geometry), which retracts"
             )
         raise ValueError(

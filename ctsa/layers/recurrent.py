@@ -73,6 +73,7 @@ class ItrSA(Layer):
         if not isinstance(attention, Field) or attention.geometry != Sphere():
             raise TypeError(
                 f"attention must be a field of ctsa on ctsa.Sphere(), which has a drift, got {type(attention).__name__}"
+                + (f" on {attention.geometry!r}" if isinstance(attention, Field) else "")
             )
         gamma = checks.parameter("gamma", gamma, 0, 1)
         if gamma is None:

@@ -74,7 +74,7 @@ class WrappedLayer(Layer):
             raise TypeError(f"pick must be callable, got {type(pick).__name__}")
         own, scale = geometry_of(module, geometry), checks.number("scale", scale, low=0.0, strict=True)
         if scale != 1 and not own.radial:
-            raise ValueError(f"scale is the length of tokens on the sphere; in {own.name} leave it at 1")
+            raise ValueError(f"scale is the length of tokens on the sphere; in {own.place} leave it at 1")
         first = _tokens_first(module) if batched else None
         if first:
             raise ValueError(

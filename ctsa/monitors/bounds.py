@@ -178,7 +178,7 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
         raise TypeError(f"layer must be a layer of ctsa, got {type(layer).__name__}: wrap it in ctsa.WrappedLayer")
     g = layer.geometry
     if not (g.flat or g.unit):
-        raise ValueError(f"bounds are known on the sphere and in flat space, and layer lives on {g.name}")
+        raise ValueError(f"bounds are known on the sphere and in flat space, and layer lives on {g.place}")
     x = checks.tokens(x, home_of(layer), g, normalize=normalize, name="x")
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")

@@ -523,7 +523,7 @@ class _Run:
         elif not m.system.geometry.flat:
             home = m.system.geometry
             what = "unit tokens" if home.unit else "a state on it"
-            why = f"the layer produced nan or left {home.name}: a layer must return {what}"
+            why = f"the layer produced nan or left {home.place}: a layer must return {what}"
         else:
             why = f"the layer produced nan or inf, or its derivative did (tokens had length {largest:.3g})"
         raise LyapunovError(f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept)
