@@ -6,8 +6,8 @@ see the constraint: they see the *degree-1 extension* of a field ``F`` from the 
     G(y) = |y| F(y / |y|),
 
 whose radii are first integrals. Runge--Kutta methods commute with the scaling of a token, so normalising on read-out is
-the same as projecting after every step. ``Geometry`` says what a manifold of your own has to answer, and how a field on it
-is extended.
+the same as projecting after every step. ``Geometry`` says what a manifold of your own has to answer, and how a field on
+it is extended.
 """
 
 from dataclasses import dataclass
@@ -93,16 +93,16 @@ class Geometry:
 
     Every token of a state lies on one and the same manifold in R^d. Three methods are needed:
 
-    - ``project(x, v)``: a linear projection of ``v`` onto the tangent space at ``x``, not necessarily an orthogonal one;
+    - ``project(x, v)``: a linear projection of ``v`` onto the tangent space at ``x``, orthogonal or not;
     - ``dimension(n, d)`` of the manifold of n tokens;
-    - ``retract(y)``: the point of the manifold that stands for a nearby ``y``, the identity on the manifold. For a manifold
-      that every ray from the origin meets once, ``radius(y)`` and ``radial = True`` instead: then ``retract(y)`` is
-      ``y / radius(y)``.
+    - ``retract(y)``: the point of the manifold that stands for a nearby ``y``, the identity on the manifold. For a
+      manifold that every ray from the origin meets once, ``radius(y)`` and ``radial = True`` instead: then
+      ``retract(y)`` is ``y / radius(y)``.
 
-    Everything else has a default made of these, which a method of yours may replace by a closed form. Arrays are of NumPy,
-    torch or JAX, ``(..., n, d)``, vectors with any further leading axes: write formulas with operators and methods that
-    all three have, and ``self.like(values, x)`` for constants. Make it a frozen dataclass of numbers and tuples: geometries
-    are compared, and JAX compiles once for equal ones.
+    Everything else has a default made of these, which a method of yours may replace by a closed form. Arrays are of
+    NumPy, torch or JAX, ``(..., n, d)``, vectors with any further leading axes: write formulas with operators and
+    methods that all three have, and ``self.like(values, x)`` for constants. Make it a frozen dataclass of numbers and
+    tuples: geometries are compared, and JAX compiles once for equal ones.
 
     **The extension.** Solvers do not know the manifold; their stages leave it by the error of a step. They integrate
     ``G(y) = F(retract(y))``, which is ``F`` on the manifold, so that it is invariant and a method keeps its order.
@@ -114,9 +114,9 @@ class Geometry:
         place: how messages call the manifold.
         closed: whether it is compact, without a boundary, so that no motion escapes.
         flat: whether ``retract`` and ``project`` are identities, and translations are isometries.
-        radial: whether every ray meets it once, ``radius`` is homogeneous of degree 1, *and* what ``project`` removes at x
-            is a multiple of x. Then post-norm layers are Euler steps, and consensus rests on eigenvectors. A manifold that
-            every ray meets once, but with another projection, has ``retract`` of its own.
+        radial: whether every ray meets it once, ``radius`` is homogeneous of degree 1, *and* what ``project`` removes
+            at x is a multiple of x. Then post-norm layers are Euler steps, and consensus rests on eigenvectors. A
+            manifold that every ray meets once, but with another projection, has ``retract`` of its own.
         unit: whether ``radius`` is the Euclidean length, so that formulas and bounds for unit vectors hold.
         channels: components of an oscillator where a token is several of them; None for whole tokens.
 
@@ -155,7 +155,7 @@ class Geometry:
         if "place" not in vars(cls):
             cls.place = f"the {cls.__name__}"
 
-    # ------------------------------------------------------------------------------------------------------------ needed
+    # ----------------------------------------------------------------------------------------------------------- needed
     def project(self, x: Array, v: Array) -> Array:
         """Project ``v`` onto the tangent space at ``x``, linearly in ``v``; tangent vectors stay as they are."""
         raise NotImplementedError(f"{type(self).__name__} needs a method project(x, v)")
@@ -168,7 +168,7 @@ class Geometry:
         """Return the point of the manifold that stands for ``y``: ``y / radius(y)``, if there is no other."""
         return y / self.radius(y)
 
-    # -------------------------------------------------------------------------------------------------- where a state is
+    # ------------------------------------------------------------------------------------------------- where a state is
     @staticmethod
     def like(values: Any, x: Array) -> Array:
         """Return numbers as an array of the framework, dtype and device of ``x``."""
@@ -178,7 +178,7 @@ class Geometry:
         """Raise ValueError if tokens of R^d do not fit the manifold. Every dimension does, by default."""
 
     def radius(self, y: Array) -> Array:
-        """Return a number a token, 1 on the manifold, with the last axis kept as 1; by default ``1 + |y - retract(y)|``."""
+        """Return a number a token, 1 on the manifold, the last axis kept as 1: by default ``1 + |y - retract(y)|``."""
         return 1 + length(y - self.retract(y))[..., None]
 
     def random(self, n: int, d: int, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> np.ndarray:
@@ -189,7 +189,7 @@ class Geometry:
         """Return how far apart corresponding tokens are: ``|x - y|``, the chord, ``(..., n)``."""
         return length(x - y)
 
-    # ------------------------------------------------------------------------------------------------------ tangent space
+    # ---------------------------------------------------------------------------------------------------- tangent space
     def inner(self, x: Array, y: Array) -> Array:
         """Return ``<x_i, y_i>``, a number a token: ``(..., n)``."""
         return _dot(x, y)[..., 0]
@@ -201,8 +201,8 @@ class Geometry:
     def basis(self, x: Array) -> Array:
         """Return an orthonormal basis of the tangent space at every token: ``(..., n, d, r)``.
 
-        The range of the projection by singular values. Its derivative is that of the projected columns, made orthonormal:
-        singular vectors of equal values have none.
+        The range of the projection by singular values. Its derivative is that of the projected columns, made
+        orthonormal: singular vectors of equal values have none.
         """
         be, d = backend(x), x.shape[-1]
         unit = be.like(np.eye(d), x)
@@ -256,26 +256,26 @@ class Geometry:
         beyond = ~(np.abs(off).max(-1) <= 1e3 * eps * np.maximum(1.0, np.abs(y).max(-1)))
         return np.where(beyond[..., None], 0.0, w), beyond
 
-    # -------------------------------------------------------------------------------------------------------- symmetries
+    # ------------------------------------------------------------------------------------------------------- symmetries
     def generators(self, d: int) -> np.ndarray:
         """Return the antisymmetric ``W``, ``(g, d, d)``, whose rotations ``exp(t W)`` of all tokens keep the manifold.
 
-        ``W x`` is then tangent everywhere: a linear condition, asked for at random points.
+        ``W x`` is then tangent everywhere: a linear condition, asked for at random points. Beyond ``d = 32`` it is not.
         """
+        if not 1 < d <= 32:
+            return np.zeros((0, d, d))
         rng, w = np.random.default_rng(0), _planes(d, d)
-        if not len(w):
-            return w
         x = self.random(2 * len(w), d, rng)
         moved = x @ np.swapaxes(w, 1, 2)  # (g, points, d)
         off = (moved - np.asarray(self.project(x, moved))).reshape(len(w), -1)
-        _, s, vh = np.linalg.svd(off.T, full_matrices=True)
+        _, s, vh = np.linalg.svd(off.T, full_matrices=False)
         return np.tensordot(vh[s <= 1e-9 * max(1.0, float(np.abs(x).max()))], w, 1)
 
     def euler_characteristic(self, n: int, d: int) -> int | None:
-        """Return that of the manifold of ``n`` tokens, by which the indices of equilibria are counted; None: not known."""
+        """Return that of the manifold of ``n`` tokens, which indices of equilibria add up to; None: not known."""
         return None
 
-    # --------------------------------------------------------------------------------------------------------- extension
+    # -------------------------------------------------------------------------------------------------------- extension
     def extend(self, velocity, y: Array) -> Array:
         """Evaluate the extension of ``velocity = F``: ``F(retract(y))``, times ``radius(y)`` if ``radial``."""
         f = velocity(self.retract(y))

@@ -7,9 +7,9 @@ tokens live on the ellipsoid
 
 .. math:: x^\top M x = 1, \qquad M = \operatorname{diag}(g)^{-2},
 
-which is no geometry that comes with ctsa. This page writes it down in a few lines, and then integrates, finds equilibria and
-takes spectra as on the sphere. Since :math:`x = g \odot u` only changes coordinates, everything can be checked against the
-flow on the sphere: trajectories are images of each other, eigenvalues and exponents are equal.
+which is no geometry that comes with ctsa. This page writes it down in a few lines, and then integrates, finds
+equilibria and takes spectra as on the sphere. Since :math:`x = g \odot u` only changes coordinates, everything can be
+checked against the flow on the sphere: trajectories are images of each other, eigenvalues and exponents are equal.
 
 Needs ``ctsa[torch]``. Runs in a few seconds.
 """
@@ -31,11 +31,11 @@ torch.set_grad_enabled(False)  # nothing is trained here
 # The manifold
 # ------------
 #
-# A geometry derives from ``ctsa.Geometry`` and answers a few questions: where a state is (``radius``, 1 on the manifold),
-# which part of a vector is tangent (``project``), and how many dimensions there are. Every ray from the origin meets an
-# ellipsoid once, and the projection :math:`v - (x^\top M v)\, x` removes a multiple of :math:`x`: that is ``radial = True``,
-# and ``retract`` is then :math:`y / \sqrt{y^\top M y}`. All the rest is derived from these: bases of tangent spaces,
-# derivatives, what solvers see off the manifold. Formulas use what NumPy, PyTorch and JAX share.
+# A geometry derives from ``ctsa.Geometry`` and answers a few questions: where a state is (``radius``, 1 on the
+# manifold), which part of a vector is tangent (``project``), and its dimension. Every ray from the origin meets an
+# ellipsoid once, and the projection :math:`v - (x^\top M v)\, x` removes a multiple of :math:`x`: that is
+# ``radial = True``, and ``retract`` is then :math:`y / \sqrt{y^\top M y}`. All the rest is derived from these: bases of
+# tangent spaces, derivatives, what solvers see off the manifold. Formulas use what NumPy, PyTorch and JAX share.
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ ax.set_aspect("equal")
 ax.view_init(25, -60)
 
 # %%
-# Outputs are on the manifold whatever the step. The order of a method is that of flat space, since solvers see a field that
-# has the manifold for an invariant set:
+# Outputs are on the manifold whatever the step. The order of a method is that of flat space, since solvers see a field
+# that has the manifold for an invariant set:
 
 steps, errors = np.array([0.1, 0.05, 0.025]), []
 for h in steps:
@@ -103,8 +103,8 @@ print(f"order of rk4: {np.polyfit(np.log(steps), np.log(errors), 1)[0]:.1f}")
 # Equilibria and their stability
 # ------------------------------
 #
-# Searches start from points that the geometry draws. Consensus rests on eigenvectors of :math:`L V L^{-1}`, since the part
-# of a vector that is projected away is radial.
+# Searches start from points that the geometry draws. Consensus rests on eigenvectors of :math:`L V L^{-1}`, since what
+# is projected away is radial.
 
 value = np.diag([3.0, 2.0, 1.0])
 still = [
@@ -143,6 +143,6 @@ layer = ctsa.PostNormLayer(field, step=0.3)
 print(ctsa.as_euler(layer))
 
 # %%
-# What a geometry cannot answer, an analysis that asks for it says: try ``ctsa.jacobian_norms(layer, g * u0)``, whose bounds
-# are for unit vectors. For a manifold that is not met by rays, such as a cylinder, give ``retract`` instead of ``radius``; the
-# docstring of ``ctsa.Geometry`` does it.
+# What a geometry cannot answer, an analysis that asks for it says: try ``ctsa.jacobian_norms(layer, g * u0)``, whose
+# bounds are for unit vectors. A manifold that not every ray meets once, such as a cylinder, has ``retract`` instead of
+# ``radius``; the docstring of ``ctsa.Geometry`` has it.
