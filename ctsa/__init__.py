@@ -37,7 +37,12 @@ from .equilibria import (
     find_limit_cycle as find_limit_cycle,
 )
 from .flows import IntegrationError as IntegrationError, Solver as Solver, integrate as integrate
-from .geometry import Euclidean as Euclidean, Sphere as Sphere, random_tokens as random_tokens
+from .geometry import (
+    Euclidean as Euclidean,
+    Geometry as Geometry,
+    Sphere as Sphere,
+    random_tokens as random_tokens,
+)
 from .layers import (
     AKOrN as AKOrN,
     EulerLayer as EulerLayer,

@@ -384,15 +384,17 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -
         x = be.guard(x, be.xp.isfinite(x).all() & (r > 0).all(), f"{name} has nan, inf or zero tokens")
         if normalize:
             return geometry.retract(x)
-        near = be.xp.abs(r - 1)
+        near, what = be.xp.abs(r - 1), "have unit tokens; normalise them" if geometry.unit else f"lie on {geometry.place}"
         x = be.xp.where(near.max() <= slack, x, geometry.retract(x))
-        return be.guard(x, (near <= max(slack, _SINGLE)).all(), f"{name} must have unit tokens; normalise them")
+        return be.guard(x, (near <= max(slack, _SINGLE)).all(), f"{name} must {what}")
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(f"{name} must be finite, got nan or inf, first at index {tuple(int(i) for i in bad)}")
     if not (radii > 0).all():
-        bad = np.argwhere(~(radii > 0))[0]
-        raise ValueError(f"{name} has a zero token at index {tuple(int(i) for i in bad[:-1])}: it has no direction")
+        at = tuple(int(i) for i in np.argwhere(~(radii > 0))[0][:-1])
+        if not geometry.radial:
+            raise ValueError(f"{name} has a token at index {at} that stands for no point of {geometry.place}")
+        raise ValueError(f"{name} has a zero token at index {at}: it has no direction")
     off = float(np.abs(radii - 1).max())
     if normalize:
         return geometry.retract(x)
@@ -400,6 +402,9 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -
         return x
     if off <= _SINGLE:
         return geometry.retract(x)
+    if not geometry.unit:
+        cure = f"geometry.retract({name})" if normalize is None else "normalize=True"
+        raise ValueError(f"{name} must lie on {geometry.place}, but a token is off by up to {off:.3g}: pass {cure}")
     cure = f"normalise it, ctsa.Sphere().retract({name})" if normalize is None else "pass normalize=True"
     raise ValueError(
         f"{name} must have unit tokens, but a length differs from 1 by up to {off:.3g}: {cure}, or take a field with "

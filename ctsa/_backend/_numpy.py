@@ -7,7 +7,9 @@ from scipy.special import erf, logsumexp, softmax
 
 name = "numpy"
 partial = functools.partial
-__all__ = ["concrete", "erf", "guard", "like", "logsumexp", "name", "partial", "softmax", "to_numpy", "xp"]
+__all__ = [
+    "concrete", "erf", "guard", "like", "logsumexp", "name", "partial", "softmax", "stop_gradient", "to_numpy", "xp",
+]  # fmt: skip
 
 
 def like(value, x):
@@ -18,7 +20,7 @@ def to_numpy(x):
     return xp.asarray(x)
 
 
-concrete = to_numpy
+concrete = stop_gradient = to_numpy
 
 
 def guard(x, ok, message):

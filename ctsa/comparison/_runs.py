@@ -8,7 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.equilibria.classes import classification
-from ctsa.geometry import Euclidean, Geometry
+from ctsa.geometry import Geometry
 from ctsa.layers.iteration import iterate
 from ctsa.layers.schemes import SCHEMES, amplification, scheme_of
 from ctsa.results.base import as_numpy
@@ -74,8 +74,7 @@ def beyond(g: Geometry, states: np.ndarray, kept: int) -> tuple[float, float]:
 
 def state_like(g: Geometry, x: np.ndarray, like: Array) -> Array:
     """Return a NumPy state in the framework of ``like``, unit to the precision of its dtype."""
-    x = backend(like).like(x, like)
-    return x if isinstance(g, Euclidean) else g.retract(x)
+    return g.retract(backend(like).like(x, like))
 
 
 def jumps(layer: Any, g: Geometry, path: np.ndarray, like: Array) -> int:
@@ -113,8 +112,7 @@ def _matched(g, x, labels, y, others) -> float:
     if labels.max() != others.max():
         return float("nan")
     a, b = (np.stack([z[ids == k].mean(0) for k in range(ids.max() + 1)]) for z, ids in ((x, labels), (y, others)))
-    if not isinstance(g, Euclidean):
-        a, b = np.asarray(g.retract(a)), np.asarray(g.retract(b))
+    a, b = np.asarray(g.retract(a)), np.asarray(g.retract(b))
     far = np.asarray(g.distance(a[:, None], b[None])).reshape(len(a), len(b), -1).max(-1)
     rows, columns = linear_sum_assignment(far)
     return float(far[rows, columns].max())

@@ -10,7 +10,7 @@ from ctsa import checks
 from ctsa._backend import analysis, backend, framework, load
 from ctsa.flows.integration import check_velocity
 from ctsa.flows.systems import home_of
-from ctsa.geometry import Euclidean, Geometry, Sphere, geometry_of, random_tokens
+from ctsa.geometry import Geometry, geometry_of
 from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.wrap import WrappedLayer
 from ctsa.results.base import Result, as_numpy
@@ -96,10 +96,8 @@ def as_euler(layer: Any, states: Any = None, seed: int = 0) -> EulerForm:
     field, g = layer.field, layer.geometry
     if states is None:
         n, d = _sizes(field, g)
-        if isinstance(g, Sphere):
-            states = random_tokens(n, d, seed=seed, batch=(_STATES,), channels=g.channels)
-        else:
-            states = np.random.default_rng(seed).normal(size=(_STATES, n, d))
+        g.check_dimension(d)
+        states = g.random(n, d, np.random.default_rng(checks.seed(seed)), (_STATES,))
     x = checks.tokens(states, home_of(layer), g, name="states")
     checks.fit_field(field, x.shape, "states")
     be = backend(x)
@@ -126,7 +124,7 @@ def _farthest(a: Array, b: Array) -> float:
 def _sizes(field: Any, geometry: Geometry) -> tuple[int, int]:
     """Return numbers of tokens and of components that fit the parameters of a field."""
     found = checks.sizes(field)
-    group = getattr(geometry, "channels", None) or 1
+    group = geometry.channels or 1
     return found.get("n", _TOKENS), found.get("d", _DIMENSION * group)
 
 
@@ -270,12 +268,7 @@ def effective_step(
 
 def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray, eps: float) -> EffectiveStep:
     """Fit steps, all arrays ``(..., n, d)``."""
-    if isinstance(g, Euclidean):
-        turned, w = np.zeros(x.shape[:-1], dtype=bool), y - x
-    else:
-        along = np.asarray(g.inner(x, y))
-        turned = along <= 0
-        w = np.asarray(g.spread(1 / np.where(turned, 1.0, along), y)) - x
+    w, turned = g.chart(x, y)
     ww, wv, vv = (np.asarray(g.inner(a, b)) for a, b in ((w, w), (w, v), (v, v)))
     steps = np.where(turned | (vv == 0), np.nan, wv / np.where(vv == 0, 1.0, vv))
     left = w - np.asarray(g.spread(np.nan_to_num(steps), v))
@@ -290,5 +283,4 @@ def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray, eps: float) -
     angles = np.asarray(g.distance(x, y))
     if not kept.any() or angles.max() <= 8 * eps * max(1.0, float(np.abs(x).max())):
         share = float("nan")  # nothing moved beyond rounding: no update to explain
-    channels = getattr(g, "channels", None) or 0
-    return EffectiveStep(steps, residuals, angles, turned, common, share, channels)
+    return EffectiveStep(steps, residuals, angles, turned, common, share, g.channels or 0)

@@ -11,7 +11,7 @@ from ctsa.events import depends_on_time
 from ctsa.flows.integration import check_velocity, integrate
 from ctsa.flows.solver import takes_solver
 from ctsa.flows.systems import home_of, system_of
-from ctsa.geometry import Euclidean, Geometry, geometry_of
+from ctsa.geometry import Geometry, geometry_of
 from ctsa.layers.schemes import SCHEMES, make_layer, scheme_of
 from ctsa.results.base import as_numpy
 
@@ -127,14 +127,14 @@ def compare(
     paths = [states[: len(t)] for (_, states), t in zip(runs, times, strict=True)]
     errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
     after = [beyond(g, states, len(t)) for (_, states), t in zip(runs, times, strict=True)]
-    frequencies, pure = turning_frequencies(field, x.shape[-1], getattr(g, "channels", None))
+    frequencies, pure = turning_frequencies(field, x.shape[-1], g.channels)
     found = [classified(field, g, state, x, time) for state in (flow[-1], *(path[-1] for path in paths))]
     run = dict(intervals=intervals, interval=interval, transient=transient, count=count, seed=seed)
     run |= dict(solver=solver, atol=100 * atol)
     return Comparison(
         step_sizes=steps, depths=depths, times=padded(times), errors=padded(errors), ts=ts, flow_xs=flow,
         layer_xs=padded(paths), tol=tol, reference_error=max(float(apart(g, flow, loose).max()), 100 * eps),
-        scheme=scheme, flat=isinstance(g, Euclidean), channels=getattr(g, "channels", None) or 0,
+        scheme=scheme, flat=g.flat, channels=g.channels or 0,
         **match_ends(g, flow[-1], [path[-1] for path in paths], found),
         **stability(field, g, state_like(g, flow[-1], x), found[0].residual <= _REST, layers, steps, scheme),
         jumps=np.array([jumps(each, g, path, x) for each, path in zip(layers, paths, strict=True)]),

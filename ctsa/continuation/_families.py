@@ -9,7 +9,7 @@ from scipy.linalg import null_space
 from ctsa import checks
 from ctsa._backend import backend, framework, load
 from ctsa.derivatives import pushforward
-from ctsa.geometry import Geometry, Sphere
+from ctsa.geometry import Geometry
 from ctsa.parts import INNERS, inside, parts_of
 
 Array = Any
@@ -163,15 +163,8 @@ class Family:
 
 def _generators(geometry: Geometry, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rotations (in flat space also the translations) that keep the geometry: ``(g, d, d)``, ``(g, d)``."""
-    group = np.zeros(d, dtype=int)
-    flat = not isinstance(geometry, Sphere)
-    if isinstance(geometry, Sphere) and geometry.channels is not None:
-        group = np.arange(d) // geometry.channels
-    pairs = [(a, b) for a in range(d) for b in range(a) if group[a] == group[b]]
-    w = np.zeros((len(pairs) + d * flat, d, d))
-    for i, (a, b) in enumerate(pairs):
-        w[i, a, b], w[i, b, a] = 1.0, -1.0
-    c = np.zeros((len(w), d))
-    if flat:
-        c[len(pairs) :] = np.eye(d)
-    return w, c
+    w = geometry.generators(d)
+    shifts = np.eye(d) if geometry.flat else np.zeros((0, d))
+    last = [np.argwhere(m)[-1].tolist() for m in w]  # planes of two coordinates in the order of the lower triangle
+    w = w[sorted(range(len(w)), key=last.__getitem__)].swapaxes(1, 2)
+    return np.concatenate([w, np.zeros((len(shifts), d, d))]), np.concatenate([np.zeros((len(w), d)), shifts])

@@ -9,7 +9,7 @@ from ctsa.equilibria.classes import _ALIGNED
 from ctsa.equilibria.newton import Solved
 from ctsa.equilibria.orbits import Symmetry
 from ctsa.equilibria.starts import eigenspaces
-from ctsa.geometry import Euclidean, Geometry
+from ctsa.geometry import Geometry
 from ctsa.results.base import as_numpy
 
 KINDS = (
@@ -187,13 +187,13 @@ def turning(
         evaluate: the field.
     """
     found, pair = np.zeros(len(x), bool), np.full(len(x), -1)
-    if isinstance(g, Euclidean):
+    if not g.closed:
         return found, pair
     speed = np.sqrt((v * v).sum(-1)).max(1)
     rigid = (_deforming(x, v, gap) < tol) & (speed > 10 * tol)
     if matrix is not None and (rigid & (shape == 0)).any():
         some = np.flatnonzero(rigid & (shape == 0))
-        yes, k = _driven(matrix, x[some, 0], v[some, 0])
+        yes, k = _driven(g, matrix, x[some, 0], v[some, 0])
         found[some[yes]], pair[some[yes]] = True, k
     some = np.flatnonzero(rigid & ~found)
     if len(some) and x.shape[-1] <= _SMALL:
@@ -215,7 +215,7 @@ def _deforming(x: np.ndarray, v: np.ndarray, gap: float) -> np.ndarray:
     return fastest
 
 
-def _driven(matrix: np.ndarray, x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, int]:
+def _driven(g: Geometry, matrix: np.ndarray, x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, int]:
     """Tell which single tokens ``(S, d)`` have settled on the span of the leading eigenvalues and turn there."""
     values, vectors = np.linalg.eig(matrix)
     order = np.lexsort((-values.imag, -values.real))
@@ -226,8 +226,7 @@ def _driven(matrix: np.ndarray, x: np.ndarray, v: np.ndarray) -> tuple[np.ndarra
         return np.zeros(len(x), bool), -1
     u, s, _ = np.linalg.svd(np.concatenate([vectors[:, lead].real, vectors[:, lead].imag], 1))
     span = u[:, : int((s > 1e-7).sum())]
-    w = x @ matrix.T
-    w = w - (x * w).sum(-1, keepdims=True) * x
+    w = np.asarray(g.project(x, x @ matrix.T))
     off, drive = np.linalg.norm(x - x @ span @ span.T, axis=-1), np.linalg.norm(w, axis=-1)
     along = (v * w).sum(-1) / np.maximum(drive, 1e-300) ** 2  # unnormalised weights change the speed, not the path
     follows = np.linalg.norm(v - along[:, None] * w, axis=-1) <= _ALIKE * np.linalg.norm(v, axis=-1)

@@ -16,7 +16,7 @@ from ctsa.equilibria.orbits import Symmetry, symmetry_of
 from ctsa.equilibria.starts import consensus_matrix
 from ctsa.events import still_time
 from ctsa.flows.integration import check_solver, check_velocity
-from ctsa.geometry import Geometry, Sphere, random_tokens
+from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.files import load
 from ctsa.results.identity import Identity
@@ -74,13 +74,13 @@ def _frozen(field, g, t, s, state):
 
 
 def _held(field, g, radius, t, s, state):
-    """The velocity in flat space, unchanged within ``radius`` and held back by ``(radius / size)^12`` beyond.
+    """The velocity where states may escape, unchanged within ``radius`` and held back by ``(radius / size)^12`` beyond.
 
     What escapes, maybe in finite time, would else stop the clock for its whole batch. A power, so that the velocity changes
     over distances of the order of the radius: a sharper brake needs steps too short for the clock.
     """
     (y,) = state
-    v = field(t, y)
+    v = g.extend(lambda x: field(t, x), y)
     xp = backend(y).xp
     size = xp.amax(xp.abs(y), (-2, -1))
     return (v / xp.clip(size / radius, 1.0, None)[..., None, None] ** 12,)
@@ -121,10 +121,10 @@ class Run:
         whole = max(16, min(2048, _LARGEST // (n * max(n, d))))
         self.batch = min(count, whole if batch is None else checks.integer("batch", batch, low=1))
         self.matrix = None
-        if isinstance(self.g, Sphere) and self.g.channels is None:
+        if self.g.radial and self.g.channels is None:
             self.matrix = consensus_matrix(field, d)
-        self.radius = None  # in flat space: beyond it a start has escaped
-        if not isinstance(self.g, Sphere):
+        self.radius = None  # where the manifold is not closed: beyond it a start has escaped
+        if not self.g.closed:
             far = 1e4 if self.eps < 1e-10 else 1e2
             self.radius = self.be.like(far * (1 + float(np.abs(as_numpy(x)).max())), x)
         self.velocity = in_batches(self._velocity, self.be, self.one, self.batch)
@@ -140,6 +140,10 @@ class Run:
 
     def _velocity(self, x: Array) -> Array:
         return self.be.call(self.field, self.be.like(self.t, self.one), x)
+
+    def _directions(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        unit = self.g.unit or self.matrix is None
+        return directions(self.matrix, x if unit else x / np.linalg.norm(x, axis=-1, keepdims=True))
 
     def _symmetries(self) -> Symmetry:
         if self._symmetry is None:
@@ -205,7 +209,7 @@ class Run:
             found, pair = turning(self.g, self.matrix, x[going], v[going], shape[going], still, self.gap, self.velocity)
             new["kind_index"][going[found]] = TURNING + shape[going[found]]
             new["direction"][going[found]] = pair[found]
-            new["overlap"][going] = directions(self.matrix, x[going])[1]
+            new["overlap"][going] = self._directions(x[going])[1]
         whole = {name: values.copy() for name, values in r.items()}
         for name, values in new.items():
             whole[name][rows] = values
@@ -220,14 +224,14 @@ class Run:
             before, x, speed = x, solved.states, solved.speeds
             if hasattr(self.field, "drift"):
                 drift = np.sqrt((solved.drifts**2).sum(-1)).max(1)
-        direction, overlap, dimension = directions(self.matrix, x)
+        direction, overlap, dimension = self._directions(x)
         shape, _ = shapes(x, self.gap)
         if self.verify:
             # Consensus on an eigenspace of several dimensions is one of a family.
             families = np.where((shape == 0) & (direction >= 0), dimension - 1, 0)
             rest, stability, growth = judge(self.g, before, solved, self.gap, self.eps, families, self._symmetries)
             rest &= speed < self.tol
-        zero = (drift <= self.tol) & isinstance(self.g, Sphere)
+        zero = (drift <= self.tol) & (not self.g.flat)
         kind = np.where(shape == 2, np.where(zero, KINDS.index("polygonal"), 2), shape)
         found = dict(
             ends=x, kind_index=kind, direction=direction, overlap=overlap, stability_index=stability, growth=growth,
@@ -287,9 +291,11 @@ def _starts(field: Any, g: Geometry, starts: Any, n: Any, d: Any, seed: int, nor
         if given is None:
             raise ValueError(f"{name} must be given with a number of starts: basins(field, {count}, n=..., d=...)")
     n, d, seed = checks.integer("n", n, low=1), checks.integer("d", d, low=1), checks.integer("seed", seed)
-    if not isinstance(g, Sphere):
+    if g.flat:
         raise ValueError("starts must be states (S, n, d) in flat space: there are no uniform ones to draw")
-    drawn = random_tokens(n, d, seed, batch=(count,), channels=g.channels)
+    checks.room(f"{n} tokens of dimension {d}", float(count) * n * d)
+    g.check_dimension(d)
+    drawn = g.random(n, d, np.random.default_rng(checks.seed(seed)), (count,))
     try:
         return checks.tokens(drawn, field, g, name="starts")
     except TypeError as error:

@@ -9,7 +9,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa.events import still_time
 from ctsa.flows.integration import check_velocity
-from ctsa.geometry import Euclidean, Geometry
+from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import as_numpy
 
@@ -157,11 +157,11 @@ class Search:
         )
 
     def _random(self, count: int) -> np.ndarray:
-        return self.fit(self.rng.normal(size=(count, self.n, self.d)))
+        return self.g.random(self.n, self.d, self.rng, (count,))
 
     def fit(self, x: np.ndarray) -> np.ndarray:
         """Put states on the geometry."""
-        return x if isinstance(self.g, Euclidean) or not len(x) else self.g.retract(x)
+        return self.g.retract(x) if len(x) else x
 
     def solve(self, x: np.ndarray, iterations: int | None = None) -> Solved:
         """Look for a zero from each of the states."""
@@ -240,12 +240,11 @@ class Search:
         """Return the sum of the indices ``sign det J`` of all equilibria, and what Poincare and Hopf say it is.
 
         On a closed manifold with isolated equilibria that is the Euler characteristic: 2 for each even sphere, 0 for each
-        odd one. nan where equilibria are not isolated, the field jumps (hardmax), or space is flat.
+        odd one. nan where equilibria are not isolated, the field jumps (hardmax), or the geometry does not know it.
         """
-        if isinstance(self.g, Euclidean):
+        expected = self.g.euler_characteristic(self.n, self.d)
+        if expected is None:
             return math.nan, 0
-        size = self.d if self.g.channels is None else self.g.channels
-        expected = (1 + (-1) ** (size - 1)) ** (self.n * self.d // size)
         jumps = any(getattr(given.get("weights"), "name", "") == "hardmax" for _, given in terms_of(self.field))
         if jumps or self.old.rows or len(self.symmetry.generators) or any(self.pool.loose):
             return math.nan, expected

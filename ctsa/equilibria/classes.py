@@ -9,7 +9,7 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.events import still_time
 from ctsa.flows.integration import check_velocity
-from ctsa.geometry import Euclidean, Geometry
+from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, as_numpy
 
@@ -60,7 +60,7 @@ def classify(
     - "none": a token is faster than ``tol``;
     - "consensus": all tokens are equal;
     - "bipartite consensus": all tokens are ``+x`` or ``-x``, and both occur;
-    - "polygonal": the output ``sum_j a_ij V x_j`` vanishes for every token (on the sphere);
+    - "polygonal": the output ``sum_j a_ij V x_j`` vanishes for every token (not in flat space);
     - "clustering": everything else.
 
     They are told apart in this order: two opposite groups without output count as bipartite (``zero_output`` of
@@ -121,9 +121,9 @@ def sort_out(field, g, x, velocity, drift, tol, gap) -> Classification:
     residual = float(np.sqrt((velocity**2).sum(-1)).max())
     labels = clusters(x, gap)
     sizes = np.bincount(labels)
-    on_sphere = not isinstance(g, Euclidean)
-    zero = bool(on_sphere and drift is not None and np.sqrt((drift**2).sum(-1)).max() <= tol)
-    direction, overlap = _direction(field, x) if on_sphere else (-1, 0.0)
+    zero = bool(not g.flat and drift is not None and np.sqrt((drift**2).sum(-1)).max() <= tol)
+    lines = x if g.unit else x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-300)
+    direction, overlap = _direction(field, lines) if g.radial else (-1, 0.0)
     if not residual <= tol:
         kind = "none"
     elif len(sizes) == 1:

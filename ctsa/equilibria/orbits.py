@@ -16,7 +16,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.geometry import Euclidean, Geometry, direction_generator, geometry_of
+from ctsa.geometry import Geometry, direction_generator, geometry_of
 from ctsa.observables import clusters
 
 from .newton import solve
@@ -212,13 +212,15 @@ def symmetry_of(
         states = states if like is None else backend(like).like(states, like)
         return solve(field, states, iterations=0, t=t, geometry=geometry)
 
-    x = g.retract(rng.normal(size=(2, n, d)))
+    x = g.random(n, d, rng, (2,))
     one = checks.tokens(x[:1] if like is None else like[:1], field, g, name="like")
     exact = max(_EXACT, 1e3 * float(backend(one).xp.finfo(one.dtype).eps))
     _, f, j, _ = evaluate(x)
     generators = _rotations(g, x, f, j, exact) if d <= _LIE else np.zeros((0, d, d))
     basis, blocks, complete = _blocks(field, g, generators, d, rng)
     moves = _candidate_signs(blocks, d)
+    if not g.unit:  # a mirror of R^d may not keep the manifold
+        moves = moves[[np.abs(np.asarray(g.radius((x @ basis * s) @ basis.T)) - 1).max() <= exact for s in moves]]
     pairs = [(a, b) for a in range(n) for b in range(a + 1, n) if n <= 24 or b == a + 1]
     reflected = [(x[0] @ basis * s) @ basis.T for s in moves]
     swapped = [x[0][_swap(n, a, b)] for a, b in pairs]
@@ -241,16 +243,11 @@ def _swap(n: int, a: int, b: int) -> np.ndarray:
 
 
 def _rotations(g: Geometry, x: np.ndarray, f: np.ndarray, j: np.ndarray, exact: float) -> np.ndarray:
-    """Return a basis of the antisymmetric ``W`` with ``DF(x)[x W^T] = F(x) W^T`` at all the states."""
+    """Return a basis of the geometry's antisymmetric ``W`` with ``DF(x)[x W^T] = F(x) W^T`` at all the states."""
     d = x.shape[-1]
-    size = d if isinstance(g, Euclidean) or g.channels is None else g.channels
-    pairs = [(a, b) for a in range(d) for b in range(a + 1, d) if a // size == b // size]
-    if not pairs:
-        return np.zeros((0, d, d))
-    w = np.zeros((len(pairs), d, d))
-    for k, (a, b) in enumerate(pairs):
-        w[k, a, b], w[k, b, a] = 1.0, -1.0
-    rows = []
+    w, rows = g.generators(d), []
+    if not len(w):
+        return w
     for state, velocity, jac in zip(x, f, j, strict=True):
         e = g.basis(state)  # (n, d, r)
         moved = (state @ w.swapaxes(-1, -2))[:, :, None, :] @ e  # (k, n, 1, r)
@@ -266,7 +263,7 @@ def _blocks(field, g, generators, d, rng) -> tuple[np.ndarray, list[np.ndarray],
     """Return a basis adapted to the field, and the sets of its columns that rotate."""
     known = symmetric_parts(field, d)
     mixed = np.tensordot(rng.normal(size=len(known)), np.stack(known), 1) if known else np.diag(np.arange(1.0, d + 1))
-    if not isinstance(g, Euclidean) and g.channels is not None:  # a basis across oscillators would not keep them
+    if g.channels is not None:  # a basis across oscillators would not keep them
         return np.eye(d), [], not len(generators)
     if not len(generators):
         return np.linalg.eigh(mixed)[1], [], True

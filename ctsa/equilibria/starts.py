@@ -13,7 +13,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa.fields.algebra import flat_terms
-from ctsa.geometry import Euclidean, Geometry, Sphere, direction_generator
+from ctsa.geometry import Geometry, Sphere, direction_generator
 from ctsa.parts import parts_of
 from ctsa.results.base import as_numpy
 
@@ -142,7 +142,8 @@ def structured_starts(
 
     On the sphere: consensus at both ends of every real eigenvector of the matrix that acts at consensus, and along
     inputs; all splits of the tokens between both ends; tokens distributed over several eigenvectors; regular polygons in
-    the planes of pairs of them. In flat space: the origin. For oscillators: none.
+    the planes of pairs of them. The same, retracted, on other radial geometries. In flat space: the origin. For oscillators
+    and all else: none.
 
     Args:
         field: any field; matrices are read from fields of ours.
@@ -167,15 +168,15 @@ def structured_starts(
     """
     n, d = checks.integer("n", n, low=1), checks.integer("d", d, low=1)
     g = Sphere() if geometry is None else geometry
-    if isinstance(g, Euclidean):
+    if g.flat:
         return np.zeros((1, n, d))
-    if g.channels is not None:
+    if g.channels is not None or not g.radial:
         return np.zeros((0, n, d))
     rng, frame = direction_generator(seed), _frame(field, d)
     states = list(_poles(field, n, frame))
     for family in (_splits, _mixtures, _polygons):
         states.extend(_sample(list(family(n, frame, exchangeable)), max(count // 3, 2 * d), rng))
-    return np.stack(states)
+    return np.stack(states) if g.unit else np.asarray(g.retract(np.stack(states)))
 
 
 def symmetric_starts(
@@ -202,11 +203,9 @@ def symmetric_starts(
         >>> symmetric_starts(4, 2, 10, np.random.default_rng(0), signs, np.eye(2), ctsa.Sphere()).shape
         (10, 4, 2)
     """
-    if not isinstance(geometry, Euclidean) and geometry.channels is not None:
+    if geometry.channels is not None:
         signs = signs[[0]]  # a mirror may leave nothing of an oscillator
     states = np.stack([_symmetric(rng, n, d, signs, basis) for _ in range(count)])
-    if isinstance(geometry, Euclidean):
-        return states
     return geometry.retract(states)
 
 
@@ -234,7 +233,7 @@ def recombined_starts(
         (5, 3, 2)
     """
     _, n, d = parents.shape
-    flat, states = isinstance(geometry, Euclidean), []
+    states = []
     for _ in range(count):
         x, other = parents[rng.integers(len(parents), size=2)].copy()
         for i in rng.permutation(n)[: rng.integers(1, max(n, 2))]:
@@ -249,8 +248,7 @@ def recombined_starts(
             else:
                 x[i] = rng.normal(size=d)
         states.append(x)
-    made = np.stack(states)
-    return made if flat else geometry.retract(made)
+    return geometry.retract(np.stack(states))
 
 
 def _frame(field: Any, d: int) -> np.ndarray:

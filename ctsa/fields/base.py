@@ -7,7 +7,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.derivatives import jvp_batched
-from ctsa.geometry import Euclidean, Geometry, Sphere
+from ctsa.geometry import Geometry, Sphere, check_geometry
 from ctsa.parts import INNERS, Part, constructor_names, formula_of, parts_of
 
 Array = Any
@@ -95,8 +95,7 @@ class Field:
     def _check_geometry(self, geometry: Geometry | None, d: int | None) -> Geometry:
         if geometry is None:
             return Sphere()
-        if not isinstance(geometry, (Sphere, Euclidean)):
-            raise TypeError(f"geometry must be ctsa.Sphere(...) or ctsa.Euclidean(), got {geometry!r}")
+        geometry = check_geometry(geometry)
         if d is not None:
             geometry.check_dimension(d)
         return geometry

@@ -5,7 +5,6 @@ from typing import Any
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.attention.weights import WEIGHTS, Heads, attention_weights
-from ctsa.geometry import Euclidean
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
@@ -96,7 +95,7 @@ class EnergyAttention(Field):
         if len(heads) > 1:
             raise ValueError(f"the numbers of heads differ: {sorted(heads)}")
         geometry = self._check_geometry(geometry, d)
-        if not isinstance(geometry, Euclidean) and bias is not None:
+        if not geometry.flat and bias is not None:
             raise ValueError("bias belongs to LayerNorm, which is for geometry=ctsa.Euclidean(): on the sphere g = x")
         parameters = dict(query=query, key=key, beta=beta, memory=memory, gain=gain, bias=bias)
         self._assign(**parameters, mask=mask, causal=causal, eps=eps, geometry=geometry)
@@ -109,14 +108,14 @@ class EnergyAttention(Field):
     # ------------------------------------------------------------------------------------------- LayerNorm, or nothing
     def normalised(self, x: Array) -> Array:
         """Return g: LayerNorm(x) in flat space, ``x`` itself on the sphere."""
-        if not isinstance(self.geometry, Euclidean):
+        if not self.geometry.flat:
             return x
         z = x - x.mean(-1, keepdims=True)
         g = self.gain * z / ((z * z).mean(-1, keepdims=True) + self.eps) ** 0.5
         return g if self.bias is None else g + self.bias
 
     def _normalised_tangent(self, x, u):
-        if not isinstance(self.geometry, Euclidean):
+        if not self.geometry.flat:
             return u
         z, w = x - x.mean(-1, keepdims=True), u - u.mean(-1, keepdims=True)
         s2 = (z * z).mean(-1, keepdims=True) + self.eps

@@ -28,7 +28,7 @@ from ctsa.events import (
     start_value,
 )
 from ctsa.flows.solver import takes_solver
-from ctsa.geometry import Geometry, Sphere, geometry_of
+from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
 
 Array = Any
@@ -82,16 +82,17 @@ def check_velocity(be, field, geometry, t, x) -> Array:
         x = be.guard(x + 0 * v, be.xp.isfinite(v).all(), "field is nan or inf at x0")  # x is now traced as v is
     elif not np.isfinite(values).all():
         raise ValueError(f"field is nan or inf at x0, t={float(be.to_numpy(t)):g}")
-    if not isinstance(geometry, Sphere) or hasattr(field, "drift"):
+    if geometry.flat or hasattr(field, "drift"):
         return x
+    cure = f"roject it ({'ctsa.Sphere()' if geometry.unit else 'geometry'}.project(x, v))"
     size, normal = be.xp.amax(be.xp.abs(v)), be.xp.amax(be.xp.abs(geometry.project(x, v) - v))
     ok = normal <= 1e3 * be.xp.finfo(x.dtype).eps * be.xp.clip(size, 1.0, None)
     if values is None:
-        return be.guard(x, ok, "field is not tangent to the sphere: project it (ctsa.Sphere().project(x, v))")
+        return be.guard(x, ok, f"field is not tangent to {geometry.place}: p{cure}")
     if not ok:
         raise ValueError(
-            f"field is not tangent to the sphere: its radial part is up to {float(normal):.3g} where the velocity is "
-            f"up to {float(size):.3g}. Project it (ctsa.Sphere().project(x, v)), or pass geometry=ctsa.Euclidean()"
+            f"field is not tangent to {geometry.place}: its {'radial' if geometry.unit else 'normal'} part is up to "
+            f"{float(normal):.3g} where the velocity is up to {float(size):.3g}. P{cure}, or pass geometry=ctsa.Euclidean()"
         )
     return x
 
@@ -184,7 +185,7 @@ def integrate(
             error); False differentiates the steps themselves (torch records them unless under
             ``torch.no_grad()``). On JAX also any diffrax adjoint, e.g. ``diffrax.ForwardMode()`` for ``jax.jvp``.
         normalize: normalise ``x0`` instead of refusing tokens that are not unit.
-        geometry: where a bare callable lives: ``ctsa.Sphere()`` or ``ctsa.Euclidean()``.
+        geometry: where a bare callable lives: ``ctsa.Sphere()``, ``ctsa.Euclidean()`` or a ``ctsa.Geometry`` of yours.
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
 
     Returns:

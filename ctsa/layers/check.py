@@ -8,7 +8,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework
-from ctsa.geometry import Geometry, Sphere, direction_generator, geometry_of
+from ctsa.geometry import Geometry, direction_generator, geometry_of
 from ctsa.results.base import as_numpy
 
 from .base import FieldStep, Layer
@@ -165,10 +165,12 @@ def _output(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> np.ndarray
     values = as_numpy(y).astype(float)
     if not np.isfinite(values).all():
         raise ValueError(f"{name} returned nan or inf at x: is the state one that it takes?")
-    if isinstance(g, Sphere):
+    if not g.flat:
         lengths = np.asarray(as_numpy(g.radius(y))).astype(float)
         off = float(np.abs(lengths - 1).max())
-        if off > 1e3 * float(be.xp.finfo(x.dtype).eps):
+        if not off <= 1e3 * float(be.xp.finfo(x.dtype).eps):
+            if not g.unit:
+                raise ValueError(f"{name} left {g.place}: it is off by up to {off:.3g}. Return geometry.retract(y)")
             raise ValueError(
                 f"{name} left the sphere: it returned tokens of length {float(np.median(lengths)):.3g}. Wrap it, "
                 f"ctsa.{be.name}.WrappedLayer(module, scale={float(np.median(lengths)):.3g}), which normalises, or pass "
@@ -179,7 +181,7 @@ def _output(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> np.ndarray
 
 def _scale(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> None:
     """Refuse a module that normalises its output to another length than it is given."""
-    if not (isinstance(g, Sphere) and hasattr(layer, "module")):
+    if not (g.radial and hasattr(layer, "module")):
         return
 
     def lengths(scale):

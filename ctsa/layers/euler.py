@@ -8,7 +8,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa.derivatives import jvp_batched, pushforward
 from ctsa.fields.base import drift_of, drift_tangent_of
-from ctsa.geometry import Euclidean, Geometry, Sphere
+from ctsa.geometry import Geometry
 from ctsa.parts import static
 
 from .base import FieldStep
@@ -62,9 +62,12 @@ class EulerLayer(FieldStep):
         return jvp_batched(lambda z: at.exp(z[0], z[1]), xp.stack([x, v]), xp.stack([u, dv], 1))
 
     def euler_step(self, x):
-        s = self.step + 0 * self.geometry.inner(x, x)
-        if self.retraction == "normalize" or isinstance(self.geometry, Euclidean):
+        at = self.geometry
+        s = self.step + 0 * at.inner(x, x)
+        if self.retraction == "normalize" or at.flat or type(at).exp is Geometry.exp:
             return s
+        if not at.unit:
+            raise ValueError(f"retraction='exp' on {at.place} is no Euler step of a known size; use 'normalize'")
         be, v = backend(x), self.field(self._now(x), x)
         xp, s2 = be.xp, self.geometry.inner(v, v)
         speed = xp.where(s2 > 0, xp.where(s2 > 0, s2, xp.ones_like(s2)) ** 0.5, s2)
@@ -132,5 +135,4 @@ def post_norm_step(geometry: Geometry, step: Any, x: Array, v: Array) -> Array:
     Returns:
         ``(..., n)``, or ``(..., n, d / N)`` for oscillators of N channels; ``h`` itself in flat space.
     """
-    radial = geometry.inner(x, v) if isinstance(geometry, Sphere) else 0 * geometry.inner(x, v)
-    return step / (1 + step * radial)
+    return step / (1 + step * geometry.along(x, v))

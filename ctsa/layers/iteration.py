@@ -59,6 +59,11 @@ def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
     far = np.abs(length - 1) > 1e3 * float(be.xp.finfo(xs.dtype).eps)
     if far.any():
         at = int(np.argmax(far))
+        if not homes[at % len(homes)].unit:
+            raise ValueError(
+                f"layer left {homes[at % len(homes)].place}: after {every * (1 + at)} layers a token is off by "
+                f"{abs(length[at] - 1):.3g}. Wrap it, ctsa.WrappedLayer(layer, geometry), which retracts"
+            )
         raise ValueError(
             f"layer left the sphere: after {every * (1 + at)} layers a token has length {length[at]:.3g}. Wrap it, "
             "ctsa.WrappedLayer(layer), which normalises, or pass geometry=ctsa.Euclidean() if its states do not live there"

@@ -73,6 +73,7 @@ class ItrSA(Layer):
         if not isinstance(attention, Field) or attention.geometry != Sphere():
             raise TypeError(
                 f"attention must be a field of ctsa on ctsa.Sphere(), which has a drift, got {type(attention).__name__}"
+                + (f" on {attention.geometry!r}" if isinstance(attention, Field) else "")
             )
         gamma = checks.parameter("gamma", gamma, 0, 1)
         if gamma is None:
@@ -203,7 +204,7 @@ class AKOrN(Layer):
                 check_field(self, part)
                 if not isinstance(part, Field):
                     raise TypeError(f"{name} must be a field of ctsa, got {type(part).__name__}")
-        if not isinstance(coupling.geometry, Sphere):
+        if not coupling.geometry.unit:
             raise ValueError(f"coupling must live on ctsa.Sphere(channels=N), got {coupling.geometry!r}")
         if rotation is not None and rotation.geometry != coupling.geometry:
             raise ValueError(f"rotation lives on {rotation.geometry!r}, but coupling on {coupling.geometry!r}")

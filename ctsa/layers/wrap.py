@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, framework
-from ctsa.geometry import Geometry, Sphere, geometry_of
+from ctsa.geometry import Geometry, geometry_of
 from ctsa.parts import inner, static
 
 from .base import Layer
@@ -28,7 +28,7 @@ class WrappedLayer(Layer):
     Args:
         module: ``module(x)`` returns the next state; of a tuple the first entry is taken, of an output object of
             ``transformers`` the ``last_hidden_state``.
-        geometry: where the states live: ``ctsa.Sphere()`` (default) or ``ctsa.Euclidean()``.
+        geometry: where the states live: ``ctsa.Sphere()`` (default), ``ctsa.Euclidean()`` or a geometry of yours.
         scale: length that the module expects of its tokens, a number; sqrt(d) after a LayerNorm.
         batched: the module wants ``(batch, n, d)``; all leading axes of a state are then handed over as one, also none.
         pick: maps what the module returns to the next state, where the rule above does not.
@@ -73,8 +73,8 @@ class WrappedLayer(Layer):
         if pick is not None and not callable(pick):
             raise TypeError(f"pick must be callable, got {type(pick).__name__}")
         own, scale = geometry_of(module, geometry), checks.number("scale", scale, low=0.0, strict=True)
-        if scale != 1 and not isinstance(own, Sphere):
-            raise ValueError("scale is the length of tokens on the sphere; in flat space leave it at 1")
+        if scale != 1 and not own.radial:
+            raise ValueError(f"scale is the length of tokens on the sphere; in {own.place} leave it at 1")
         first = _tokens_first(module) if batched else None
         if first:
             raise ValueError(
@@ -133,7 +133,7 @@ class WrappedLayer(Layer):
 
     def move(self, x):
         y = self.image(x, self.scale)
-        values = checks.concrete(y) if isinstance(self.geometry, Sphere) else None
+        values = None if self.geometry.flat else checks.concrete(y)
         if values is not None:
             r = np.asarray(self.geometry.radius(values.astype(float)))
             if not (np.isfinite(r).all() and r.all()):

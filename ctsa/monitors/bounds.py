@@ -9,7 +9,6 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.flows.systems import home_of
-from ctsa.geometry import Sphere
 from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
@@ -178,6 +177,8 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
     if not isinstance(layer, Layer):
         raise TypeError(f"layer must be a layer of ctsa, got {type(layer).__name__}: wrap it in ctsa.WrappedLayer")
     g = layer.geometry
+    if not (g.flat or g.unit):
+        raise ValueError(f"bounds are known on the sphere and in flat space, and layer lives on {g.place}")
     x = checks.tokens(x, home_of(layer), g, normalize=normalize, name="x")
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
@@ -229,7 +230,7 @@ def _update_bound(layer: Any, x: Array, gain: float) -> float:
     bound = lipschitz_bound(layer.field, n, longest)
     projected: Any = layer.coupling if isinstance(layer, AKOrN) and layer.project else None
     projected = layer.field if isinstance(layer, EulerLayer) else projected
-    if hasattr(projected, "drift") and isinstance(layer.geometry, Sphere):
+    if hasattr(projected, "drift") and layer.geometry.unit:
         drift = as_numpy(projected.drift(backend(x).like(getattr(layer, "time", 0.0), x), x)).astype(float)
         bound += 2 * float(np.sqrt((drift**2).sum(-1)).max())
     return bound

@@ -311,7 +311,7 @@ def monitor(
         kept = np.unique(np.round(np.linspace(0, len(ts) - 1, points)).astype(int))
         ts, xs = ts[kept], xs[kept]
     rows = [_watch(system, s, x, float(t) if s.flow else 0.0, share) for t, x in zip(ts, xs, strict=True)]
-    aligned = order_parameter(as_numpy(xs), getattr(s.geometry, "channels", None))
+    aligned = order_parameter(as_numpy(xs), s.geometry.channels)
     energies, indices, oscillating, norms = np.array(rows).T
     return MonitorRecord(ts, energies, indices, oscillating, norms, aligned, share, s.flow)
 

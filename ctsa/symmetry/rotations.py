@@ -42,7 +42,8 @@ def commutes_with_rotations(field: Any) -> bool:
     if inner is not None:
         return commutes_with_rotations(inner)
     terms = getattr(field, "terms", None)
-    if terms is None or getattr(getattr(field, "geometry", None), "channels", None) is not None:
+    home = getattr(field, "geometry", None)
+    if terms is None or (home is not None and not (home.flat or home.unit and home.channels is None)):
         return False
     parts = terms()
     if len(parts) > 1:

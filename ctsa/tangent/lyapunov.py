@@ -11,7 +11,7 @@ from ctsa._backend import analysis
 from ctsa._backend._solve import progress_bar, show_progress
 from ctsa.errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
 from ctsa.flows.solver import takes_solver
-from ctsa.geometry import Geometry, Sphere
+from ctsa.geometry import Geometry
 from ctsa.motion import Record, Verdict, judge
 from ctsa.results.base import Result, archive, as_numpy
 from ctsa.results.files import load
@@ -522,15 +522,17 @@ class _Run:
                 "the solver could not finish the interval (too many steps, or nan): raise max_steps, loosen atol, "
                 "shorten interval"
             )
-        elif self.bounded:
-            why = "the layer produced nan or left the sphere: a layer must return unit tokens"
+        elif not m.system.geometry.flat:
+            home = m.system.geometry
+            what = "unit tokens" if home.unit else "a state on it"
+            why = f"the layer produced nan or left {home.place}: a layer must return {what}"
         else:
             why = f"the layer produced nan or inf, or its derivative did (tokens had length {largest:.3g})"
         raise LyapunovError(f"the run broke off at {at}: {why}. The error's .spectrum holds the history so far", kept)
 
     @property
     def bounded(self) -> bool:
-        return isinstance(self.march.system.geometry, Sphere)
+        return self.march.system.geometry.closed
 
     def result(self) -> LyapunovSpectrum:
         m = self.march
