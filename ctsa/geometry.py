@@ -205,7 +205,7 @@ class Geometry:
         orthonormal: singular vectors of equal values have none.
         """
         be, d = backend(x), x.shape[-1]
-        unit = be.like(np.eye(d), x)
+        unit = be.eye(d, x)
 
         def columns(x, v):  # v: (..., n, d, r)
             return be.xp.moveaxis(self.project(x, be.xp.moveaxis(v, -1, 0)), 0, -1)
@@ -309,7 +309,7 @@ class Geometry:
             do = (jac @ v.reshape(*v.shape[:-2], n * d, 1)).reshape(v.shape)
             return self.project(x, o), self.project_tangent(x, v, o, do)
 
-        unit = be.like(np.eye(n * d).reshape(n * d, *[1] * (y.ndim - 2), n, d), y) + 0 * y
+        unit = be.eye(n * d, y).reshape(n * d, *[1] * (y.ndim - 2), n, d) + 0 * y
         f, columns = self.extend_tangent(tangent, y, unit)
         return f, be.xp.moveaxis(columns.reshape(*columns.shape[:-2], n * d), 0, -1)
 
@@ -455,10 +455,10 @@ class Sphere(Geometry):
         blocks = jac.reshape(*y.shape[:-2], count, size, count, size)
         blocks = blocks - left * (left * blocks).sum(-3, keepdims=True)
         own = f[..., :, None] * x[..., None, :] - x[..., :, None] * (o - _dot(x, o) * x)[..., None, :]
-        own = own - _dot(x, o)[..., None] * (be.like(np.eye(size), x) - x[..., :, None] * x[..., None, :])
+        own = own - _dot(x, o)[..., None] * (be.eye(size, x) - x[..., :, None] * x[..., None, :])
         blocks = blocks - (blocks * right).sum(-1, keepdims=True) * right
         blocks = blocks * (r[..., :, :, None, None] / r[..., 0][..., None, None, :, None])
-        blocks = blocks + be.like(np.eye(count), x)[:, None, :, None] * own[..., :, :, None, :]
+        blocks = blocks + be.eye(count, x)[:, None, :, None] * own[..., :, :, None, :]
         return (r * f).reshape(y.shape), blocks.reshape(jac.shape)
 
     def exp(self, x: Array, v: Array) -> Array:
@@ -487,15 +487,15 @@ class Sphere(Geometry):
         """
         be = backend(x)
         z = self._split(x)
-        first = be.like(np.eye(z.shape[-1])[0], z)
+        first = be.eye(z.shape[-1], z)[0]
         sign = be.xp.where(z[..., :1] < 0, -be.xp.ones_like(z[..., :1]), be.xp.ones_like(z[..., :1]))
         w = z + sign * first  # |w|^2 = 2 (1 + |x_1|) is never small
-        reflect = be.like(np.eye(z.shape[-1]), z) - (2 / _dot(w, w))[..., None] * w[..., :, None] * w[..., None, :]
+        reflect = be.eye(z.shape[-1], z) - (2 / _dot(w, w))[..., None] * w[..., :, None] * w[..., None, :]
         e = reflect[..., 1:]
         if self.channels is None:
             return e
         groups, size, rank = e.shape[-3:]
-        blocks = be.like(np.eye(groups), z)[:, None, :, None] * e[..., :, :, None, :]
+        blocks = be.eye(groups, z)[:, None, :, None] * e[..., :, :, None, :]
         return blocks.reshape(*e.shape[:-3], groups * size, groups * rank)
 
 
@@ -567,7 +567,7 @@ class Euclidean(Geometry):
     def basis(self, x: Array) -> Array:
         """Return the identity at every token: ``(..., n, d, d)``."""
         be = backend(x)
-        return be.like(np.eye(x.shape[-1]), x) + 0 * x[..., None]
+        return be.eye(x.shape[-1], x) + 0 * x[..., None]
 
 
 def check_geometry(geometry: Any) -> Geometry:

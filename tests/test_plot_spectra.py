@@ -1,5 +1,7 @@
 """Pictures of spectra show the numbers they are given."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -152,7 +154,7 @@ def test_given_axes_are_used(spectrum, vectors):
     assert len(plt.get_fignums()) == 1
 
 
-def test_ensembles_are_drawn_a_member_at_a_time(spectrum):
+def test_ensembles_are_drawn_as_mean_and_spread(spectrum):
     many = ctsa.LyapunovSpectrum(
         spectrum.history[:, None],
         np.zeros((1, 2, 3)),
@@ -164,8 +166,13 @@ def test_ensembles_are_drawn_a_member_at_a_time(spectrum):
         4,
         True,
     )
-    with pytest.raises(ValueError, match="take it from spectrum.member"):
-        many.plot()
+    two = dataclasses.replace(many, history=np.concatenate([many.history, many.history + 0.3], 1))
+    ax = drawn(two.plot())
+    mean = points(ax)[-len(two.mean) :] if len(ax.lines) else None
+    assert np.allclose(two.mean, spectrum.exponents + 0.15) and np.allclose(two.spread, 0.3 / 2**0.5)
+    assert mean is not None and np.allclose(ax.containers[0].lines[0].get_ydata(), two.mean)
+    assert np.allclose(many.spread, 0) and np.allclose(many.mean, spectrum.exponents)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["mean and spread of 2 runs"]
     with pytest.raises(ValueError, match="take it from spectrum.member"):
         plot_spectra.convergence(many)
     assert np.array_equal(points(many.member(0).plot())[:, 1], spectrum.exponents)

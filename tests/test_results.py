@@ -169,6 +169,22 @@ def test_equilibria_come_back_whole(made, tmp_path):
     assert list(ctsa.load(none.save(tmp_path / "none"))) == []
 
 
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_zarr(made, name, tmp_path):
+    """A folder of chunks, and back."""
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("zarr")
+    data = made[name].to_xarray()
+    data.to_zarr(tmp_path / "result.zarr", consolidated=False)
+    with xarray.open_zarr(tmp_path / "result.zarr", consolidated=False) as back:
+        back = back.load()
+    assert dict(back.sizes) == dict(data.sizes) and set(back.variables) == set(data.variables)
+    for key, variable in data.variables.items():
+        assert back[key].dims == variable.dims and alike(back[key].values, variable.values), key
+    assert {k: v for k, v in back.attrs.items() if v == v} == {k: v for k, v in data.attrs.items() if v == v}
+
+
 MODULES = {"scipy": "scipy", "netcdf4": "netCDF4", "h5netcdf": "h5netcdf"}
 ENGINES = [engine for engine, module in MODULES.items() if importlib.util.find_spec(module)]
 
@@ -294,7 +310,7 @@ def test_reprs_hold_the_numbers(made, torch_face):
 
 def test_an_ensemble_says_so(made):
     spec = made["LyapunovSpectrum of an ensemble"]
-    for look in (lambda: spec.verdict, spec.plot, lambda: spec.kaplan_yorke):
+    for look in (lambda: spec.verdict, lambda: spec.kaplan_yorke):
         with pytest.raises(ValueError, match=r"ensemble \(2,\); .* take it from spectrum.member\(i\)"):
             look()
 

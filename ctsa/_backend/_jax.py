@@ -15,7 +15,7 @@ from ._jax_solve import odeint
 name = "jax"
 partial = eqx.Partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
+    "asarray", "call", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
     "march", "materialise", "name", "named_parameters", "numbers", "odeint", "on_graph", "partial",
     "pullback", "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "softmax",
     "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
@@ -30,6 +30,11 @@ _X64 = (
 def like(value, x):
     """Make an array of the dtype of ``x``."""
     return xp.asarray(value, dtype=x.dtype)
+
+
+def eye(size, x):
+    """Return the identity of a size, of the dtype of ``x``."""
+    return xp.eye(size, dtype=x.dtype)
 
 
 def asarray(value, dtype=None, reference=None, name="array"):

@@ -8,12 +8,16 @@ from scipy.special import erf, logsumexp, softmax
 name = "numpy"
 partial = functools.partial
 __all__ = [
-    "concrete", "erf", "guard", "like", "logsumexp", "name", "partial", "softmax", "stop_gradient", "to_numpy", "xp",
+    "concrete", "erf", "eye", "guard", "like", "logsumexp", "name", "partial", "softmax", "stop_gradient", "to_numpy", "xp",
 ]  # fmt: skip
 
 
 def like(value, x):
     return xp.asarray(value, dtype=x.dtype)
+
+
+def eye(size, x):
+    return xp.eye(size, dtype=x.dtype)
 
 
 def to_numpy(x):

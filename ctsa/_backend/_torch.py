@@ -15,7 +15,7 @@ from ._torch_solve import odeint
 name = "torch"
 partial = functools.partial
 __all__ = [
-    "asarray", "call", "concrete", "differentiable", "erf", "flow_map", "guard", "half", "in_transform",
+    "asarray", "call", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
     "jvp", "like", "logsumexp", "map", "march", "materialise", "name", "named_parameters", "numbers",
     "odeint", "on_graph", "partial", "pullback", "reference", "refuse_gradient", "repeat", "repeat_while",
     "restless", "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
@@ -25,6 +25,19 @@ __all__ = [
 def like(value, x):
     """Make an array of the dtype and device of ``x``."""
     return xp.as_tensor(value, dtype=x.dtype, device=x.device)
+
+
+def eye(size, x):
+    """Return the identity of a size, of the dtype and device of ``x``; not to be written to, as it is made once."""
+    if xp.compiler.is_compiling() or in_transform():
+        return xp.eye(size, dtype=x.dtype, device=x.device)
+    return _eye(size, x.dtype, x.device)
+
+
+@functools.lru_cache(64)
+def _eye(size, dtype, device):
+    with xp.inference_mode(False):  # or it could not enter a graph later
+        return xp.eye(size, dtype=dtype, device=device)
 
 
 def asarray(value, dtype=None, reference=None, name="array"):

@@ -18,8 +18,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ctsa._backend import backend
 from ctsa.derivatives import apply_jacobian, jvp_batched
 
@@ -208,11 +206,11 @@ def _jacobian(heads: Heads, parts: tuple) -> Array:
         slope = slope - (beta * back(heads.key, key))[..., None, :, :]
     blocks = wrel[..., :, None] * slope[..., None, :]  # (..., i, j, d, d)
     n, d = v.shape[-2:]
-    value = be.like(np.eye(d), v) if heads.value is None else heads.value
+    value = be.eye(d, v) if heads.value is None else heads.value
     value = value[..., None, None, :, :]
     blocks = blocks + a[..., None, None] * value
     own = wrel.mT @ (beta * back(heads.query, key))[..., None, :, :]  # (..., i, d, d)
     if heads.headed:
         blocks, own = blocks.sum(-5), own.sum(-4)
-    blocks = blocks + be.like(np.eye(n), v)[:, :, None, None] * own[..., :, None, :, :]
+    blocks = blocks + be.eye(n, v)[:, :, None, None] * own[..., :, None, :, :]
     return be.xp.swapaxes(blocks, -3, -2).reshape(*blocks.shape[:-4], n * d, n * d)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework, load
-from ctsa.flows.integration import check_velocity
+from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.layers import EulerLayer, Layer

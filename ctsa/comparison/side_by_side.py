@@ -8,7 +8,8 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.events import depends_on_time
-from ctsa.flows.integration import check_velocity, integrate
+from ctsa.flows.integration import integrate
+from ctsa.flows.opening import check_velocity
 from ctsa.flows.solver import takes_solver
 from ctsa.flows.systems import home_of, system_of
 from ctsa.geometry import Geometry, geometry_of

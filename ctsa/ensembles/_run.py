@@ -15,7 +15,7 @@ from ctsa.equilibria.newton import check_room, field_geometry, solve
 from ctsa.equilibria.orbits import Symmetry, symmetry_of
 from ctsa.equilibria.starts import consensus_matrix
 from ctsa.events import still_time
-from ctsa.flows.integration import check_solver, check_velocity
+from ctsa.flows.opening import check_solver, check_velocity
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.files import load

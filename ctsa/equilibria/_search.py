@@ -8,7 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.events import still_time
-from ctsa.flows.integration import check_velocity
+from ctsa.flows.opening import check_velocity
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import as_numpy

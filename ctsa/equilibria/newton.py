@@ -180,7 +180,7 @@ def evaluate(field: Any, g: Geometry, closed: bool, t: Array, x: Array) -> tuple
         right = be.xp.moveaxis(j.reshape(s, n * d, n, d), 1, 2) @ e  # token by token: (s, n, n d, r)
         right = be.xp.moveaxis(right, 2, 1).reshape(s, n, d, n * rank)
     else:
-        unit = be.like(np.eye(n), x)  # direction (j, c): column c of the basis at token j, nothing elsewhere
+        unit = be.eye(n, x)  # direction (j, c): column c of the basis at token j, nothing elsewhere
         u = be.xp.moveaxis(e[:, :, None] * unit[:, :, None, None], (1, 4), (0, 1))  # (j, c, s, i, a)
         f, df = pushforward(field, t, x, u.reshape(n * rank, s, n, d))
         right = be.xp.moveaxis(df, 0, -1)
@@ -231,7 +231,7 @@ def _levenberg_marquardt(field, g, closed, t, tol, state):
     trace = (j * j).sum((-2, -1))
     damping = mu * was + 1e-14 * trace  # rounding of J^T J is not to be divided by
     damping = damping + xp.finfo(x.dtype).tiny
-    s = -xp.linalg.solve(normal + damping[:, None, None] * be.like(np.eye(r.shape[-1]), x), slope[..., None])[..., 0]
+    s = -xp.linalg.solve(normal + damping[:, None, None] * be.eye(r.shape[-1], x), slope[..., None])[..., 0]
     longest = _fastest(s.reshape(*x.shape[:2], -1))
     s = s / xp.where(longest > 1, longest, one)[:, None]
     y = _apply(g, x, s)

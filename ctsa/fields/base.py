@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.derivatives import jvp_batched
@@ -112,10 +110,10 @@ class Field:
         """Return the drift and its Jacobian ``(..., n d, n d)``; this one asks ``drift_tangent`` for every column."""
         be, (n, d) = backend(x), x.shape[-2:]
         if self.tokenwise:  # d directions serve all tokens at once
-            unit = be.like(np.eye(d).reshape(d, *[1] * (x.ndim - 1), d), x) + 0 * x
+            unit = be.eye(d, x).reshape(d, *[1] * (x.ndim - 1), d) + 0 * x
             y, columns = self.drift_tangent(t, x, unit)
             return y, _block_diagonal(be, be.xp.moveaxis(columns, 0, -1))
-        unit = be.like(np.eye(n * d).reshape(n * d, *[1] * (x.ndim - 2), n, d), x) + 0 * x
+        unit = be.eye(n * d, x).reshape(n * d, *[1] * (x.ndim - 2), n, d) + 0 * x
         y, columns = self.drift_tangent(t, x, unit)
         return y, be.xp.moveaxis(columns.reshape(*columns.shape[:-2], n * d), 0, -1)
 
@@ -178,5 +176,5 @@ class Field:
 def _block_diagonal(be: Any, blocks: Array) -> Array:
     """Put ``(..., n, d, d)`` on the diagonal of ``(..., n d, n d)``."""
     n, d = blocks.shape[-3:-1]
-    full = be.like(np.eye(n), blocks)[:, None, :, None] * blocks[..., :, :, None, :]
+    full = be.eye(n, blocks)[:, None, :, None] * blocks[..., :, :, None, :]
     return full.reshape(*blocks.shape[:-3], n * d, n * d)

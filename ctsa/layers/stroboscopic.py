@@ -7,7 +7,7 @@ from ctsa._backend import backend
 from ctsa._backend._march import Segment
 from ctsa.derivatives import variational
 from ctsa.events import depends_on_time
-from ctsa.flows.integration import check_solver
+from ctsa.flows.opening import check_solver
 from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry, geometry_of
 

@@ -184,7 +184,7 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     n, d = x.shape
     be = backend(x)
-    unit = be.like(np.eye(n * d).reshape(n * d, n, d), x)
+    unit = be.eye(n * d, x).reshape(n * d, n, d)
     y, columns = layer.move_tangent(x, unit)
     move = as_numpy(columns).astype(float).reshape(n * d, n * d).T
     radius = float(as_numpy(g.radius(y)).min())

@@ -139,7 +139,7 @@ def contribution_index(
     if not dense and count < size - 1:
         vectors = _lanczos(image, derivative, x, count, seed)
     else:
-        unit = backend(x).like(np.eye(size).reshape(size, *x.shape), x)
+        unit = backend(x).eye(size, x).reshape(size, *x.shape)
         j = as_numpy(derivative(x, unit)).astype(float).reshape(size, size)
         vectors = np.linalg.eigh(j + j.T)[1][:, size - count :]
     state = as_numpy(x).astype(float).ravel()

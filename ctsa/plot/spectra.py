@@ -15,8 +15,10 @@ _SPECTRUM = ("LyapunovSpectrum", "ctsa.lyapunov_spectrum")
 def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
     """Draw the exponents against their index with standard errors; those that count as zero are hollow, and counted.
 
+    Of an ensemble the means over its members are drawn, with the spread as bars, and every member as a faint dot.
+
     Args:
-        spec: a ``LyapunovSpectrum`` (one member of an ensemble).
+        spec: a ``LyapunovSpectrum``.
         ax: Axes to draw on; None makes a figure.
         label: for a legend.
 
@@ -24,9 +26,19 @@ def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
         The Axes.
     """
     given.result("spec", spec, *_SPECTRUM)
-    spec._one()
     ax = axes_for(ax, "ax", (3.4, 2.4))[0]
-    index = np.arange(1, len(spec.exponents) + 1)
+    index = np.arange(1, spec.exponents.shape[-1] + 1)
+    unit = "per unit time" if spec.continuous else "per layer"
+    if spec.exponents.ndim > 1:
+        every = spec.exponents.reshape(-1, len(index))
+        for member in every:
+            ax.plot(index, member, "o", markersize=2, color=PALETTE[0], alpha=max(0.05, min(0.4, 8 / len(every))), mew=0)
+        what = f"mean and spread of {len(every)} runs" if label is None else label
+        ax.errorbar(index, spec.mean, spec.spread, fmt="o", ms=3.5, capsize=2, lw=0.9, color=PALETTE[0], label=what)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
+        return finish(ax, "index", f"exponent ({unit})")
     errors = np.nan_to_num(spec.stderr)
     line = ax.errorbar(index, spec.exponents, errors, fmt="none", capsize=2, linewidth=0.9, color=PALETTE[0])
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -36,7 +48,6 @@ def spectrum(spec: Any, *, ax: Any = None, label: str | None = None) -> Axes:
     named = neutral if zero.any() or spec.neutral_expected else None  # without a mark there is nothing to explain
     ax.plot(index[zero], spec.exponents[zero], "o", markersize=3.5, color=PALETTE[0], mfc="white", label=named)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    unit = "per unit time" if spec.continuous else "per layer"
     if label is not None or named is not None:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
     line.lines[2][0].set_zorder(1)

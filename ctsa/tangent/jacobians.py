@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa.flows.integration import check_velocity
+from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.check import check_foreign, check_restless
@@ -38,7 +38,7 @@ def _read(
 def _ambient(s: System, x: Array, t: float) -> Array:
     n, d = x.shape
     checks.room(f"a dense Jacobian of {n * d} unknowns", 3.0 * (n * d) ** 2, remedy="ctsa.leading needs products only")
-    u = backend(x).like(np.eye(n * d).reshape(n * d, n, d), x)
+    u = backend(x).eye(n * d, x).reshape(n * d, n, d)
     return s.derivative(x, u, t).reshape(n * d, n * d).mT
 
 

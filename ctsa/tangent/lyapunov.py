@@ -105,7 +105,7 @@ class LyapunovSpectrum(Result):
     def _ensemble(self) -> str:
         """Describe the members of an ensemble together: mean and spread of the leading exponents."""
         every = self.exponents.reshape(-1, self.exponents.shape[-1])
-        lead = zip(every.mean(0)[:6], every.std(0, ddof=min(1, len(every) - 1))[:6], strict=True)
+        lead = zip(self.mean[:6], self.spread[:6], strict=True)
         shown = ", ".join(f"{mean:.4g} (spread {spread:.1g})" for mean, spread in lead)
         more = ", ..." if every.shape[1] > 6 else ""
         return f"LyapunovSpectrum(ensemble {self.exponents.shape[:-1]}, mean [{shown}{more}], see .member(i))"
@@ -118,6 +118,21 @@ class LyapunovSpectrum(Result):
     def exponents(self) -> np.ndarray:
         """The exponents ``(..., k)``, descending: means of the local ones."""
         return np.take_along_axis(self.history.mean(0), self._order, -1)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Means of the exponents over the members of an ensemble ``(k,)``; of a single run its exponents."""
+        return self.exponents.reshape(-1, self.exponents.shape[-1]).mean(0)
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Standard deviations of the exponents over the members of an ensemble ``(k,)``; 0 for a single run.
+
+        Members that end on different attractors, or have not run for long, have different exponents; ``stderr`` is about
+        each run by itself.
+        """
+        every = self.exponents.reshape(-1, self.exponents.shape[-1])
+        return every.std(0, ddof=min(1, len(every) - 1))
 
     @cached_property
     def _bars(self) -> ErrorBar:
@@ -183,7 +198,7 @@ class LyapunovSpectrum(Result):
         if self.history.ndim != 2:
             batch = tuple(self.history.shape[1:-1])
             raise ValueError(
-                f"the spectrum is that of an ensemble {batch}; verdict, dimension and picture belong to one member: "
+                f"the spectrum is that of an ensemble {batch}; verdict and dimension belong to one member: "
                 f"take it from spectrum.member({', '.join('ijklmn'[: len(batch)])})"
             )
 
@@ -287,7 +302,7 @@ class LyapunovSpectrum(Result):
         return judge(self._motion)
 
     def plot(self, ax=None, **kwargs):
-        """Draw the exponents with error bars and the neutral ones marked; return the ``Axes``."""
+        """Draw the exponents with error bars and the neutral ones marked, or those of an ensemble; return the ``Axes``."""
         from ctsa.plot import spectra
 
         return spectra.spectrum(self, ax=ax, **kwargs)

@@ -11,7 +11,7 @@ from ctsa._backend import backend
 from ctsa._backend._march import Segment
 from ctsa.derivatives import layer_pushforward, pushforward, variational
 from ctsa.events import depends_on_time
-from ctsa.flows.integration import check_solver, check_velocity
+from ctsa.flows.opening import check_solver, check_velocity
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.check import check_foreign
@@ -148,7 +148,7 @@ def _full(source, static, interval, t0, carry):
     """Advance ``(index, x, u)`` by one interval, keeping the triangular factor, state and frame."""
     _, _, u = carry
     be, k = backend(u), u.shape[0]
-    one = be.like(np.eye(k), u) + be.xp.zeros_like(flatten_frame(u)[..., :1, :])
+    one = be.eye(k, u) + be.xp.zeros_like(flatten_frame(u)[..., :1, :])
     carry, total, ok, _ = _advance(source, static, interval, t0, carry, one, _compound)
     return carry, (total, ok, carry[1], carry[2])
 
