@@ -107,9 +107,9 @@ PRINTED = [name for name in NAMES if not name.startswith("_")]
 def entries(result):
     """All fields of a result by name, dicts taken apart, arrays as NumPy."""
     if isinstance(result, ctsa.Equilibria):
-        from ctsa.equilibria._keep import table_of
+        from ctsa.equilibria._keep import EquilibriaTable
 
-        result = table_of(result)
+        result = EquilibriaTable.of(result)
     found = {}
     for f in dataclasses.fields(result):
         value = getattr(result, f.name)

@@ -13,7 +13,7 @@ from ctsa.flows.systems import home_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.wrap import WrappedLayer
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 
 Array = Any
 _STATES, _TOKENS, _DIMENSION = 16, 6, 4  # random states to try a layer on, where nothing else fixes their sizes
@@ -184,9 +184,7 @@ class EffectiveStep(Result):
 
     def plot(self, ax=None, **kwargs):
         """Draw step and unexplained share of every token; return the ``Axes``."""
-        from ctsa.plot import comparison
-
-        return comparison.effective(self, ax=ax, **kwargs)
+        return picture("comparison.effective")(self, ax=ax, **kwargs)
 
 
 @analysis

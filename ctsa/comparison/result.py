@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsa.results.base import Result, Trajectory
+from ctsa.results.base import Result, Trajectory, picture
 
 from .artefacts import Artefact, find_artefacts
 
@@ -232,6 +232,4 @@ class Comparison(Result):
 
     def plot(self, axes=None, **kwargs):
         """Draw one page: errors in time, order, observables, stability and spectra side by side; return the ``Axes``."""
-        from ctsa.plot import comparison
-
-        return comparison.comparison(self, axes=axes, **kwargs)
+        return picture("comparison.comparison")(self, axes=axes, **kwargs)

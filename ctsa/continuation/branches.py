@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsa.results.base import Result
+from ctsa.results.base import Result, picture
 
 from ._curve import Curve, Point
 from .bifurcations import SpecialPoint
@@ -113,9 +113,7 @@ class Branch(Result):
 
     def plot(self, observable: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
         """Draw an observable against the parameter, see ``ctsa.plot.continuation.diagram``."""
-        from ctsa.plot import continuation
-
-        return continuation.diagram(self, observable, ax=ax, **kwargs)
+        return picture("continuation.diagram")(self, observable, ax=ax, **kwargs)
 
 
 def turned(point: Point) -> Point:

@@ -10,7 +10,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis
 from ctsa.geometry import Geometry
-from ctsa.results.base import Result
+from ctsa.results.base import Result, picture
 
 from ._curve import Curve, Point
 from .bifurcations import SpecialPoint, symmetric_directions
@@ -99,9 +99,7 @@ class Diagram(Result):
 
     def plot(self, observable: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
         """Draw an observable of all branches, see ``ctsa.plot.continuation.diagram``."""
-        from ctsa.plot import continuation
-
-        return continuation.diagram(self, observable, ax=ax, **kwargs)
+        return picture("continuation.diagram")(self, observable, ax=ax, **kwargs)
 
 
 def _joined_names() -> list[str]:

@@ -11,7 +11,7 @@ from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
 from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry
-from ctsa.results.base import Result, archive
+from ctsa.results.base import Result, archive, picture
 
 from ._limits import KINDS as KINDS, STABILITY as STABILITY, STABLE, UNKNOWN, UNRESOLVED
 from ._run import GaveUp, Run
@@ -153,9 +153,7 @@ class Basins(Result):
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the shares with their intervals, see ``ctsa.plot.equilibria.basin_bars``; return the ``Axes``."""
-        from ctsa.plot import equilibria
-
-        return equilibria.basin_bars(self, ax=ax, **kwargs)
+        return picture("equilibria.basin_bars")(self, ax=ax, **kwargs)
 
 
 def _name(row: list[int], by: str) -> str:

@@ -50,6 +50,21 @@ class EquilibriaTable(Result):
         "generators": ("generator", "component", "component_to"),
     }  # fmt: skip
 
+    @classmethod
+    def of(cls, found: Equilibria) -> "EquilibriaTable":
+        """Return equilibria as a table."""
+        most = max((len(e.multiplicities) for e in found), default=0)
+        columns: dict[str, Any] = {}
+        for name in _ROWS:
+            rows = [np.asarray(getattr(e, name)) for e in found]
+            rows = [np.pad(r, (0, most - len(r))) for r in rows] if name in _LOOSE else rows
+            columns[name] = np.array(rows)
+        s = found.symmetry
+        return cls(
+            **columns, reason=found.reason, report=found.report, **{name: getattr(s, name) for name in _SYMMETRY},
+            blocks=[np.asarray(block).tolist() for block in s.blocks], complete=s.complete,
+        )  # fmt: skip
+
     def _restored(self) -> Equilibria:
         symmetry = Symmetry(
             **{name: np.asarray(getattr(self, name)) for name in _SYMMETRY},
@@ -63,18 +78,3 @@ class EquilibriaTable(Result):
         sizes = row["multiplicities"]
         row["multiplicities"] = sizes[sizes > 0]
         return Equilibrium(**{name: v if v.ndim else v.item() for name, v in row.items()})
-
-
-def table_of(found: Equilibria) -> EquilibriaTable:
-    """Return equilibria as a table."""
-    most = max((len(e.multiplicities) for e in found), default=0)
-    columns: dict[str, Any] = {}
-    for name in _ROWS:
-        rows = [np.asarray(getattr(e, name)) for e in found]
-        rows = [np.pad(r, (0, most - len(r))) for r in rows] if name in _LOOSE else rows
-        columns[name] = np.array(rows)
-    s = found.symmetry
-    return EquilibriaTable(
-        **columns, reason=found.reason, report=found.report, **{name: getattr(s, name) for name in _SYMMETRY},
-        blocks=[np.asarray(block).tolist() for block in s.blocks], complete=s.complete,
-    )  # fmt: skip

@@ -14,7 +14,7 @@ from ctsa import checks
 from ctsa._backend import analysis
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
-from ctsa.results.base import Result
+from ctsa.results.base import Result, picture
 
 from ._search import NEUTRAL, Search
 from .classes import KINDS, sort_out
@@ -74,9 +74,7 @@ class Equilibrium(Result):
 
     def plot(self, value: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
         """Draw it on a globe, see ``ctsa.plot.equilibria.equilibrium``; return the ``Axes``."""
-        from ctsa.plot import equilibria
-
-        return equilibria.equilibrium(self, value, ax=ax, **kwargs)
+        return picture("equilibria.equilibrium")(self, value, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         sizes = "+".join(map(str, sorted(self.multiplicities, reverse=True)))
@@ -112,23 +110,21 @@ class Equilibria(list):
         """How many of each kind, ``{(kind, stable): number}``, one of each orbit."""
         return dict(Counter((e.kind, e.stable) for e in self))
 
+    def _table(self) -> Any:
+        """Return the kind of result that files hold."""
+        return Result.kinds["EquilibriaTable"].of(self)  # type: ignore[attr-defined]
+
     def save(self, path: str | os.PathLike) -> Path:
         """Write them, and how the search went, to one ``.npz`` file, as other results do; ``ctsa.load`` reads it."""
-        from ._keep import table_of
-
-        return table_of(self).save(path)
+        return self._table().save(path)
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset`` with a row an equilibrium, see ``Trajectory.to_xarray``."""
-        from ._keep import table_of
-
-        return table_of(self).to_xarray()
+        return self._table().to_xarray()
 
     def plot(self, value: Any = None, *, axes: Any = None, **kwargs: Any) -> Any:
         """Draw a globe each, see ``ctsa.plot.equilibria.equilibria``; return the ``Axes``."""
-        from ctsa.plot import equilibria
-
-        return equilibria.equilibria(self, value, axes=axes, **kwargs)
+        return picture("equilibria.equilibria")(self, value, axes=axes, **kwargs)
 
     def __repr__(self) -> str:
         lines = [f"{len(self)} equilibri{'um' if len(self) == 1 else 'a'}, {len(self.stable)} stable: {self.reason}"]

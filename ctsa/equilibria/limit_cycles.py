@@ -12,7 +12,7 @@ from ctsa.flows.solver import takes_solver
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent.march import March
 
 from .orbits import symmetry_of
@@ -63,9 +63,7 @@ class LimitCycle(Result):
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the multipliers in the complex plane, see ``ctsa.plot.spectra.eigenvalues``; return the ``Axes``."""
-        from ctsa.plot import spectra
-
-        return spectra.eigenvalues(self.multipliers, ax=ax, continuous=False, neutral=self.neutral, **kwargs)
+        return picture("spectra.eigenvalues")(self.multipliers, ax=ax, continuous=False, neutral=self.neutral, **kwargs)
 
     def __repr__(self) -> str:
         verdict = "stable" if self.stable else "not stable"

@@ -10,7 +10,7 @@ from ctsa._backend import analysis, backend
 from ctsa.fields import Scaled, SelfAttention
 from ctsa.fields.energy_attention import EnergyAttention
 from ctsa.observables import energy as attention_energy
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 
 Array = Any
 
@@ -66,9 +66,7 @@ class EnergyReport(Result):
 
     def plot(self, ax=None, **kwargs):
         """Draw the energy against time, violations marked; return the ``Axes``."""
-        from ctsa.plot import comparison
-
-        return comparison.energy(self, ax=ax, **kwargs)
+        return picture("comparison.energy")(self, ax=ax, **kwargs)
 
 
 def energy_promise(field: Any) -> Promise:

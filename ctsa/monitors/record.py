@@ -14,7 +14,7 @@ from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent.jacobians import eigenvalues, leading, spectral_norm
 
 Array = Any
@@ -244,9 +244,7 @@ class MonitorRecord(Result):
 
     def plot(self, axes=None, **kwargs):
         """Draw every monitor against time or depth; return the ``Axes``."""
-        from ctsa.plot import comparison
-
-        return comparison.record(self, axes=axes, **kwargs)
+        return picture("comparison.record")(self, axes=axes, **kwargs)
 
 
 @analysis

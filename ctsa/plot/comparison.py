@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullLocator
 
+import ctsa.plot._given as given
 from ctsa.observables import cluster_count, order_parameter
 from ctsa.results.base import Trajectory
 
-from . import _given as given
 from ._style import PALETTE, axes_for, finish
 
 INK = "0.35"

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+import ctsa.plot._given as given
+import ctsa.plot._labels as written
 from ctsa.observables import order_parameter
 
-from . import _given as given, _labels as written
 from ._given import on_sphere
 from ._style import PALETTE, axes_for, finish
 

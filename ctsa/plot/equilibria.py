@@ -13,12 +13,13 @@ from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+import ctsa.plot._given as given
+import ctsa.plot._labels as written
 from ctsa.ensembles._limits import KINDS
 from ctsa.equilibria.starts import consensus_matrix, eigenspaces
 from ctsa.observables import clusters
 from ctsa.results.base import as_numpy
 
-from . import _given as given, _labels as written
 from ._given import need, read, real
 from ._globe import both_sides, draw_globe
 from ._style import COLUMN, INK, PALETTE, axes_for, finish

@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from . import _given as given, _labels as written
+import ctsa.plot._given as given
+import ctsa.plot._labels as written
+
 from ._style import PALETTE, axes_for, finish
 
 _SPECTRUM = ("LyapunovSpectrum", "ctsa.lyapunov_spectrum")

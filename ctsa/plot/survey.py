@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from matplotlib import colors
 
-from . import _given as given
+import ctsa.plot._given as given
+
 from ._style import PALETTE, axes_for, finish
 
 

@@ -19,7 +19,9 @@ import numpy as np
 from matplotlib import patches, ticker
 from matplotlib.axes import Axes
 
-from . import _given as given, _labels as written
+import ctsa.plot._given as given
+import ctsa.plot._labels as written
+
 from ._given import need, on_sphere, read, real, to_numpy
 from ._globe import both_sides, draw_globe, draw_marks, draw_paths, paled
 from ._style import COLUMN, INK, PALETTE, SURFACE, axes_for, colours_of, finish, time_axis

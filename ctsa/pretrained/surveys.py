@@ -14,7 +14,7 @@ from ctsa._backend import backend
 from ctsa._backend._solve import progress_bar, show_progress
 from ctsa.flows.integration import integrate
 from ctsa.observables import cluster_count
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent.lyapunov import lyapunov_spectrum
 
 from ._sphere import choose
@@ -157,9 +157,7 @@ class Survey(Result):
 
     def plot(self, axes=None):
         """Draw the ends as a map of layers and heads, and the leading eigenvalues; return the two ``Axes``."""
-        from ctsa.plot.survey import ends_and_eigenvalues
-
-        return ends_and_eigenvalues(self, ENDS, axes=axes)
+        return picture("survey.ends_and_eigenvalues")(self, ENDS, axes=axes)
 
 
 def _complex(z: complex) -> str:

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,12 @@ def archive(path: str | os.PathLike, name: str = "path") -> Path:
     if not path.parent.exists():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: make it before writing {path.name}")
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+
+
+def picture(name: str) -> Callable[..., Any]:
+    """Return a drawing function of ``ctsa.plot``, such as "spectra.spectrum"; matplotlib is loaded only now."""
+    module, _, function = name.partition(".")
+    return getattr(import_module(f"ctsa.plot.{module}"), function)
 
 
 class Result:
@@ -243,6 +250,4 @@ class Trajectory(Result):
 
     def plot(self, ax=None, **kwargs):
         """Draw the tokens' paths (circle, sphere, or leading principal plane) and return the ``Axes``."""
-        from ctsa import plot
-
-        return plot.trajectory(self, ax=ax, **kwargs)
+        return picture("tokens.trajectory")(self, ax=ax, **kwargs)

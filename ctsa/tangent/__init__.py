@@ -16,8 +16,5 @@ from .jacobians import (
     numerical_abscissa as numerical_abscissa,
     spectral_norm as spectral_norm,
 )
-from .lyapunov import (
-    LyapunovError as LyapunovError,
-    LyapunovSpectrum as LyapunovSpectrum,
-    lyapunov_spectrum as lyapunov_spectrum,
-)
+from .lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from .spectrum import LyapunovError as LyapunovError, LyapunovSpectrum as LyapunovSpectrum

@@ -9,10 +9,10 @@ from ctsa import checks
 from ctsa._backend import analysis
 from ctsa.flows.solver import takes_solver
 from ctsa.geometry import Geometry
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 
-from .lyapunov import LyapunovError
 from .march import March
+from .spectrum import LyapunovError
 
 Array = Any
 _SOLVER = dict(solver="dopri5", rtol=0.0, atol=1e-8, step=None, max_steps=100_000, seed=0, t0=0.0)
@@ -103,9 +103,7 @@ class CovariantVectors(Result):
 
     def plot(self, ax=None, **kwargs):
         """Draw histograms of the angles between neighbouring vectors; return the ``Axes``."""
-        from ctsa.plot import spectra
-
-        return spectra.angles(self, ax=ax, **kwargs)
+        return picture("spectra.angles")(self, ax=ax, **kwargs)
 
 
 @analysis
