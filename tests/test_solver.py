@@ -85,6 +85,9 @@ def test_contradictions(face):
         ctsa.integrate(field, X, [0.0, 1.0], fine, atol=1e-8)  # also where it is the default
     with pytest.raises(ValueError, match="solver has rtol=1e-06, but compare takes no rtol"):
         ctsa.compare(field, X, 1.0, [0.2], solver=ctsa.Solver(rtol=1e-6))
+    with pytest.raises(ValueError, match="but Stroboscopic takes no step"):
+        Stroboscopic(field, 1.0, solver=ctsa.Solver("rk4", step=0.1))
+    assert ctsa.compare(field, X, 1.0, [0.2], solver=ctsa.Solver("dopri8", atol=1e-10), atol=None).depths.tolist() == [5]
     same_twice = ctsa.integrate(field, X, [0.0, 0.1], fine, atol=1e-10)
     assert same_twice.stats["steps"] > 0
 

@@ -66,6 +66,7 @@ def takes_solver(function: _Function) -> _Function:
     signature = inspect.signature(function)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     settings = [f.name for f in fields(Solver) if f.name != "name"]
+    called_as = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -82,8 +83,8 @@ def takes_solver(function: _Function) -> _Function:
             if value is None:
                 continue
             if key not in signature.parameters and not open_ended:
-                raise ValueError(f"solver has {key}={value!r}, but {function.__name__} takes no {key}: leave it out")
-            if key in given and given[key] != value:
+                raise ValueError(f"solver has {key}={value!r}, but {called_as} takes no {key}: leave it out")
+            if given.get(key) is not None and given[key] != value:  # None is "not given"
                 raise ValueError(f"{key}={given[key]!r} contradicts {solver!r}: give {key} once")
             extra[key] = value
         args = tuple(solver.name if a is solver else a for a in args)
