@@ -35,6 +35,20 @@ def test_nothing_is_called_what_it_is_not():
     assert all(v.factor is None or v.factor > 1 for n in judged for _, v in judged[n])
 
 
+@pytest.mark.parametrize(("name", "intervals", "name_of_motion", "stability"), [
+    ("logistic 3.5", 5000, PER, "stable"),  # multiplier of the cycle -0.030: local exponents swing, their mean does not
+    ("Henon 1.0", 5000, PER, "stable"),
+    ("linear half", 10, EQ, "stable"),
+    ("logistic 4 at 0", 10, EQ, "unstable"),
+    ("logistic 4 at 0", 200, EQ, "unstable"),
+    ("saddle at rest", 200, EQ, "unstable"),
+    ("centre", 200, PER, "neutral"),
+])  # fmt: skip
+def test_stability(name, intervals, name_of_motion, stability):
+    verdict = judge(record(BY_NAME[name], intervals))
+    assert (verdict.name, verdict.stability) == (name_of_motion, stability)
+
+
 MAPS = [m for m in MOTIONS if not m.flow and len(m.start) == 1][::6]
 
 
