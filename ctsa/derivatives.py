@@ -68,6 +68,50 @@ def apply_jacobian(j: Array, u: Array) -> Array:
     return xp.moveaxis(xp.moveaxis(flat, 0, -2) @ j.mT, -2, 0).reshape(u.shape)
 
 
+def columns(e: Array) -> Array:
+    """Return a basis ``(..., n, d, r)`` of the tangent space, given token by token, as directions ``(n r, ..., n, d)``."""
+    be, (n, d, r) = backend(e), e.shape[-3:]
+    at = be.eye(n, e)[:, None, :, None]  # direction (j, c) is column c of the basis at token j, nothing elsewhere
+    u = be.xp.moveaxis(e.mT, (-3, -2), (0, 1))[..., None, :] * at.reshape(n, 1, *[1] * (e.ndim - 3), n, 1)
+    return u.reshape(n * r, *e.shape[:-3], n, d)
+
+
+def compress(left: Array, j: Array, right: Array) -> Array:
+    """Return ``L^T J R`` of an ambient Jacobian ``(..., n d, n d)``, with bases ``(..., n, d, r)`` given token by token."""
+    xp, (n, d, r) = backend(j).xp, right.shape[-3:]
+    m = xp.swapaxes(j.reshape(*j.shape[:-2], n * d, n, d), -3, -2) @ right  # (..., n, n d, r)
+    m = xp.swapaxes(m, -3, -2).reshape(*j.shape[:-2], n, d, n * r)
+    return (left.mT @ m).reshape(*j.shape[:-2], -1, n * r)
+
+
+def tangent_jacobian(field, g: Geometry, t: Array, x: Array, e: Array | None = None) -> tuple[Array, Array, Array]:
+    """Linearise a field on the tangent space at many states: ``E^T DF(t, x) E``.
+
+    From the closed form of the field's Jacobian where it has one, from directions else.
+
+    Args:
+        field: any callable ``field(t, x)``.
+        g: where it lives.
+        t: time.
+        x: states ``(..., n, d)``.
+        e: the basis ``E`` at every token ``(..., n, d, r)``; ``g.basis(x)`` if it is None.
+
+    Returns:
+        ``E``; the velocity ``(..., n, d)``; and the Jacobian ``(..., n r, n r)``.
+    """
+    e = g.basis(x) if e is None else e
+    if hasattr(field, "drift_jacobian"):
+        f, j = g.extend_jacobian(lambda y: field.drift_jacobian(t, y), x)
+        return e, g.project(x, f), compress(e, j, e)
+    f, df = pushforward(field, t, x, columns(e))
+    return e, f, in_basis(e, df)
+
+
+def in_basis(e: Array, u: Array) -> Array:
+    """Return vectors ``(k, ..., n, d)`` as columns of coordinates in a basis ``(..., n, d, r)``: ``(..., n r, k)``."""
+    return (e.mT @ backend(u).xp.moveaxis(u, 0, -1)).reshape(*e.shape[:-3], -1, u.shape[0])
+
+
 def variational(field, geometry: Geometry, t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
     """Evaluate the variational equation ``(x, U)' = (F(t, x), DF(t, x) U)`` of the degree-1 extension of ``field``.
 

@@ -14,8 +14,9 @@ import ctsa
 from ctsa import theory
 from ctsa.equilibria import newton
 from ctsa.equilibria.newton import solve
-from ctsa.equilibria.orbits import symmetry_of
-from ctsa.equilibria.starts import consensus_matrix, eigenspaces, recombined_starts, structured_starts, symmetric_starts
+from ctsa.equilibria.starts import recombined_starts, structured_starts, symmetric_starts
+from ctsa.fields.matrices import consensus_matrix, eigenspaces
+from ctsa.symmetry import symmetry_of
 from ctsa.symmetry.rotations import rotation_modes
 from ctsa.torch import SelfAttention
 

@@ -12,6 +12,9 @@ import numpy as np
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
+from ctsa.derivatives import columns
+from ctsa.symmetry.generators import velocities
+
 from ._families import Family
 
 TOLERANCE = 1e-12  # of the velocity, relative to the size of the Jacobian
@@ -64,15 +67,14 @@ class Curve:
     # ------------------------------------------------------------------------------------------------- equations
     def system(self, x: np.ndarray, p: float) -> System:
         """Linearise at ``(x, p)``."""
-        u = self.family.directions(x)
+        e, v, jacobian = self.family.linearised(p, x)
+        u = columns(e)
         m, n = len(u), x.shape[0]
         flat = u.reshape(m, -1)
-        v, dv = self.family.linearised(p, x, u)
-        jacobian = flat @ dv.reshape(m, -1).T
         w, c = self.generators
         free = np.eye(m)
         if len(w):
-            orbit = flat @ (np.einsum("gab,nb->gna", w, x) + c[:, None]).reshape(len(w), -1).T
+            orbit = flat @ velocities(w, c, x).reshape(len(w), -1).T
             left, size, _ = np.linalg.svd(orbit)
             free = left[:, int((size > 1e-7 * max(1.0, float(size[0]))).sum()) :]
         forced = flat @ self.family.sensitivity(p, x).ravel()
@@ -190,7 +192,7 @@ class Curve:
         """Move ``x`` along its group orbit to where it is nearest to ``target`` (locally), by Gauss--Newton."""
         w, c = self.generators
         for _ in range(20 if len(w) else 0):
-            orbit = np.einsum("gab,nb->gna", w, x) + c[:, None]
+            orbit = velocities(w, c, x)
             step = np.linalg.lstsq(orbit.reshape(len(w), -1).T, (target - x).ravel(), rcond=1e-9)[0]
             d = x.shape[1]
             affine = np.zeros((d + 1, d + 1))

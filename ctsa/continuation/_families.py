@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.linalg import null_space
 
 from ctsa import checks
 from ctsa._backend import backend, framework, load
-from ctsa.derivatives import pushforward
+from ctsa.derivatives import tangent_jacobian
 from ctsa.geometry import Geometry
 from ctsa.parts import INNERS, inside, parts_of
+from ctsa.symmetry import commuting, motions
 
 Array = Any
 
@@ -75,16 +75,16 @@ def _velocity(field, x):
     return field(backend(x).like(0.0, x), x)
 
 
-def _linearised(field, x, u):
-    return pushforward(field, backend(x).like(0.0, x), x, u)
+def _linearised(field, g, x):
+    return tangent_jacobian(field, g, backend(x).like(0.0, x), x)
 
 
 def _velocity_at(field_of, p, x):
     return _velocity(field_of(p), x)
 
 
-def _linearised_at(field_of, p, x, u):
-    return _linearised(field_of(p), x, u)
+def _linearised_at(field_of, g, p, x):
+    return _linearised(field_of(p), g, x)
 
 
 class Family:
@@ -107,32 +107,26 @@ class Family:
             self.traced = False
             self.velocity(p, x)
 
-    def _call(self, inside: Callable, outside: Callable, p: float, *arrays: np.ndarray) -> Any:
-        be, given = self.be, [self.be.like(a, self.reference) for a in arrays]
+    def _call(self, inside: Callable, outside: Callable, p: float, x: np.ndarray, static: tuple = ()) -> Any:
+        be, x = self.be, self.be.like(x, self.reference)
         if self.traced:
-            return be.call(inside, self.field_of, be.like(p, self.reference), *given)
-        return be.call(outside, self.field_of(float(p)), *given)
+            return be.call(inside, self.field_of, *static, be.like(p, self.reference), x)
+        return be.call(outside, self.field_of(float(p)), *static, x)
 
     def velocity(self, p: float, x: np.ndarray) -> np.ndarray:
         """Return the velocity ``(n, d)``."""
         return self.be.to_numpy(self._call(_velocity_at, _velocity, p, x))
 
-    def linearised(self, p: float, x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the velocity ``(n, d)`` and its derivative along ``u``: ``(k, n, d)``."""
-        v, dv = self._call(_linearised_at, _linearised, p, x, u)
-        return self.be.to_numpy(v), self.be.to_numpy(dv)
+    def linearised(self, p: float, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a basis of the tangent space ``(n, d, r)``, the velocity ``(n, d)``, and the Jacobian ``(m, m)`` there."""
+        e, v, j = self._call(_linearised_at, _linearised, p, x, static=(self.geometry,))
+        return self.be.to_numpy(e), self.be.to_numpy(v), self.be.to_numpy(j)
 
     def sensitivity(self, p: float, x: np.ndarray) -> np.ndarray:
         """Return the derivative of the velocity by the parameter, by differences of fourth order."""
         h = 1e-3 * min(1 + abs(p), self.width)
         far, near = (self.velocity(p + k * h, x) - self.velocity(p - k * h, x) for k in (2, 1))
         return (8 * near - far) / (12 * h)
-
-    def directions(self, x: np.ndarray) -> np.ndarray:
-        """Return an orthonormal basis of the tangent space as directions ``(m, n, d)``."""
-        e = np.asarray(self.geometry.basis(x))  # (n, d, r)
-        n, d, r = e.shape
-        return (np.eye(n)[:, None, :, None] * np.swapaxes(e, 1, 2)[:, :, None, :]).reshape(n * r, n, d)
 
     def symmetries(self, p: float, other: float, n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Find the infinitesimal motions ``x_i -> W x_i + c`` of all tokens that commute with the field.
@@ -142,29 +136,14 @@ class Family:
         Returns:
             antisymmetric matrices ``(g, d, d)`` and translations ``(g, d)`` (zero on spheres).
         """
-        w, c = _generators(self.geometry, d)
+        w, c = motions(self.geometry, d, shifts=True)
         if not 0 < len(w) <= MOST_GENERATORS:
             return np.zeros((0, d, d)), np.zeros((0, d))
         rng = np.random.default_rng(seed)
-        states = 1 + len(w) // (n * d)
-        rows = []
+        samples = []
         for value in (p, other):
-            for y in rng.normal(size=(states, n, d)):
+            for y in rng.normal(size=(1 + len(w) // (n * d), n, d)):
                 x = np.asarray(self.geometry.retract(y))
-                u = self.directions(x)
-                v, dv = self.linearised(value, x, u)
-                moved = np.einsum("gab,nb->gna", w, x) + c[:, None]
-                pushed = np.einsum("gna,mna->gm", moved, u) @ dv.reshape(len(u), -1)
-                turned = np.einsum("gab,nb->gna", w, v).reshape(len(w), -1)
-                rows.append((pushed - turned).T / max(1e-300, float(np.abs(dv).max())))
-        kept = null_space(np.concatenate(rows), rcond=1e-9) if np.abs(rows).max() > 1e-9 else np.eye(len(w))
-        return np.einsum("gk,gab->kab", kept, w), kept.T @ c
-
-
-def _generators(geometry: Geometry, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rotations (in flat space also the translations) that keep the geometry: ``(g, d, d)``, ``(g, d)``."""
-    w = geometry.generators(d)
-    shifts = np.eye(d) if geometry.flat else np.zeros((0, d))
-    last = [np.argwhere(m)[-1].tolist() for m in w]  # planes of two coordinates in the order of the lower triangle
-    w = w[sorted(range(len(w)), key=last.__getitem__)].swapaxes(1, 2)
-    return np.concatenate([w, np.zeros((len(shifts), d, d))]), np.concatenate([np.zeros((len(w), d)), shifts])
+                samples.append((x, *self.linearised(value, x)))
+        kept = commuting(w, c, samples)
+        return np.tensordot(kept.T, w, 1), kept.T @ c

@@ -7,10 +7,10 @@ import numpy as np
 
 from ctsa.equilibria.classes import _ALIGNED
 from ctsa.equilibria.newton import Solved
-from ctsa.equilibria.orbits import Symmetry
-from ctsa.equilibria.starts import eigenspaces
+from ctsa.fields.matrices import eigenspaces
 from ctsa.geometry import Geometry
 from ctsa.results.base import as_numpy
+from ctsa.symmetry import Symmetry
 
 KINDS = (
     "consensus", "bipartite consensus", "clustering", "polygonal", "rotating consensus", "rotating bipartite consensus",
@@ -178,7 +178,7 @@ def turning(
 
     Args:
         g: geometry.
-        matrix: what acts at consensus, see ``ctsa.equilibria.starts.consensus_matrix``.
+        matrix: what acts at consensus, see ``ctsa.fields.matrices.consensus_matrix``.
         x: states ``(S, n, d)``.
         v: their velocities.
         shape: 0 for consensus, see ``shapes``.

@@ -12,14 +12,14 @@ from ctsa._backend import backend
 from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
 from ctsa.equilibria.newton import check_room, field_geometry, solve
-from ctsa.equilibria.orbits import Symmetry, symmetry_of
-from ctsa.equilibria.starts import consensus_matrix
 from ctsa.events import still_time
+from ctsa.fields.matrices import consensus_matrix
 from ctsa.flows.opening import check_solver, check_velocity
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.files import load
 from ctsa.results.identity import Identity
+from ctsa.symmetry import Symmetry, symmetry_of
 
 from ._limits import (
     ESCAPED,

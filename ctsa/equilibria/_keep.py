@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa.results.base import Result
+from ctsa.symmetry import Symmetry
 
 from .find import Equilibria, Equilibrium
-from .orbits import Symmetry
 
 _ROWS = tuple(f.name for f in fields(Equilibrium))
 _LOOSE = ("multiplicities",)  # as many entries as there are clusters: zeros fill up

@@ -8,14 +8,15 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.events import still_time
+from ctsa.fields.matrices import terms_of
 from ctsa.flows.opening import check_velocity
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import as_numpy
+from ctsa.symmetry import Symmetry, symmetry_of
 
 from .newton import Solved, check_room, chunk_size, field_geometry, solve
-from .orbits import Symmetry, symmetry_of
-from .starts import recombined_starts, structured_starts, symmetric_starts, terms_of
+from .starts import recombined_starts, structured_starts, symmetric_starts
 
 NEUTRAL = 1e-6  # eigenvalues and singular values below this share of the Jacobian's norm count as zero
 _SAME = 1e-5  # states that a symmetry brings this close are one

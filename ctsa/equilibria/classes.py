@@ -8,13 +8,13 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.events import still_time
+from ctsa.fields.matrices import consensus_matrix, eigenspaces
 from ctsa.flows.opening import check_velocity
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, as_numpy
 
 from .newton import field_geometry
-from .starts import consensus_matrix, eigenspaces
 
 KINDS = ("consensus", "bipartite consensus", "clustering", "polygonal", "none")
 _ALIGNED = 1e-6  # 1 - overlap below which tokens lie on an eigenvector

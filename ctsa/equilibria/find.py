@@ -15,10 +15,10 @@ from ctsa._backend import analysis
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, picture
+from ctsa.symmetry import Symmetry
 
 from ._search import NEUTRAL, Search
 from .classes import KINDS, sort_out
-from .orbits import Symmetry
 
 _PATIENCE = 3  # rounds without anything new after which the search may end
 

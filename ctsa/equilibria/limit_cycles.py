@@ -7,15 +7,15 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
+from ctsa.derivatives import columns
 from ctsa.flows.integration import integrate
 from ctsa.flows.solver import takes_solver
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, as_numpy, picture
+from ctsa.symmetry import symmetry_of
 from ctsa.tangent.march import March
-
-from .orbits import symmetry_of
 
 _PARTS = 4  # pieces of a period: their ends show whether the Gram matrix is constant along the cycle
 _SAMPLES = 257  # output times in which a return is looked for
@@ -195,11 +195,7 @@ class _Shot:
 
 def _fire(s: System, x: np.ndarray, time: float, like: Any, options: dict) -> _Shot:
     """Integrate state and tangent basis over one period."""
-    e = s.geometry.basis(x)
-    n, d, rank = e.shape
-    frame = np.zeros((n * rank, n, d))
-    for i in range(n):
-        frame[i * rank : (i + 1) * rank, i] = e[i].T
+    frame = columns(s.geometry.basis(x))
     be = backend(like)
     march = March(
         s.source, be.like(x, like), interval=time / _PARTS, count=None, frame=be.like(frame, like), rtol=0.0, step=None,

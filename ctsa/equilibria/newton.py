@@ -17,9 +17,8 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.derivatives import pushforward
+from ctsa.derivatives import tangent_jacobian
 from ctsa.events import still_time
-from ctsa.fields.base import Field
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import as_numpy
@@ -93,7 +92,7 @@ def solve(
     t = still_time(field, one, t, g, "Newton's method")
     be, xs = backend(one), as_numpy(x)
     count, size = len(xs), chunk_size(*xs.shape[1:])
-    step = be.partial(_chunk, field, g, is_closed(field))
+    step = be.partial(_chunk, field, g)
     settings = (be.like(checks.integer("iterations", iterations), one), be.like(tol, one), be.like(t, one))
     parts = []
     for first in range(0, count, size):
@@ -158,35 +157,10 @@ def chunk_size(n: int, d: int) -> int:
     return int(np.clip(_LARGEST // (n * d) ** 2, 8, 256))
 
 
-def is_closed(field: Any) -> bool:
-    """Tell whether a field knows its Jacobian in closed form: it and all its terms are fields of ours."""
-    if not isinstance(field, Field):
-        return False
-    inner = getattr(field, "field", None)
-    if inner is not None:
-        return is_closed(inner)
-    terms = field.terms()
-    return all(map(is_closed, terms)) if len(terms) > 1 or terms[0] is not field else True
-
-
-def evaluate(field: Any, g: Geometry, closed: bool, t: Array, x: Array) -> tuple[Array, Array, Array]:
+def evaluate(field: Any, g: Geometry, t: Array, x: Array) -> tuple[Array, Array, Array]:
     """Return velocities ``(S, n, d)``, ``r = E^T F`` of shape ``(S, m)`` and ``J = E^T DF E`` of shape ``(S, m, m)``."""
-    be = backend(x)
-    e = g.basis(x)
-    s, n, d, rank = e.shape
-    if closed:
-        f, j = g.extend_jacobian(lambda y: field.drift_jacobian(t, y), x)
-        f = g.project(x, f)
-        right = be.xp.moveaxis(j.reshape(s, n * d, n, d), 1, 2) @ e  # token by token: (s, n, n d, r)
-        right = be.xp.moveaxis(right, 2, 1).reshape(s, n, d, n * rank)
-    else:
-        unit = be.eye(n, x)  # direction (j, c): column c of the basis at token j, nothing elsewhere
-        u = be.xp.moveaxis(e[:, :, None] * unit[:, :, None, None], (1, 4), (0, 1))  # (j, c, s, i, a)
-        f, df = pushforward(field, t, x, u.reshape(n * rank, s, n, d))
-        right = be.xp.moveaxis(df, 0, -1)
-    j = (e.mT @ right).reshape(s, n * rank, n * rank)
-    r = (e.mT @ f[..., None]).reshape(s, n * rank)
-    return f, r, j
+    e, f, j = tangent_jacobian(field, g, t, x)
+    return f, (e.mT @ f[..., None]).reshape(j.shape[:-1]), j
 
 
 def _fastest(f):
@@ -200,7 +174,7 @@ def _apply(g, x, s):
     return g.retract(g.exp(x, v))
 
 
-def _chunk(field, g, closed, carry):
+def _chunk(field, g, carry):
     """Descend from one chunk of starts; return states, velocities, Jacobians and drifts."""
     x, (iterations, tol, t) = carry
     be = backend(x)
@@ -215,13 +189,13 @@ def _chunk(field, g, closed, carry):
         return (state[0] < iterations) & ~state[-1].all()
 
     def descend(state):
-        return _levenberg_marquardt(field, g, closed, t, tol, state)
+        return _levenberg_marquardt(field, g, t, tol, state)
 
     _, x, f, _, j, _, _, _ = be.repeat_while(going, descend, state)
     return carry, (x, f, j, field.drift(t, x) if hasattr(field, "drift") else f)
 
 
-def _levenberg_marquardt(field, g, closed, t, tol, state):
+def _levenberg_marquardt(field, g, t, tol, state):
     k, x, f, r, j, cost, mu, done = state
     be = backend(x)
     xp = be.xp
@@ -235,7 +209,7 @@ def _levenberg_marquardt(field, g, closed, t, tol, state):
     longest = _fastest(s.reshape(*x.shape[:2], -1))
     s = s / xp.where(longest > 1, longest, one)[:, None]
     y = _apply(g, x, s)
-    f_new, r_new, j_new = evaluate(field, g, closed, t, y)
+    f_new, r_new, j_new = evaluate(field, g, t, y)
     cost_new = (r_new * r_new).sum(-1)
     model = ((r + (j @ s[..., None])[..., 0]) ** 2).sum(-1)
     finite = xp.isfinite(cost_new) & xp.isfinite(j_new).all(-1).all(-1)

@@ -11,7 +11,7 @@ from ctsa.geometry import Sphere
 from ctsa.parts import constant, inner, inners, parameter, parts_of
 from ctsa.results.base import as_numpy
 
-from .base import Field, drift_of, drift_tangent_of
+from .base import Field, drift_jacobian_of, drift_of, drift_tangent_of
 
 Array = Any
 
@@ -53,7 +53,7 @@ class Sum(Field):
         return y, dy
 
     def drift_jacobian(self, t, x):
-        parts = [f.drift_jacobian(t, x) for f in self.fields]
+        parts = [drift_jacobian_of(f, t, x) for f in self.fields]
         y, j = parts[0]
         for a, b in parts[1:]:
             y, j = y + a, j + b
@@ -87,7 +87,7 @@ class Scaled(Field):
         return self.factor * y, self.factor * dy
 
     def drift_jacobian(self, t, x):
-        y, j = self.field.drift_jacobian(t, x)
+        y, j = drift_jacobian_of(self.field, t, x)
         return self.factor * y, self.factor * j
 
     def dense_pays(self, x, k):

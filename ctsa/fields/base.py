@@ -25,6 +25,19 @@ def drift_tangent_of(field: Any, t: Array, x: Array, u: Array) -> tuple[Array, A
     return closed(t, x, u) if closed is not None else jvp_batched(lambda y: drift_of(field)(t, y), x, u)
 
 
+def drift_jacobian_of(field: Any, t: Array, x: Array) -> tuple[Array, Array]:
+    """Return drift and its Jacobian ``(..., n d, n d)``: its own, else from ``drift_tangent_of``, by columns."""
+    closed = getattr(field, "drift_jacobian", None)
+    return closed(t, x) if closed is not None else _column_by_column(lambda u: drift_tangent_of(field, t, x, u), x)
+
+
+def _column_by_column(tangent: Any, x: Array) -> tuple[Array, Array]:
+    be, (n, d) = backend(x), x.shape[-2:]
+    unit = be.eye(n * d, x).reshape(n * d, *[1] * (x.ndim - 2), n, d) + 0 * x
+    y, columns = tangent(unit)
+    return y, be.xp.moveaxis(columns.reshape(*columns.shape[:-2], n * d), 0, -1)
+
+
 class Field:
     """What all fields share: projection of the drift, sums, scalar multiples.
 
@@ -108,14 +121,12 @@ class Field:
 
     def drift_jacobian(self, t: Array, x: Array) -> tuple[Array, Array]:
         """Return the drift and its Jacobian ``(..., n d, n d)``; this one asks ``drift_tangent`` for every column."""
-        be, (n, d) = backend(x), x.shape[-2:]
         if self.tokenwise:  # d directions serve all tokens at once
+            be, d = backend(x), x.shape[-1]
             unit = be.eye(d, x).reshape(d, *[1] * (x.ndim - 1), d) + 0 * x
             y, columns = self.drift_tangent(t, x, unit)
             return y, _block_diagonal(be, be.xp.moveaxis(columns, 0, -1))
-        unit = be.eye(n * d, x).reshape(n * d, *[1] * (x.ndim - 2), n, d) + 0 * x
-        y, columns = self.drift_tangent(t, x, unit)
-        return y, be.xp.moveaxis(columns.reshape(*columns.shape[:-2], n * d), 0, -1)
+        return _column_by_column(lambda u: self.drift_tangent(t, x, u), x)
 
     def dense_pays(self, x: Array, k: int) -> bool:
         """Tell whether the derivative along ``k`` directions is cheapest through ``drift_jacobian``."""

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 import ctsa.plot._given as given
 import ctsa.plot._labels as written
 from ctsa.ensembles._limits import KINDS
-from ctsa.equilibria.starts import consensus_matrix, eigenspaces
+from ctsa.fields.matrices import consensus_matrix, eigenspaces
 from ctsa.observables import clusters
 from ctsa.results.base import as_numpy
 

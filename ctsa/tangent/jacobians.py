@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
+from ctsa.derivatives import columns, in_basis, layer_pushforward, tangent_jacobian
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry, direction_generator
@@ -16,6 +17,7 @@ from ctsa.results.base import Result
 Array = Any
 
 
+_PRODUCTS = "ctsa.leading needs products only"
 _DENSE = 1000  # unknowns up to which a dense matrix is faster than products
 
 
@@ -37,17 +39,21 @@ def _read(
 
 def _ambient(s: System, x: Array, t: float) -> Array:
     n, d = x.shape
-    checks.room(f"a dense Jacobian of {n * d} unknowns", 3.0 * (n * d) ** 2, remedy="ctsa.leading needs products only")
+    checks.room(f"a dense Jacobian of {n * d} unknowns", 3.0 * (n * d) ** 2, remedy=_PRODUCTS)
     u = backend(x).eye(n * d, x).reshape(n * d, n, d)
     return s.derivative(x, u, t).reshape(n * d, n * d).mT
 
 
-def _compress(left: Array, j: Array, right: Array) -> Array:
-    """Return ``L^T J R`` for block-diagonal ``L``, ``R`` given a token at a time: (n, d, r)."""
-    n, d, r = right.shape
-    blocks = j.reshape(n, d, n, d)
-    xp = backend(j).xp
-    return xp.einsum("iac,iajb,jbe->icje", left, blocks, right).reshape(n * r, n * r)
+def _tangent(s: System, x: Array, t: float, ends: bool = False) -> Array:
+    """Return the tangent Jacobian ``(m, m)`` in the basis at ``x``; ``ends``: a layer's rows in that at its image."""
+    be = backend(x)
+    size = s.geometry.dimension(*x.shape)
+    checks.room(f"a dense Jacobian of {size} unknowns", 3.0 * x.shape[0] * x.shape[1] * size, remedy=_PRODUCTS)
+    if s.flow:
+        return tangent_jacobian(s.source, s.geometry, be.like(t, x), x)[2]
+    e = s.geometry.basis(x)
+    y, dy = layer_pushforward(s.source, x, columns(e))
+    return in_basis(s.geometry.basis(s.geometry.retract(y)) if ends else e, dy)
 
 
 def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geometry: Geometry | None = None) -> Array:
@@ -76,19 +82,13 @@ def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geo
     """
     checks.choice("basis", basis, ("ambient", "tangent"))
     s, x = _read(system, x, geometry, t=t, check=False)  # differentiable, and called in training
-    j = _ambient(s, x, t)
-    if basis == "ambient":
-        return j
-    right = s.geometry.basis(x)
-    left = right if s.flow else s.geometry.basis(s.geometry.retract(s.image(x)))
-    return _compress(left, j, right)
+    return _ambient(s, x, t) if basis == "ambient" else _tangent(s, x, t, ends=True)
 
 
 def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) -> np.ndarray:
     """Return the tangent Jacobian as NumPy with both sides in the basis at ``x``, an endomorphism."""
     s, x = _read(system, x, geometry, t=t)
-    e = s.geometry.basis(x)
-    return backend(x).to_numpy(_compress(e, _ambient(s, x, t), e)).astype(np.float64)
+    return backend(x).to_numpy(_tangent(s, x, t)).astype(np.float64)
 
 
 @analysis
@@ -347,8 +347,7 @@ def _dense_leading(s: System, x: Array, count: int, which: str, t: float) -> Lea
     """The same from the dense matrix in tangent bases."""
     be, g = backend(x), s.geometry
     right = g.basis(x)
-    left = g.basis(g.retract(s.image(x))) if which == "singular" and not s.flow else right
-    j = be.to_numpy(_compress(left, _ambient(s, x, t), right)).astype(np.float64)
+    j = be.to_numpy(_tangent(s, x, t, ends=which == "singular")).astype(np.float64)
     if which == "singular":
         _, values, rows = np.linalg.svd(j)
         values, vectors = values[:count], rows[:count].T
