@@ -302,3 +302,36 @@ def test_a_reversed_view_is_an_array_like_any_other(face, close):
     moved = ctsa.integrate(face.Oja(np.diag([3.0, 2.0, 1.0])[::-1]), x[::-1], [0.0, 1.0])
     same = ctsa.integrate(face.Oja(np.diag([3.0, 2.0, 1.0])[::-1].copy()), x[::-1].copy(), [0.0, 1.0])
     close(moved.xs, face.numpy(same.xs))
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often a state was checked so far."""
+    count, tokens = [0], ctsa.checks.tokens
+
+    def counted(*args, **kwargs):
+        count[0] += 1
+        return tokens(*args, **kwargs)
+
+    monkeypatch.setattr(ctsa.checks, "tokens", counted)
+    monkeypatch.setattr(ctsa.flows.systems, "tokens", counted)
+    return count
+
+
+V = np.diag([1.0, 0.5, 0.2])
+ONCE = {
+    "integrate": (1, lambda f, x: ctsa.integrate(f, x, [0.0, 1.0])),
+    "lyapunov_spectrum": (1, lambda f, x: ctsa.lyapunov_spectrum(f, x, intervals=3, transient=0)),
+    "basins": (1, lambda f, x: ctsa.basins(f, 20, n=4, d=3)),
+    "compare": (3, lambda f, x: ctsa.compare(f, x, time=1.0, step_sizes=[0.4, 0.2, 0.1, 0.05])),  # two reference flows
+    "find_equilibria": (2, lambda f, x: ctsa.find_equilibria(f, 3, 3, starts=10)),
+    "monitor of a flow": (2, lambda f, x: ctsa.monitor(f, x, time=1.0)),
+    "monitor of a layer": (2, lambda f, x: ctsa.monitor(ctsa.EulerLayer(f, 0.1), x, depth=8)),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_a_checked_state_is_not_checked_again(looks, torch_face, name):
+    most, run = ONCE[name]
+    run(torch_face.SelfAttention(beta=2.0, value=V), ctsa.random_tokens(4, 3))
+    assert 1 <= looks[0] <= most

@@ -250,7 +250,7 @@ def test_resume_of_another_run(field):
 # -------------------------------------------------------------------------------------- covariant vectors and the rest
 def test_covariant_vectors(face):
     start = face.array(LORENZ_START)
-    with pytest.raises(TypeError, match="unknown argument 'tolerance'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tolerance'"):
         ctsa.covariant_vectors(lorenz, start, geometry=FLAT, tolerance=1e-8)
     with pytest.raises(ValueError, match="loop over a batch"):
         ctsa.covariant_vectors(lorenz, face.array([LORENZ_START] * 2), geometry=FLAT)

@@ -226,8 +226,8 @@ def test_one_evaluation_an_interval(torch_face):
 
     calls_of = len(calls) - one
     calls.clear()
-    options = dict(count=None, frame=None, solver="euler", rtol=0.0, atol=1e-8, step=1.0, max_steps=9, seed=0, t0=0.0)
-    march = March(field, torch_face.array([[1.0]]), interval=1.0, geometry=FLAT, normalize=False, **options)
+    solver = ctsa.Solver("euler", rtol=0.0, atol=1e-8, step=1.0, max_steps=9)
+    march = March(field, torch_face.array([[1.0]]), solver, interval=1.0, geometry=FLAT)
     calls.clear()
     march.advance(40, thin=False)
     assert calls_of == len(calls) + 40

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import ctsa
+from ctsa import derivatives
+from ctsa.equilibria import newton
 
 N, D, K = 4, 3, 5
 AXES = (2.0, 1.0, 0.5)
@@ -471,3 +473,18 @@ def test_equal_geometries_compile_once(jax_face):
     first = len(calls)
     ctsa.integrate(field, x, [0.0, 1.0], geometry=Ellipsoid(SHEAR))
     assert len(calls) - first <= 2  # the checks of the velocity, no more
+
+
+def test_bases_belong_to_their_jacobians(face):
+    """The default basis is another in NumPy and in torch; symmetries and Newton's method must not mix them."""
+    round_sphere = Plain(tuple(map(tuple, np.eye(4))))
+    field = face.SelfAttention(beta=2.0, geometry=round_sphere)
+    found = ctsa.symmetry.symmetry_of(field, N, 4)
+    assert len(found.generators) == 6 and found.exchangeable  # all rotations of R^4
+
+    x = face.array(round_sphere.random(N, 4, np.random.default_rng(1), (7,)))
+    solved = newton.solve(field, x, iterations=0)
+    for state, e, j in zip(solved.states, solved.bases, solved.jacobians, strict=True):
+        u = derivatives.columns(e).reshape(len(j), -1)
+        ambient = face.numpy(ctsa.jacobian(field, face.array(state)))
+        assert np.abs(u @ ambient @ u.T - j).max() < 1e-13

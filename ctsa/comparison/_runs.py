@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.equilibria.classes import classification
+from ctsa.equilibria.classes import classified
 from ctsa.geometry import Geometry
 from ctsa.layers.iteration import iterate
 from ctsa.layers.schemes import SCHEMES, amplification, scheme_of
@@ -85,9 +85,9 @@ def jumps(layer: Any, g: Geometry, path: np.ndarray, like: Array) -> int:
 
 
 # --------------------------------------------------------------------------------------------------------- end states
-def classified(field: Any, g: Geometry, x: np.ndarray, like: Array, t: float) -> Any:
+def end_state(field: Any, g: Geometry, x: np.ndarray, like: Array, t: float) -> Any:
     """Classify a state of a run, by the field as it is at time ``t``; None where it has overflown."""
-    return classification(field, state_like(g, x, like), t=t, geometry=g) if np.isfinite(x).all() else None
+    return classified(field, g, backend(like).like(t, like), state_like(g, x, like)) if np.isfinite(x).all() else None
 
 
 def ends(g: Geometry, end: np.ndarray, last: list[np.ndarray], found: list) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ctsa.results.base import as_numpy
 from ._runs import (
     apart,
     beyond,
-    classified,
+    end_state,
     ends as match_ends,
     jumps,
     padded,
@@ -129,7 +129,7 @@ def compare(
     errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
     after = [beyond(g, states, len(t)) for (_, states), t in zip(runs, times, strict=True)]
     frequencies, pure = turning_frequencies(field, x.shape[-1], g.channels)
-    found = [classified(field, g, state, x, time) for state in (flow[-1], *(path[-1] for path in paths))]
+    found = [end_state(field, g, state, x, time) for state in (flow[-1], *(path[-1] for path in paths))]
     run = dict(intervals=intervals, interval=interval, transient=transient, count=count, seed=seed)
     run |= dict(solver=solver, atol=100 * atol)
     return Comparison(

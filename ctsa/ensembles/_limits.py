@@ -133,7 +133,7 @@ def judge(
         families: dimensions of the families of equilibria around each that are known from the field's matrices.
         symmetry: called for the ``Symmetry`` if there are neutral directions that these do not explain.
     """
-    e, j = g.basis(solved.states), solved.jacobians
+    e, j = solved.bases, solved.jacobians
     r = (e.swapaxes(-1, -2) @ solved.velocities[..., None]).reshape(len(x), -1)
     left = np.sqrt(((np.linalg.pinv(j, rcond=_RANK) @ r[..., None]) ** 2).sum((1, 2)))
     moved = np.asarray(g.distance(x, solved.states)).reshape(len(x), -1).max(1)

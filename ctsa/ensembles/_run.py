@@ -9,7 +9,6 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa._backend._march import Segment
 from ctsa._backend._solve import progress_bar
 from ctsa.equilibria.newton import check_room, field_geometry, solve
 from ctsa.events import still_time
@@ -102,8 +101,7 @@ class Run:
     """Follow many starts to their limits; ``rows`` has a column for each of the arrays of ``ctsa.Basins``."""
 
     def __init__(
-        self, field, starts, n, d, seed, *, geometry, normalize, time, tol, gap, verify, batch, solver, rtol, atol,
-        step, max_steps, t,
+        self, field, starts, n, d, seed, *, geometry, normalize, time, tol, gap, verify, batch, solver, t,
     ):  # fmt: skip
         self.field, self.g = field, field_geometry(field, geometry)
         x = _starts(field, self.g, starts, n, d, seed, normalize)
@@ -112,8 +110,7 @@ class Run:
         self.tol, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("tol", tol), ("gap", gap)))
         self.verify = bool(verify)
         self.eps = float(self.be.xp.finfo(x.dtype).eps)
-        rtol, atol, self.step = check_solver(solver, step, rtol, atol, x)
-        self.solver = solver, rtol, atol, checks.integer("max_steps", max_steps, low=1)
+        self.solver = check_solver(solver, x)
         self.t = still_time(field, self.one, t, self.g, "basins")
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
         count, n, d = x.shape
@@ -179,8 +176,7 @@ class Run:
         """Advance some starts to the time ``end`` and see which have arrived."""
         be, r, last = self.be, self.rows, number == _LOOKS
         since = 0.0 if number == 1 else end / 2
-        steps = None if self.step is None else max(1, int(np.ceil((end - since) / self.step - 1e-9)))
-        segment, t = Segment(*self.solver, steps), be.like(self.t, self.one)
+        segment, t = self.solver.segment(end - since), be.like(self.t, self.one)
         advance = be.partial(_advance, self.field, self.g, segment, t, self.radius)
         padded = rows[np.minimum(np.arange(self.batch), len(rows) - 1)]
         carry = be.like(r["ends"][padded], self.one), be.like(end - since, self.one)
@@ -189,7 +185,8 @@ class Run:
         if not ok:
             raise GaveUp(
                 f"the solver could not finish the time from {since:g} to {end:g} (nan, or more than max_steps="
-                f"{self.solver[3]} steps): raise max_steps, loosen atol, or for large beta use solver='kvaerno5' on JAX",
+                f"{self.solver.max_steps} steps): raise max_steps, loosen atol, or for large beta use solver='kvaerno5' "
+                "on JAX",
                 self.columns(),
             )
         x, v, drift = (a[: len(rows)].astype(np.float64) for a in (x, v, drift))
@@ -205,7 +202,7 @@ class Run:
         shape, new["sizes"] = shapes(new["ends"], self.gap)
         going = np.flatnonzero(new["kind_index"] == UNRESOLVED)
         if len(going):
-            still = max(self.tol, 10 * self.solver[2])  # what moves keeps the solver's errors
+            still = max(self.tol, 10 * self.solver.atol)  # what moves keeps the solver's errors
             found, pair = turning(self.g, self.matrix, x[going], v[going], shape[going], still, self.gap, self.velocity)
             new["kind_index"][going[found]] = TURNING + shape[going[found]]
             new["direction"][going[found]] = pair[found]
@@ -220,7 +217,7 @@ class Run:
         x, speed = new["ends"][slow], new["speed"][slow]
         rest, stability, growth = np.ones(len(x), bool), np.full(len(x), UNKNOWN), np.full(len(x), np.nan)
         if self.verify:
-            solved = solve(self.field, self.be.like(x, self.one), iterations=1, tol=self.tol, t=self.t, geometry=self.g)
+            solved = solve(self.field, x, iterations=1, tol=self.tol, t=self.t, geometry=self.g, like=self.one)
             before, x, speed = x, solved.states, solved.speeds
             if hasattr(self.field, "drift"):
                 drift = np.sqrt((solved.drifts**2).sum(-1)).max(1)
@@ -254,8 +251,8 @@ class Run:
         """Keep the run in a file, and continue from what is there."""
         self.path = path
         settings = (
-            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver[:3], self.step,
-            self.t,
+            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver.name,
+            self.solver.rtol, self.solver.atol, self.solver.step, self.t,
         )  # fmt: skip
         identity, name = Identity(field=self.field, starts=self.rows["ends"], settings=settings), f"checkpoint {path}"
         identity.verified(name, allow_unverified)

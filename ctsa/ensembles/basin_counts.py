@@ -9,7 +9,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
-from ctsa.flows.solver import takes_solver
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, archive, picture
 
@@ -268,7 +268,7 @@ def basins(
         raise ValueError(f"confidence must be below 1, such as 0.95, got {confidence!r}")
     run = Run(
         field, starts, n, d, seed, geometry=geometry, normalize=normalize, time=time, tol=tol, gap=gap, verify=verify,
-        batch=batch, solver=solver, rtol=rtol, atol=atol, step=step, max_steps=max_steps, t=t,
+        batch=batch, solver=Solver(solver, rtol, atol, step, max_steps), t=t,
     )  # fmt: skip
     if checkpoint is not None:
         run.keep_in(archive(checkpoint, "checkpoint"), bool(allow_unverified))

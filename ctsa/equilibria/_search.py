@@ -30,7 +30,7 @@ class Pool:
 
     def __init__(self, symmetry: Symmetry):
         self.symmetry = symmetry
-        self.rows: list[tuple] = []  # state, velocity, Jacobian, drift
+        self.rows: list[tuple] = []  # state, velocity, Jacobian, drift, basis
         self.hits: list[int] = []
         self.loose: list[bool] = []  # whether there are neutral directions that no symmetry explains
         self._marks = np.zeros((0, 0))  # invariants, and estimated errors
@@ -39,7 +39,7 @@ class Pool:
 
     def add(self, row: tuple, singular: np.ndarray) -> bool:
         """Add a solution unless it is there already; tell whether it is new."""
-        x, velocity, jacobian, _ = row
+        x, velocity, jacobian, *_ = row
         neutral = int((singular <= NEUTRAL * max(singular[0], 1e-300)).sum())
         loose, key = neutral > self.symmetry.modes(x), ()
         if loose:  # most of a continuous family would be new forever
@@ -168,7 +168,7 @@ class Search:
         """Look for a zero from each of the states."""
         states = backend(self.one).like(x, self.one)
         iterations = self.iterations if iterations is None else iterations
-        return solve(self.field, states, iterations=iterations, tol=self.tol, t=self.t, geometry=self.g)
+        return solve(self.field, states, iterations=iterations, tol=self.tol, t=self.t, geometry=self.g, like=self.one)
 
     def at_rest(self, s: Solved) -> np.ndarray:
         """Tell which ends are equilibria: slower than ``tol``, or than rounding allows where the field is huge."""
@@ -255,13 +255,12 @@ class Search:
     def families(self) -> list[int]:
         """Return the dimension of the set of equilibria around each: step along neutral directions and solve again."""
         sizes, steps, owners = [], [], []
-        for k, (x, _, j, _) in enumerate(self.pool.rows):
+        for k, (x, _, j, _, e) in enumerate(self.pool.rows):
             _, s, vh = np.linalg.svd(j)
             neutral, modes = int((s <= NEUTRAL * max(s[0], 1e-300)).sum()), self.symmetry.modes(x)
             sizes.append(min(modes, neutral))
             if neutral <= modes:
                 continue
-            e = self.g.basis(x)
             for direction in vh[len(s) - neutral :]:
                 v = (e @ direction.reshape(len(x), -1)[..., None])[..., 0]
                 for sign in (_PROBE, -_PROBE):

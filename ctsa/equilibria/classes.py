@@ -16,6 +16,7 @@ from ctsa.results.base import Result, as_numpy
 
 from .newton import field_geometry
 
+Array = Any
 KINDS = ("consensus", "bipartite consensus", "clustering", "polygonal", "none")
 _ALIGNED = 1e-6  # 1 - overlap below which tokens lie on an eigenvector
 
@@ -111,8 +112,13 @@ def classification(
     be = backend(x)
     time = be.like(still_time(field, x, t, g, "the kind of an equilibrium"), x)
     check_velocity(be, field, g, time, x)
-    velocity = as_numpy(field(time, x))
-    drift = as_numpy(field.drift(time, x)) if hasattr(field, "drift") else None
+    return classified(field, g, time, x, tol, gap)
+
+
+def classified(field: Any, g: Geometry, t: Array, x: Array, tol: float = 1e-6, gap: float = 1e-3) -> Classification:
+    """Classify one state that has been checked, see ``classification``."""
+    velocity = as_numpy(field(t, x))
+    drift = as_numpy(field.drift(t, x)) if hasattr(field, "drift") else None
     return sort_out(field, g, as_numpy(x), velocity, drift, tol, gap)
 
 

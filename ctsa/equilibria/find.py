@@ -277,7 +277,7 @@ def _reason(search: Search, report: dict, found: int, quiet: int) -> str:
 
 
 def _describe(search: Search, k: int, family: int) -> Equilibrium:
-    x, velocity, jacobian, drift = search.pool.rows[k]
+    x, velocity, jacobian, drift, _ = search.pool.rows[k]
     if search.symmetry.exchangeable:  # large clusters first
         labels = clusters(x)
         order = np.lexsort((labels, -np.bincount(labels)[labels]))

@@ -1,6 +1,6 @@
 """Find limit cycles by shooting: rotating consensus, other relative equilibria, and cycles of any flow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +9,7 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.derivatives import columns
 from ctsa.flows.integration import integrate
-from ctsa.flows.solver import takes_solver
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
@@ -140,13 +140,13 @@ def find_limit_cycle(
     velocity = as_numpy(s.image(x))
     if np.abs(as_numpy(s.image(x, 0.7310)) - velocity).max() > 1e-9 * max(1.0, np.abs(velocity).max()):
         raise ValueError("field depends on time: limit cycles are looked for in autonomous fields")
-    options = dict(solver=solver, atol=atol, max_steps=max_steps)
+    method = Solver(solver, 0.0, atol, None, max_steps)
     state = as_numpy(x).astype(np.float64)
     if period is None:
         state, time = _return(s, state, x, horizon, max_steps)
     else:
         time = checks.number("period", period, low=0.0, strict=True)
-    state, time, shot = _shoot(s, state, time, x, tol, iterations, options)
+    state, time, shot = _shoot(s, state, time, x, tol, iterations, method)
     return _describe(s, state, time, shot, x)
 
 
@@ -193,14 +193,13 @@ class _Shot:
     states: np.ndarray
 
 
-def _fire(s: System, x: np.ndarray, time: float, like: Any, options: dict) -> _Shot:
+def _fire(s: System, x: np.ndarray, time: float, like: Any, solver: Solver) -> _Shot:
     """Integrate state and tangent basis over one period."""
     frame = columns(s.geometry.basis(x))
     be = backend(like)
     march = March(
-        s.source, be.like(x, like), interval=time / _PARTS, count=None, frame=be.like(frame, like), rtol=0.0, step=None,
-        seed=0, t0=0.0, geometry=s.geometry, normalize=False, **options,
-    )  # fmt: skip
+        s.source, be.like(x, like), solver, interval=time / _PARTS, frame=be.like(frame, like), geometry=s.geometry
+    )
     # The frame is a basis already, so its factorisation on entry changes nothing.
     r, ok, xs, us = march.advance(_PARTS, thin=False)
     if not ok.all() or not np.isfinite(r).all():
@@ -212,10 +211,10 @@ def _fire(s: System, x: np.ndarray, time: float, like: Any, options: dict) -> _S
     return _Shot(xs[-1].astype(np.float64), out @ product, xs.astype(np.float64))
 
 
-def _shoot(s: System, x, time, like, tol, iterations, options) -> tuple[np.ndarray, float, _Shot]:
+def _shoot(s: System, x, time, like, tol, iterations, solver) -> tuple[np.ndarray, float, _Shot]:
     """Solve ``x(T) = x`` by Levenberg--Marquardt steps in state and period, then look for a shorter period."""
     be, g, guess = backend(like), s.geometry, time
-    shot, damping = _fire(s, x, time, like, options), 1.0
+    shot, damping = _fire(s, x, time, like, solver), 1.0
     off = _off(shot, x)
     for _ in range(iterations):
         e = g.basis(x)
@@ -234,7 +233,7 @@ def _shoot(s: System, x, time, like, tol, iterations, options) -> tuple[np.ndarr
         step *= min(1.0, 0.5 / max(np.abs(step[:m]).max(), 1e-300), 0.3 * time * size / max(abs(step[m]), 1e-300))
         v = (e @ step[:m].reshape(*e.shape[:1], e.shape[-1])[..., None])[..., 0]
         y, later = g.retract(g.exp(x, v)), time + float(step[m]) / size
-        trial = _fire(s, y, later, like, options)
+        trial = _fire(s, y, later, like, solver)
         closer = _off(trial, y) < off
         if closer:
             x, time, shot, off, damping = y, later, trial, _off(trial, y), damping / 8
@@ -247,17 +246,16 @@ def _shoot(s: System, x, time, like, tol, iterations, options) -> tuple[np.ndarr
             f"Newton's method came back to within {off:.2g} after t={time:.6g}, not {tol:g}: start closer to the cycle, "
             f"with a better period than {guess:.4g}, or loosen tol"
         )
-    shorter = _shortest(s, x, time, like, 10 * off + 1e-6, options)
-    return (x, time, shot) if shorter == 1 else (x, time / shorter, _fire(s, x, time / shorter, like, options))
+    shorter = _shortest(s, x, time, like, 10 * off + 1e-6, solver)
+    return (x, time, shot) if shorter == 1 else (x, time / shorter, _fire(s, x, time / shorter, like, solver))
 
 
-def _shortest(s: System, x: np.ndarray, time: float, like: Any, near: float, options: dict) -> int:
+def _shortest(s: System, x: np.ndarray, time: float, like: Any, near: float, solver: Solver) -> int:
     """Return how often the cycle goes round in ``time``: Newton may have landed on a shorter one."""
     primes, rounds = (11, 7, 5, 3, 2), 1
     while True:
         ts = np.array([0.0, *(time / (rounds * p) for p in primes)])
-        options = {**options, "atol": 1e-9}
-        flow = integrate(s.source, backend(like).like(x, like), ts, geometry=s.geometry, **options)
+        flow = integrate(s.source, backend(like).like(x, like), ts, replace(solver, atol=1e-9), geometry=s.geometry)
         gaps = np.sqrt(((as_numpy(flow.xs)[1:] - x) ** 2).sum(-1)).max(-1)
         back = [p for p, gap in zip(primes, gaps, strict=True) if gap <= near]
         if not back:

@@ -34,14 +34,15 @@ class Solved(NamedTuple):
     """Where many starts led, NumPy float64.
 
     ``states``, ``velocities`` and ``drifts`` (velocities before projection; those of a bare callable are not known, and its
-    velocities stand in) are ``(S, n, d)``. ``jacobians`` ``(S, m, m)`` are those on the tangent space, in the bases
-    ``geometry.basis(x)``, with ``m`` the dimension of the manifold.
+    velocities stand in) are ``(S, n, d)``. ``jacobians`` ``(S, m, m)`` are those on the tangent space, with ``m`` the
+    dimension of the manifold, in the ``bases`` ``(S, n, d, r)``: of the many that serve, a framework may choose its own.
     """
 
     states: np.ndarray
     velocities: np.ndarray
     jacobians: np.ndarray
     drifts: np.ndarray
+    bases: np.ndarray
 
     @property
     def speeds(self) -> np.ndarray:
@@ -57,6 +58,7 @@ def solve(
     tol: float = 1e-10,
     t: float | None = None,
     geometry: Geometry | None = None,
+    like: Array | None = None,
 ) -> Solved:
     """Look for a zero of the field from each of many states.
 
@@ -68,9 +70,11 @@ def solve(
         tol: speed of the fastest token below which a state is handed to Newton's method.
         t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives.
+        like: a state ``(1, n, d)`` that has been checked, whose framework and dtype the others take; then neither they
+            nor ``t`` are checked again.
 
     Returns:
-        ``Solved``: states, velocities, Jacobians, drifts. A start that led nowhere ends where it got stuck: look at
+        ``Solved``: states, velocities, Jacobians, drifts, bases. A start that led nowhere ends where it got stuck: look at
         ``speeds``.
 
     Example:
@@ -88,8 +92,8 @@ def solve(
     g = geometry_of(field, geometry)
     if getattr(x, "ndim", 0) != 3:
         raise ValueError(f"x must be an array of states (S, n, d), got shape {tuple(getattr(x, 'shape', ()))}")
-    one = checks.tokens(x[:1], field, g, name="x")
-    t = still_time(field, one, t, g, "Newton's method")
+    one = checks.tokens(x[:1], field, g, name="x") if like is None else like
+    t = still_time(field, one, t, g, "Newton's method") if like is None else t
     be, xs = backend(one), as_numpy(x)
     count, size = len(xs), chunk_size(*xs.shape[1:])
     step = be.partial(_chunk, field, g)
@@ -114,12 +118,12 @@ def _run(be, step, states, one, settings) -> list[np.ndarray]:
 
 def _newton(g, rows, evaluated) -> list[np.ndarray]:
     """Take a Newton step with the pseudo-inverse from where it is short, and keep what became slower by it."""
-    x, f, j, _ = rows
+    x, f, j, _, e = rows
     speed = np.sqrt((f**2).sum(-1)).max(-1)
     near = np.isfinite(j).all((1, 2)) & (speed > 0) & (speed < _NEAR * np.sqrt((j**2).sum((1, 2))))
     if not near.any():
         return rows
-    e = g.basis(x[near])
+    e = e[near]
     r = (e.swapaxes(-1, -2) @ f[near][..., None]).reshape(near.sum(), -1)
     s = -(np.linalg.pinv(j[near], rcond=_RANK) @ r[..., None])[..., 0]
     v = (e @ s.reshape(*e.shape[:2], e.shape[-1])[..., None])[..., 0]
@@ -175,7 +179,7 @@ def _apply(g, x, s):
 
 
 def _chunk(field, g, carry):
-    """Descend from one chunk of starts; return states, velocities, Jacobians and drifts."""
+    """Descend from one chunk of starts; return what ``Solved`` holds."""
     x, (iterations, tol, t) = carry
     be = backend(x)
     xp = be.xp
@@ -192,7 +196,7 @@ def _chunk(field, g, carry):
         return _levenberg_marquardt(field, g, t, tol, state)
 
     _, x, f, _, j, _, _, _ = be.repeat_while(going, descend, state)
-    return carry, (x, f, j, field.drift(t, x) if hasattr(field, "drift") else f)
+    return carry, (x, f, j, field.drift(t, x) if hasattr(field, "drift") else f, g.basis(x))
 
 
 def _levenberg_marquardt(field, g, t, tol, state):

@@ -23,7 +23,7 @@ from ctsa.events import (
     start_value,
 )
 from ctsa.flows.opening import check_solver, check_velocity
-from ctsa.flows.solver import takes_solver
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
 
@@ -151,8 +151,8 @@ def integrate(
     be = backend(x)
     eps = float(be.xp.finfo(x.dtype).eps)
     times = checks.output_times(ts, eps=eps)
-    rtol, atol, step = check_solver(solver, step, rtol, atol, x)
-    max_steps = checks.integer("max_steps", max_steps, low=1)
+    given = Solver(solver, rtol, atol, step, max_steps)
+    method = check_solver(given, x)
     if not isinstance(adjoint, bool) and (be.name != "jax" or framework(adjoint) != "jax"):
         raise TypeError(f"adjoint must be True or False, or on JAX a diffrax adjoint, got {adjoint!r}")
     if adjoint is True and until is not None:
@@ -168,10 +168,10 @@ def integrate(
         start, x = start_value(until, field, geometry, t0, x, float(times[-1] - times[0]))
         if start.ndim:
             one = dict(
-                rtol=rtol, atol=atol, step=step, max_steps=max_steps, until=until, direction=direction,
-                largest_step=largest, adjoint=adjoint, geometry=geometry, progress=False,
+                solver=given, until=until, direction=direction, largest_step=largest, adjoint=adjoint, geometry=geometry,
+                progress=False,
             )  # fmt: skip
-            return each_member(lambda member: integrate(field, member, times, solver, **one), field, x, times)
+            return each_member(lambda member: integrate(field, member, times, **one), field, x, times)
     elif until is not None:
         stop = _stop_condition(be, field, geometry, sign, tol, t0, x)
     event = None
@@ -179,9 +179,10 @@ def integrate(
         assert callable(until)
         event = crossing(be, until, direction, geometry, sign, float(sign * times[0]), start)
     problem = Problem(
-        rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=solver, rtol=rtol, atol=atol,
-        grid=None if step is None else _grid(sign * times, step), max_steps=max_steps, stop=stop, adjoint=adjoint,
-        progress=show_progress(progress), largest=largest, event=event,
+        rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=method.name, rtol=method.rtol,
+        atol=method.atol, grid=None if method.step is None else _grid(sign * times, method.step),
+        max_steps=method.max_steps, stop=stop, adjoint=adjoint, progress=show_progress(progress), largest=largest,
+        event=event,
     )  # fmt: skip
     solved = be.odeint(problem)
     if problem.event is not None:

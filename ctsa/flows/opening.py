@@ -1,11 +1,13 @@
 """What is looked at before a solve begins: the solver for the framework, and the velocity at the start."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, framework
+from ctsa._backend._march import Segment
 from ctsa._backend._solve import (
     ADAPTIVE,
     FIXED_STEP,
@@ -13,6 +15,8 @@ from ctsa._backend._solve import (
     TORCH_ADAPTIVE,
     TORCH_FIXED_STEP,
 )
+
+from .solver import Solver
 
 Array = Any
 SOLVERS = (*ADAPTIVE, *FIXED_STEP, *JAX_ONLY)
@@ -56,22 +60,39 @@ def check_velocity(be, field, geometry, t, x) -> Array:
     return x
 
 
-def check_solver(solver: Any, step: Any, rtol: Any, atol: Any, x: Array) -> tuple[float, float, float | None]:
-    """Check that a solver exists for the framework of ``x``; return rtol, atol, and the step of a fixed-step one."""
-    be = backend(x)
+@dataclass(frozen=True)
+class Method:
+    """A solver whose settings have been checked against a state."""
+
+    name: Any
+    rtol: float
+    atol: float
+    step: float | None
+    max_steps: int
+
+    def segment(self, span: float) -> Segment:
+        """Return the settings for one solve over ``span``, which fixed steps cut into equal ones."""
+        steps = None if self.step is None else max(1, int(np.ceil(span / self.step - 1e-9)))
+        return Segment(self.name, self.rtol, self.atol, self.max_steps, steps)
+
+
+def check_solver(solver: Solver, x: Array) -> Method:
+    """Check that a solver exists for the framework of ``x`` and that its settings fit."""
+    be, name, step = backend(x), solver.name, solver.step
     home = be.name
-    if not isinstance(solver, str):
-        if framework(solver) != "jax" or home != "jax":
-            raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {solver!r} for a field of {home}")
-    elif solver in JAX_ONLY and home != "jax":
-        raise ValueError(f"solver={solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
+    if not isinstance(name, str):
+        if framework(name) != "jax" or home != "jax":
+            raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {name!r} for a field of {home}")
+    elif name in JAX_ONLY and home != "jax":
+        raise ValueError(f"solver={name!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
     else:
-        checks.choice("solver", solver, SOLVERS if home == "jax" else (*SOLVERS, *TORCH_FIXED_STEP, *TORCH_ADAPTIVE))
-    if solver in (*ADAPTIVE, *JAX_ONLY, *TORCH_ADAPTIVE) and step is not None:
-        raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={solver!r} adapts its own steps: use atol")
-    if solver in (*FIXED_STEP, *TORCH_FIXED_STEP) and step is None:
-        raise ValueError(f"solver={solver!r} has a fixed step: pass step=, the size of a step")
+        checks.choice("solver", name, SOLVERS if home == "jax" else (*SOLVERS, *TORCH_FIXED_STEP, *TORCH_ADAPTIVE))
+    if name in (*ADAPTIVE, *JAX_ONLY, *TORCH_ADAPTIVE) and step is not None:
+        raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={name!r} adapts its own steps: use atol")
+    if name in (*FIXED_STEP, *TORCH_FIXED_STEP) and step is None:
+        raise ValueError(f"solver={name!r} has a fixed step: pass step=, the size of a step")
     # Fixed steps ignore tolerances, so that what the dtype can hold does not matter for them.
     eps = float(be.xp.finfo(x.dtype).eps) if step is None else 0.0
-    rtol, atol = checks.tolerances(rtol, atol, x.dtype, eps)
-    return rtol, atol, None if step is None else checks.number("step", step, low=0.0, strict=True)
+    rtol, atol = checks.tolerances(solver.rtol, solver.atol, x.dtype, eps)
+    step = None if step is None else checks.number("step", step, low=0.0, strict=True)
+    return Method(name, rtol, atol, step, checks.integer("max_steps", solver.max_steps, low=1))

@@ -48,7 +48,7 @@ class Solver:
         for key in ("rtol", "atol", "step"):
             value = getattr(self, key)
             if value is not None:
-                checks.number(key, value, low=0.0, strict=key == "step")
+                checks.number(key, value, low=0.0, strict=key != "rtol")
         if self.max_steps is not None:
             checks.integer("max_steps", self.max_steps, low=1)
 

@@ -4,11 +4,10 @@ from typing import Any
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa._backend._march import Segment
 from ctsa.derivatives import variational
 from ctsa.events import depends_on_time
 from ctsa.flows.opening import check_solver
-from ctsa.flows.solver import takes_solver
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry, geometry_of
 
 Array = Any
@@ -60,15 +59,14 @@ class Stroboscopic:
         self.field, self.geometry = field, geometry_of(field, geometry)
         self.period = checks.number("period", period, low=0.0, strict=True)
         self.time = checks.number("time", time)
-        self.settings = solver, rtol, atol, checks.integer("max_steps", max_steps, low=1)
+        self.solver = Solver(solver, rtol, atol, None, checks.integer("max_steps", max_steps, low=1))
         self._checked = False
 
     def _over(self, rhs: Any, state: tuple) -> tuple:
-        x, (solver, rtol, atol, max_steps) = state[0], self.settings
+        x = state[0]
         be = backend(x)
-        rtol, atol, _ = check_solver(solver, None, rtol, atol, x)
+        segment = check_solver(self.solver, x).segment(self.period)
         self._check_period(x)
-        segment = Segment(solver, rtol, atol, max_steps, None)
         ends, ok, _ = be.flow_map(rhs, state, be.like(self.time, x), be.like(self.period, x), segment)
         return tuple(be.xp.where(ok, y, be.xp.nan) for y in ends)
 
@@ -77,14 +75,15 @@ class Stroboscopic:
             return
         period = self.period
         be = backend(x)
-        size = float(be.xp.abs(self.field(be.like(self.time, x), x)).max())
+        size = float(be.to_numpy(be.xp.abs(self.field(be.like(self.time, x), x)).max()))
         for share in (0.0, 0.3, 0.7):
             t = be.like(self.time + share * period, x)
             off = self.field(t + period, x) - self.field(t, x)
-            if float(be.xp.abs(off).max()) > 1e-4 * max(size, 1e-300) and depends_on_time(self.field, x, self.time):
+            far = float(be.to_numpy(be.xp.abs(off).max()))
+            if far > 1e-4 * max(size, 1e-300) and depends_on_time(self.field, x, self.time):
                 raise ValueError(
                     f"field does not have the period {period:g}: the velocities at t={float(t):g} and a period later "
-                    f"differ by {float(be.xp.abs(off).max()):.3g}"
+                    f"differ by {far:.3g}"
                 )
         self._checked = True
 

@@ -9,13 +9,15 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.flows.integration import integrate
+from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, home_of, system_of
 from ctsa.geometry import Geometry, direction_generator
+from ctsa.layers.check import check_foreign
 from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
 from ctsa.results.base import Result, as_numpy, picture
-from ctsa.tangent.jacobians import eigenvalues, leading, spectral_norm
+from ctsa.tangent.jacobians import eigenvalues, leading, tangent_jacobians
 
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed
@@ -62,10 +64,12 @@ def pseudo_energy(system: Any, x: Array) -> Array:
     field = _update_of(system)
     if field is None:
         raise TypeError(f"system must be a field or layer of ctsa, whose drift is known, got {type(system).__name__}")
-    x = checks.tokens(x, home_of(field), system.geometry, name="x")
+    return _pseudo_energy(system, field, checks.tokens(x, home_of(field), system.geometry, name="x"))
+
+
+def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
     y = system.tokens(x) if isinstance(system, ItrSA) else x
-    be = backend(x)
-    return -(y * field.drift(be.like(getattr(system, "time", 0.0), x), y)).sum((-2, -1))
+    return -(y * field.drift(backend(x).like(getattr(system, "time", 0.0), x), y)).sum((-2, -1))
 
 
 # ------------------------------------------------------------------------------------------------- contribution index
@@ -121,12 +125,21 @@ def contribution_index(
     References:
         Tomihari and Karakida, arXiv 2505.19458.
     """
+    s, x = _read(system, x, geometry)
+    return _contribution(s, x, _check_share(share), dense, t, seed)
+
+
+def _check_share(share: float) -> float:
     share = checks.number("share", share, low=0.0, strict=True)
     if share > 1:
         raise ValueError(f"share must be at most 1, got {share:g}")
-    s, x = _read(system, x, geometry)
+    return share
+
+
+def _contribution(s: System, x: Array, share: float, dense: bool | None, t: float, seed: int) -> float:
+    system = s.source
     x = system.tokens(x) if isinstance(system, ItrSA) else x
-    field = s.source if s.flow else _update_of(system)
+    field = system if s.flow else _update_of(system)
     if field is not None:
         now = backend(x).like(t if s.flow else getattr(system, "time", 0.0), x)
         image, derivative = _drift(field, now)
@@ -188,7 +201,10 @@ def complex_share(system: Any, x: Any, tol: float = 1e-9, *, t: float = 0.0, geo
     """
     tol = checks.number("tol", tol, low=0.0)
     s, x = _read(system, x, geometry)
-    values = eigenvalues(system, x, t=t, geometry=s.geometry)
+    return _oscillating(eigenvalues(system, x, t=t, geometry=s.geometry), tol)
+
+
+def _oscillating(values: np.ndarray, tol: float = 1e-9) -> float:
     return float((np.abs(values.imag) > tol * np.abs(values).max()).mean())
 
 
@@ -256,6 +272,7 @@ def monitor(
     time: float | None = None,
     points: int = 33,
     share: float = 0.02,
+    solver: Any = "dopri5",
     geometry: Geometry | None = None,
 ) -> MonitorRecord:
     """Run a layer or a flow, or take a run that there is, and monitor it.
@@ -267,6 +284,7 @@ def monitor(
         time: how long; for a field and a start.
         points: most states to look at; every one costs a Jacobian.
         share: see ``contribution_index``.
+        solver: of a flow: a name, or a ``ctsa.Solver``; see ``ctsa.integrate``.
         geometry: where a bare callable lives.
 
     Returns:
@@ -287,7 +305,9 @@ def monitor(
         Tomihari and Karakida, arXiv 2505.19458.
     """
     s = system_of(system, geometry)
-    points = checks.integer("points", points, low=2)
+    points, share = checks.integer("points", points, low=2), _check_share(share)
+    if s.kind == "layers":
+        raise TypeError("a sequence of layers has no single Jacobian: pass one layer")
     if hasattr(start, "xs"):
         if depth is not None or time is not None:
             raise ValueError("start is a trajectory: leave depth and time out")
@@ -296,7 +316,7 @@ def monitor(
         if time is None or depth is not None:
             raise ValueError("a flow needs time=, how long to run, and no depth")
         time = checks.number("time", time, low=0.0, strict=True)
-        run = integrate(system, start, np.linspace(0, time, points), geometry=geometry)
+        run = integrate(system, start, np.linspace(0, time, points), solver, geometry=geometry)
         ts, xs = as_numpy(run.ts).astype(float), run.xs
     else:
         if depth is None or time is not None:
@@ -308,20 +328,23 @@ def monitor(
     if len(ts) > points:
         kept = np.unique(np.round(np.linspace(0, len(ts) - 1, points)).astype(int))
         ts, xs = ts[kept], xs[kept]
-    rows = [_watch(system, s, x, float(t) if s.flow else 0.0, share) for t, x in zip(ts, xs, strict=True)]
+    xs = s.start(xs, None, "start")  # a trajectory may come from a file
+    if not s.flow:
+        check_foreign(s.source, xs[0], s.geometry)
+    elif not hasattr(s.source, "drift"):
+        check_velocity(backend(xs), s.source, s.geometry, backend(xs).like(ts[0], xs), xs[0])
+    rows = [_watch(s, x, float(t) if s.flow else 0.0, share) for t, x in zip(ts, xs, strict=True)]
     aligned = order_parameter(as_numpy(xs), s.geometry.channels)
     energies, indices, oscillating, norms = np.array(rows).T
     return MonitorRecord(ts, energies, indices, oscillating, norms, aligned, share, s.flow)
 
 
-def _watch(system: Any, s: System, x: Array, t: float, share: float) -> tuple[float, float, float, float]:
-    try:
-        energy = float(as_numpy(pseudo_energy(system, x)))
-    except TypeError:
-        energy = float("nan")
-    g = s.geometry
-    index = contribution_index(system, x, share, t=t, geometry=g)
+def _watch(s: System, x: Array, t: float, share: float) -> tuple[float, float, float, float]:
+    field = _update_of(s.source)
+    energy = float("nan") if field is None else float(as_numpy(_pseudo_energy(s.source, field, x)))
+    index = _contribution(s, x, share, None, t, seed=0)
     if x.shape[0] * x.shape[1] > _DENSE:
-        largest = leading(system, x, 1, which="singular", t=t, geometry=g).values[0]
+        largest = leading(s.source, x, 1, which="singular", t=t, geometry=s.geometry).values[0]
         return energy, index, float("nan"), float(largest)
-    return energy, index, complex_share(system, x, t=t, geometry=g), spectral_norm(system, x, t=t, geometry=g)
+    here, ends = (as_numpy(j).astype(np.float64) for j in tangent_jacobians(s, x, t))
+    return energy, index, _oscillating(np.linalg.eigvals(here)), float(np.linalg.norm(ends, 2))

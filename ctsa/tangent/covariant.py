@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis
-from ctsa.flows.solver import takes_solver
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy, picture
 
@@ -15,17 +15,10 @@ from .march import March
 from .spectrum import LyapunovError
 
 Array = Any
-_SOLVER = dict(solver="dopri5", rtol=0.0, atol=1e-8, step=None, max_steps=100_000, seed=0, t0=0.0)
 
 
-def _march(system, x0, interval, count, frame, geometry, normalize, options) -> March:
-    unknown = set(options) - set(_SOLVER)
-    if unknown:
-        raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; solver options are {', '.join(_SOLVER)}")
-    march = March(
-        system, x0, interval=interval, count=count, frame=frame, geometry=geometry, normalize=normalize,
-        **{**_SOLVER, **options},
-    )  # fmt: skip
+def _march(system: Any, x0: Any, solver: Solver, **options: Any) -> March:
+    march = March(system, x0, solver, **options)
     if march.carry[1].ndim != 2:
         raise ValueError(f"x0 must be one state (n, d), got shape {tuple(march.carry[1].shape)}: loop over a batch")
     return march
@@ -118,9 +111,15 @@ def covariant_vectors(
     transient_back: int = 50,
     count: int | None = None,
     frame: Any = None,
+    solver: Any = "dopri5",
+    rtol: float = 0.0,
+    atol: float = 1e-8,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    seed: int = 0,
+    t0: float = 0.0,
     geometry: Geometry | None = None,
     normalize: bool = False,
-    **options: Any,
 ) -> CovariantVectors:
     """Compute covariant Lyapunov vectors by Ginelli's method, for flows and layers.
 
@@ -136,9 +135,11 @@ def covariant_vectors(
         transient_back: intervals after the window, in which the coefficients converge backward.
         count: how many vectors; None for all.
         frame: initial directions ``(k, n, d)``.
+        solver, rtol, atol, step, max_steps: as for ``lyapunov_spectrum``; a ``ctsa.Solver`` holds them all.
+        seed: of the frame.
+        t0: initial time.
         geometry: where a bare callable lives.
         normalize: normalise ``x0``.
-        **options: ``solver, rtol, atol, step, max_steps, seed, t0`` as in ``lyapunov_spectrum``.
 
     Returns:
         ``CovariantVectors`` at ``intervals + 1`` times.
@@ -160,7 +161,10 @@ def covariant_vectors(
     intervals = checks.integer("intervals", intervals, low=1)
     transient = checks.integer("transient", transient, low=0)
     back = checks.integer("transient_back", transient_back, low=0)
-    march = _march(system, x0, interval, count, frame, geometry, normalize, options)
+    march = _march(
+        system, x0, Solver(solver, rtol, atol, step, max_steps), interval=interval, count=count, frame=frame, seed=seed,
+        t0=t0, geometry=geometry, normalize=normalize,
+    )  # fmt: skip
     if transient:
         _run(march, transient)
     _, x, u = (as_numpy(a) for a in march.carry)
@@ -193,9 +197,15 @@ def finite_time_exponents(
     duration: float,
     *,
     interval: float = 1.0,
+    solver: Any = "dopri5",
+    rtol: float = 0.0,
+    atol: float = 1e-8,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    seed: int = 0,
+    t0: float = 0.0,
     geometry: Geometry | None = None,
     normalize: bool = False,
-    **options: Any,
 ) -> np.ndarray:
     """Return the finite-time exponents ``log(s_i) / T`` from the singular values of the propagator over ``T``.
 
@@ -208,9 +218,11 @@ def finite_time_exponents(
         x0: unit tokens ``(n, d)``.
         duration: T, time or number of layers; a multiple of ``interval``.
         interval: time between reorthonormalisations on the way; no matter for the result.
+        solver, rtol, atol, step, max_steps: as for ``lyapunov_spectrum``; a ``ctsa.Solver`` holds them all.
+        seed: of the frame.
+        t0: initial time.
         geometry: where a bare callable lives.
         normalize: normalise ``x0``.
-        **options: solver options, see ``lyapunov_spectrum``.
 
     Returns:
         NumPy ``(n (d-1),)``, descending.
@@ -222,7 +234,10 @@ def finite_time_exponents(
         >>> round(float(ctsa.finite_time_exponents(layer, [[1.0, 0.0]], 16)[0] - np.log(0.5)), 12)
         0.0
     """
-    march = _march(system, x0, interval, None, None, geometry, normalize, options)
+    march = _march(
+        system, x0, Solver(solver, rtol, atol, step, max_steps), interval=interval, seed=seed, t0=t0, geometry=geometry,
+        normalize=normalize,
+    )  # fmt: skip
     total = checks.number("duration", duration, low=0.0, strict=True) / march.interval
     count = round(total)
     if count < 1 or abs(total - count) > 1e-9 * total:
@@ -249,9 +264,15 @@ def gali(
     intervals: int = 100,
     interval: float = 1.0,
     frame: Any = None,
+    solver: Any = "dopri5",
+    rtol: float = 0.0,
+    atol: float = 1e-8,
+    step: float | None = None,
+    max_steps: int = 100_000,
+    seed: int = 0,
+    t0: float = 0.0,
     geometry: Geometry | None = None,
     normalize: bool = False,
-    **options: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return times and GALI_k, the volume spanned by ``k`` unit deviation vectors that evolve freely.
 
@@ -265,9 +286,11 @@ def gali(
         intervals: how many values.
         interval: time (or layers) between them.
         frame: initial directions ``(k, n, d)``; the volume starts at 1.
+        solver, rtol, atol, step, max_steps: as for ``lyapunov_spectrum``; a ``ctsa.Solver`` holds them all.
+        seed: of the frame.
+        t0: initial time.
         geometry: where a bare callable lives.
         normalize: normalise ``x0``.
-        **options: solver options, see ``lyapunov_spectrum``.
 
     Returns:
         NumPy ``(intervals + 1,)`` times and the natural logarithm of GALI_k at them, which does not underflow.
@@ -284,7 +307,10 @@ def gali(
     """
     if checks.integer("count", count, low=2) and frame is not None:
         count = len(frame)
-    march = _march(system, x0, interval, count, frame, geometry, normalize, options)
+    march = _march(
+        system, x0, Solver(solver, rtol, atol, step, max_steps), interval=interval, count=count, frame=frame, seed=seed,
+        t0=t0, geometry=geometry, normalize=normalize,
+    )  # fmt: skip
     r, _, _ = _run(march, checks.integer("intervals", intervals, low=1))
     c, logs = np.eye(r.shape[1]), [0.0]
     log_volume = 0.0

@@ -44,16 +44,21 @@ def _ambient(s: System, x: Array, t: float) -> Array:
     return s.derivative(x, u, t).reshape(n * d, n * d).mT
 
 
-def _tangent(s: System, x: Array, t: float, ends: bool = False) -> Array:
-    """Return the tangent Jacobian ``(m, m)`` in the basis at ``x``; ``ends``: a layer's rows in that at its image."""
+def tangent_jacobians(s: System, x: Array, t: float) -> tuple[Array, Array]:
+    """Return the tangent Jacobian ``(m, m)`` at a state that has been checked, twice.
+
+    Rows in the basis at ``x``, which makes it an endomorphism; and in the basis at the image ``layer(x)``, which keeps the
+    singular values of a map. For a flow both are the same.
+    """
     be = backend(x)
     size = s.geometry.dimension(*x.shape)
     checks.room(f"a dense Jacobian of {size} unknowns", 3.0 * x.shape[0] * x.shape[1] * size, remedy=_PRODUCTS)
     if s.flow:
-        return tangent_jacobian(s.source, s.geometry, be.like(t, x), x)[2]
+        j = tangent_jacobian(s.source, s.geometry, be.like(t, x), x)[2]
+        return j, j
     e = s.geometry.basis(x)
     y, dy = layer_pushforward(s.source, x, columns(e))
-    return in_basis(s.geometry.basis(s.geometry.retract(y)) if ends else e, dy)
+    return in_basis(e, dy), in_basis(s.geometry.basis(s.geometry.retract(y)), dy)
 
 
 def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geometry: Geometry | None = None) -> Array:
@@ -82,13 +87,13 @@ def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geo
     """
     checks.choice("basis", basis, ("ambient", "tangent"))
     s, x = _read(system, x, geometry, t=t, check=False)  # differentiable, and called in training
-    return _ambient(s, x, t) if basis == "ambient" else _tangent(s, x, t, ends=True)
+    return _ambient(s, x, t) if basis == "ambient" else tangent_jacobians(s, x, t)[1]
 
 
 def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) -> np.ndarray:
     """Return the tangent Jacobian as NumPy with both sides in the basis at ``x``, an endomorphism."""
     s, x = _read(system, x, geometry, t=t)
-    return backend(x).to_numpy(_tangent(s, x, t)).astype(np.float64)
+    return backend(x).to_numpy(tangent_jacobians(s, x, t)[0]).astype(np.float64)
 
 
 @analysis
@@ -347,7 +352,7 @@ def _dense_leading(s: System, x: Array, count: int, which: str, t: float) -> Lea
     """The same from the dense matrix in tangent bases."""
     be, g = backend(x), s.geometry
     right = g.basis(x)
-    j = be.to_numpy(_tangent(s, x, t, ends=which == "singular")).astype(np.float64)
+    j = be.to_numpy(tangent_jacobians(s, x, t)[which == "singular"]).astype(np.float64)
     if which == "singular":
         _, values, rows = np.linalg.svd(j)
         values, vectors = values[:count], rows[:count].T

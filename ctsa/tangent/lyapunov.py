@@ -9,7 +9,7 @@ from ctsa import checks
 from ctsa._backend import analysis
 from ctsa._backend._solve import progress_bar, show_progress
 from ctsa.errorbars import error_bars
-from ctsa.flows.solver import takes_solver
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, archive, as_numpy
 from ctsa.results.files import load
@@ -110,8 +110,8 @@ def lyapunov_spectrum(
     if stop_stderr is not None:
         stop_stderr = checks.number("stop_stderr", stop_stderr, low=0.0, strict=True)
     march = March(
-        system, x0, interval=interval, count=count, frame=frame, solver=solver, rtol=rtol, atol=atol, step=step,
-        max_steps=max_steps, seed=seed, t0=t0, geometry=geometry, normalize=normalize,
+        system, x0, Solver(solver, rtol, atol, step, max_steps), interval=interval, count=count, frame=frame, seed=seed,
+        t0=t0, geometry=geometry, normalize=normalize,
     )  # fmt: skip
     checks.room(
         f"the history of {transient + intervals} intervals", float(transient + intervals) * march.carry[2].shape[0],
@@ -268,12 +268,12 @@ class _Run:
         m = self.march
         _, x, u = m.carry
         self.driven = self.driven or m.driven(m.index)  # a drive may not act where the run begins
-        adaptive = m.system.flow and m.segment.steps is None
+        atol = m.segment.atol if m.segment is not None and m.segment.steps is None else 0.0
         return LyapunovSpectrum(
             history=self.history, x=as_numpy(x), frame=as_numpy(u), interval=m.interval, start=self.transient,
             speed=self.speeds[-1], rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
             continuous=m.system.flow, identity=str(self.identity), states=self.states,
             velocities=self.velocities, speeds=self.speeds, reach=self.reach, driven=self.driven, bounded=self.bounded,
-            eps=float(m.be.xp.finfo(x.dtype).eps), atol=float(m.segment.atol) if adaptive else 0.0,
+            eps=float(m.be.xp.finfo(x.dtype).eps), atol=atol,
             overflow=self.overflow,
         )  # fmt: skip

@@ -8,10 +8,10 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa._backend._march import Segment
 from ctsa.derivatives import layer_pushforward, pushforward, variational
 from ctsa.events import depends_on_time
 from ctsa.flows.opening import check_solver, check_velocity
+from ctsa.flows.solver import Solver
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.check import check_foreign
@@ -170,8 +170,8 @@ class March:
     """A run in equal segments: state, orthonormal frame, and how to advance them."""
 
     def __init__(
-        self, system: Any, x0: Any, *, interval: Any, count: Any, frame: Any, solver: Any, rtol: Any, atol: Any,
-        step: Any, max_steps: Any, seed: int, t0: float, geometry: Geometry | None, normalize: bool,
+        self, system: Any, x0: Any, solver: Solver, *, interval: Any, count: Any = None, frame: Any = None,
+        seed: int = 0, t0: float = 0.0, geometry: Geometry | None = None, normalize: bool = False,
     ):  # fmt: skip
         s = system_of(system, geometry)
         x = s.start(x0, normalize)
@@ -180,15 +180,10 @@ class March:
             self.interval: float = checks.number("interval", interval, low=0.0, strict=True)
         else:
             self.interval = float(checks.integer("interval", _whole(interval), low=1))
-        steps = None
-        if s.flow:
-            rtol, atol, step = check_solver(solver, step, rtol, atol, x)
-            steps = None if step is None else max(1, int(np.ceil(self.interval / step - 1e-9)))
-        elif step is not None:
+        if not s.flow and solver.step is not None:
             raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
-        max_steps = checks.integer("max_steps", max_steps, low=1)
         self.system, self.be = s, be
-        self.segment = Segment(solver, rtol, atol, max_steps, steps)
+        self.segment = check_solver(solver, x).segment(self.interval) if s.flow else None
         self.t0 = checks.number("t0", t0)
         for layer in () if s.flow else s.source if s.kind == "layers" else (s.source,):
             check_foreign(layer, x, s.geometry)
@@ -268,7 +263,7 @@ class March:
     def settings(self) -> tuple:
         """What the run's numbers depend on, beside system and start (``max_steps`` only ends it)."""
         s = self.segment
-        return (s.solver, s.rtol, s.atol, s.steps, self.t0, self.interval) if self.system.flow else (self.interval,)
+        return (self.interval,) if s is None else (s.solver, s.rtol, s.atol, s.steps, self.t0, self.interval)
 
     @property
     def _static(self) -> tuple:
