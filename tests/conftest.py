@@ -1,5 +1,7 @@
 """Shared by all tests: 64-bit JAX on the CPU, one thread, and the two faces side by side.
 
+``CTSA_TEST_DEVICE=cuda`` runs them on a GPU instead, in both frameworks.
+
     def test_x(face):                       # runs twice, for ctsa.torch and for ctsa.jax
         field = face.SelfAttention(beta=2.0)
         x = face.array(ctsa.random_tokens(5, 3))
@@ -14,7 +16,8 @@ from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+DEVICE = os.environ.get("CTSA_TEST_DEVICE", "cpu")
+os.environ.setdefault("JAX_PLATFORMS", DEVICE)
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax  # noqa: E402
@@ -30,6 +33,8 @@ import ctsa.jax  # noqa: E402
 import ctsa.torch  # noqa: E402
 
 torch.set_num_threads(1)
+if DEVICE != "cpu":
+    torch.set_default_device(DEVICE)
 
 settings.register_profile(
     "ctsa",
@@ -56,7 +61,7 @@ class Face:
     def array(self, a, dtype="float64"):
         """Make an array of this framework from NumPy, lists or numbers."""
         a = np.array(a, dtype=dtype)  # a copy: torch must not share memory with the test's arrays
-        return torch.from_numpy(a) if self.name == "torch" else jax.numpy.asarray(a)
+        return torch.as_tensor(a, device=DEVICE) if self.name == "torch" else jax.numpy.asarray(a)
 
     @staticmethod
     def numpy(x):
