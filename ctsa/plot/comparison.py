@@ -38,7 +38,7 @@ def _spread(count: int, most: int) -> np.ndarray:
 
 def _reach(comp: Any) -> float:
     """Return the length up to which states are drawn: in flat space layers may leave for infinity."""
-    return 10 * float(np.abs(comp.flow_xs).max()) if comp.flat else np.inf
+    return 10 * float(np.abs(comp.flow_xs).max()) if comp.geometry.flat else np.inf
 
 
 def errors(comp: Any, *, ax: Any = None) -> Axes:
@@ -65,7 +65,7 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
     low, high = (seen.min(), seen.max()) if seen.size else (comp.reference_error, comp.tol)
     ax.set_ylim(0.3 * low, 3 * max(high, comp.tol))
     _legend(ax)
-    return finish(ax, "time", "distance" if comp.flat else "angle between flow and layers")
+    return finish(ax, "time", "distance" if comp.geometry.flat else "angle between flow and layers")
 
 
 def order(comp: Any, *, ax: Any = None) -> Axes:
@@ -188,7 +188,7 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
     errors(comp, ax=axes[0])
     order(comp, ax=axes[1])
     for label, path, colour, width in _paths(comp):
-        aligned = order_parameter(path.xs, comp.channels or None)
+        aligned = order_parameter(path.xs, comp.geometry.channels)
         axes[2].plot(path.ts, aligned, color=colour, linewidth=width, label=label, zorder=3 if label == "flow" else 2)
         axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
     finish(axes[2], "time", "length of the mean token")
