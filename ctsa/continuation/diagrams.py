@@ -58,7 +58,7 @@ class Diagram(Result):
         return "\n".join(lines)
 
     def table(self) -> str:
-        """Return a line a branch as text: where it comes from, its points and special points, its range, its stable share."""
+        """Return a line a branch as text: where it comes from, points and special points, range, and stable share."""
         heads = ("branch", "from", "points", "folds", "branch points", "Hopf points", "least", "largest", "stable")
         rows = []
         for i, (b, parent) in enumerate(zip(self, self.parents, strict=True)):

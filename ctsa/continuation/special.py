@@ -60,7 +60,8 @@ class SpecialPoint(Result):
         rows += [("frequency", self.frequency if self.kind == "Hopf" else None), ("arclength", self.arclength)]
         rows += [("slope of the curve", self.slope), ("null directions", self.multiplicity)]
         heads = ("direction", "slope", *(f"token {i}" for i in range(len(self.x))))
-        moved = [(i, s, *np.linalg.norm(v, axis=-1)) for i, (s, v) in enumerate(zip(self.slopes, self.vectors, strict=True))]
+        lengths = np.linalg.norm(self.vectors, axis=-1)  # (k, n)
+        moved = [(i, s, *row) for i, (s, row) in enumerate(zip(self.slopes, lengths, strict=True))]
         return f"{lines(rows)}\n{columns([*heads[:10]], [row[:10] for row in moved])}"
 
     def plot(self, direction: int = 0, *, ax: Any = None) -> Any:

@@ -54,8 +54,8 @@ def load(path: str | os.PathLike) -> Any:
 
 def _kinds(tree: dict[str, Any]) -> set[str]:
     """Return the kinds of a result and of all results in it, by its header."""
-    inner = [part for parts in tree.get("parts", {}).values() for part in (parts if isinstance(parts, list) else [parts])]
-    return {tree["kind"]}.union(*map(_kinds, inner))
+    several = (part if isinstance(part, list) else [part] for part in tree.get("parts", {}).values())
+    return {tree["kind"]}.union(*(_kinds(each) for parts in several for each in parts))
 
 
 def _unpacked(tree: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str = "") -> Any:

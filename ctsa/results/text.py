@@ -8,7 +8,7 @@ import numpy as np
 
 
 def shown(value: Any) -> str:
-    """Return a value as text: numbers with four digits, complex ones as ``a+bi``, nan as "not known", flags as yes or no."""
+    """Return a value as text: numbers with four digits, nan as "not known", True and False as yes and no."""
     value = value.item() if isinstance(value, np.generic | np.ndarray) and not np.ndim(value) else value
     if isinstance(value, bool):
         return "yes" if value else "no"
