@@ -68,7 +68,9 @@ class LimitCycle(Result):
             ("kind", self.kind), ("period", f"{self.period:.10g}"), ("stable", self.stable), ("residual", self.residual),
             ("multipliers that are 1", self.neutral), ("of these by symmetry", self.neutral_symmetry),
         ])  # fmt: skip
-        rows = zip(range(len(self.multipliers)), self.multipliers, np.abs(self.multipliers), self.exponents, strict=True)
+        rows = zip(
+            range(len(self.multipliers)), self.multipliers, np.abs(self.multipliers), self.exponents, strict=True
+        )
         return f"{about}\n{columns(('mode', 'multiplier', 'modulus', 'exponent'), rows, most=20)}"
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:

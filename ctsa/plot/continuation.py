@@ -180,7 +180,9 @@ def special_point(point: Any, direction: int = 0, *, ax: Any = None) -> Any:
     given.result("point", point, "SpecialPoint", "branch.points")
     direction = given.count("direction", direction, 0)
     if direction >= len(point.vectors):
-        raise ValueError(f"direction must be below {len(point.vectors)}, the number of null directions, got {direction}")
+        raise ValueError(
+            f"direction must be below {len(point.vectors)}, the number of null directions, got {direction}"
+        )
     x, v = np.asarray(point.x, dtype=float), np.asarray(point.vectors[direction], dtype=float)
     title, unit = f"{point.kind} at {point.parameter + 0.0:.5g}", on_sphere(x)
     if x.shape[1] == 3 and unit:

@@ -96,7 +96,7 @@ def norms(found: Any, *, ax: Any = None, depths: Any = None) -> Axes:
         given.result("found", one, "JacobianNorms", "ctsa.jacobian_norms", "list of them")
     if not every:
         raise ValueError("found must hold at least one JacobianNorms, got none")
-    ax = axes_for(ax, "ax", (3.4, 1.7) if len(every) == 1 and depths is None else (3.4, 2.4))[0]
+    ax = axes_for(ax, "ax", (3.4, 1.7) if len(every) == 1 and depths is None else (4.6, 2.4))[0]
     names = ("norm", "tangent_norm", "update_norm", "bound", "a_priori", "lipschitz")
     series = {name: np.array([getattr(one, name) for one in every], dtype=float) for name in names}
     if len(every) == 1 and depths is None:
@@ -114,6 +114,7 @@ def norms(found: Any, *, ax: Any = None, depths: Any = None) -> Axes:
             ax.plot(at, series[name], style, color=PALETTE[ink], lw=1.1, marker=marker, markersize=2.5, label=label)
     ax.axhline(1, color="0.7", linewidth=0.8, zorder=0)
     ax.set_yscale("log")
+    ax.tick_params(which="both", labelsize=7, width=0.6)  # on less than a decade minor ticks have labels, too
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7, handlelength=1.6)
     return finish(ax, "layers", "spectral norm")

@@ -127,7 +127,7 @@ def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True, neutral
 def leading(found: Any, *, ax: Any = None) -> Axes:
     """Draw leading eigenvalues in the complex plane, or singular values and rates of growth by size.
 
-    The line is where growth begins: 1 for singular values, and for what a layer multiplies by; 0 for rates of a flow.
+    The line is where growth begins: at 0 for rates of a flow, at 1 for what a layer multiplies by.
 
     Args:
         found: ``Leading``.
@@ -141,11 +141,11 @@ def leading(found: Any, *, ax: Any = None) -> Axes:
         return eigenvalues(found.values, ax=ax, continuous=found.continuous)
     ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     index = np.arange(1, len(found.values) + 1)
-    border = 0.0 if found.continuous and found.which == "symmetric" else 1.0
     ax.plot(index, found.values, "o", markersize=3.5, color=PALETTE[0])
-    ax.axhline(border, color="0.7", linewidth=0.8, zorder=0)
+    if not (found.continuous and found.which == "singular"):
+        ax.axhline(0.0 if found.continuous else 1.0, color="0.7", linewidth=0.8, zorder=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    what = "singular value" if found.which == "singular" else "eigenvalue of the symmetric part"
+    what = "singular value" if found.which == "singular" else "growth" if found.continuous else "symmetric part"
     return finish(ax, "index", f"{what} ({'per unit time' if found.continuous else 'per layer'})")
 
 

@@ -37,7 +37,9 @@ def labelled(result: Any) -> Any:
     children = {name: node(part) for name, part in parts.items()}
     # A tree shares the axes of a node with those below it, which here may be other axes of the same name.
     below = [(axis, size) for child in children.values() for each in child.subtree for axis, size in each.sizes.items()]
-    taken = {axis: f"{axis}_outer" for axis, size in data.sizes.items() if any(a == axis and s != size for a, s in below)}
+    taken = {
+        axis: f"{axis}_outer" for axis, size in data.sizes.items() if any(a == axis and s != size for a, s in below)
+    }
     return xarray.DataTree(data.rename_dims(taken), children=children)
 
 
@@ -48,9 +50,8 @@ def _contents(result: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     attributes: dict[str, Any] = {}
     empty = []
     left_out = {*result._parts(), *result._code}
-    for name, value in ((f.name, as_numpy(getattr(result, f.name))) for f in dataclasses.fields(result)):
-        if name in left_out:
-            continue
+    for name in (f.name for f in dataclasses.fields(result) if f.name not in left_out):
+        value = as_numpy(getattr(result, name))
         entries = {str(k): as_numpy(v) for k, v in value.items()} if isinstance(value, dict) else {name: value}
         for key, v in entries.items():
             key = key if key not in variables and key not in attributes else f"{name}_{key}"

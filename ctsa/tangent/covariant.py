@@ -105,9 +105,7 @@ class CovariantVectors(Result):
     def table(self) -> str:
         """Return a line a vector as text: its exponent, how much that varies, its least angle with the next, in degrees."""
         next_to = np.degrees(np.diagonal(self.angles, 1, 1, 2).min(0))  # (k - 1,)
-        rows = zip(
-            range(1, 1 + len(self.exponents)), self.exponents, self.growth.std(0), [*next_to, "-"], strict=True
-        )
+        rows = zip(range(1, 1 + len(self.exponents)), self.exponents, self.growth.std(0), [*next_to, "-"], strict=True)
         return columns(("vector", "exponent", "spread of local ones", "least angle with next"), rows, most=20)
 
     def plot(self, ax=None, **kwargs):
