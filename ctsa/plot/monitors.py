@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 import ctsa.plot._given as given
 
@@ -115,6 +115,8 @@ def norms(found: Any, *, ax: Any = None, depths: Any = None) -> Axes:
     ax.axhline(1, color="0.7", linewidth=0.8, zorder=0)
     ax.set_yscale("log")
     ax.tick_params(which="both", labelsize=7, width=0.6)  # on less than a decade minor ticks have labels, too
+    ax.yaxis.set_major_formatter(LogFormatter())
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7, handlelength=1.6)
     return finish(ax, "layers", "spectral norm")
