@@ -68,7 +68,7 @@ def apply_jacobian(j: Array, u: Array) -> Array:
     return xp.moveaxis(xp.moveaxis(flat, 0, -2) @ j.mT, -2, 0).reshape(u.shape)
 
 
-def columns(e: Array) -> Array:
+def basis_directions(e: Array) -> Array:
     """Return a basis ``(..., n, d, r)`` of the tangent space, given token by token, as directions ``(n r, ..., n, d)``."""
     be, (n, d, r) = backend(e), e.shape[-3:]
     at = be.eye(n, e)[:, None, :, None]  # direction (j, c) is column c of the basis at token j, nothing elsewhere
@@ -103,7 +103,7 @@ def tangent_jacobian(field, g: Geometry, t: Array, x: Array, e: Array | None = N
     if hasattr(field, "drift_jacobian"):
         f, j = g.extend_jacobian(lambda y: field.drift_jacobian(t, y), x)
         return e, g.project(x, f), compress(e, j, e)
-    f, df = pushforward(field, t, x, columns(e))
+    f, df = pushforward(field, t, x, basis_directions(e))
     return e, f, in_basis(e, df)
 
 

@@ -267,7 +267,7 @@ def test_akorn_beside_its_own_flow(torch_face):
     layer = torch_face.AKOrN(coupling, torch_face.Rotation(frequencies=[1.0, 2.0], geometry=pairs), step=0.5)
     x = ctsa.random_tokens(4, 4, seed=0, channels=2)
     comp = ctsa.compare(layer, x, 3.0)
-    assert comp.depths.tolist() == [6] and comp.channels == 2 and comp.frequencies.tolist() == [[1.0], [2.0]]
+    assert comp.depths.tolist() == [6] and comp.geometry == pairs and comp.frequencies.tolist() == [[1.0], [2.0]]
     assert "slow rotation" in {a.kind for a in comp.artefacts}
     comp.plot()[2].figure.canvas.draw()
 
@@ -291,7 +291,7 @@ def test_time_dependent_fields_take_a_sequence(torch_face):
 def test_flat_space(torch_face):
     """x' = -x: Euler's errors are known, (1 - h)^k against e^(-kh); beyond h = 2 it blows up."""
     comp = ctsa.compare(lambda t, x: -x, torch_face.array([[2.0]]), 6.0, [3.0, 0.5], geometry=FLAT)
-    assert comp.flat and comp.errors[0][:3] == pytest.approx(
+    assert comp.geometry == FLAT and comp.errors[0][:3] == pytest.approx(
         2 * np.abs((-2.0) ** np.arange(3) - np.exp(-3.0 * np.arange(3)))
     )
     assert comp.errors[1] == pytest.approx(2 * np.abs(0.5 ** np.arange(13) - np.exp(-0.5 * np.arange(13))), abs=1e-10)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import ctsa
+from ctsa.results.base import FORMAT
 
 X = ctsa.random_tokens(3, 2, seed=1)
 TS = [0.0, 0.5, 1.0]
@@ -199,15 +200,21 @@ def test_foreign_files(tmp_path):
     refused(path, "not a file saved by ctsa", "holds Python objects, which are not opened")
 
 
+GOOD = {"ctsa": FORMAT, "kind": "Trajectory", "values": {"stats": {}}, "parts": {}}
 HEADERS = {
-    "newer": ({"ctsa": 99, "kind": "Trajectory", "values": {}}, "newer version"),
-    "other kind": ({"ctsa": 1, "kind": "Horoscope", "values": {}}, "newer version"),
-    "no values": ({"ctsa": 1, "kind": "Trajectory"}, "damaged"),
-    "no stats": ({"ctsa": 1, "kind": "Trajectory", "values": {}}, "damaged"),
-    "too much": ({"ctsa": 1, "kind": "Trajectory", "values": {"stats": {}, "more": 1}}, "damaged"),
-    "words for version": ({"ctsa": "one", "kind": "Trajectory", "values": {"stats": {}}}, "damaged"),
+    "newer": ({**GOOD, "ctsa": 99}, "newer version"),
+    "older": ({**GOOD, "ctsa": FORMAT - 1}, "older version of ctsa, whose files are no longer read"),
+    "other kind": ({**GOOD, "kind": "Horoscope"}, "newer version"),
+    "other kind inside": ({**GOOD, "parts": {"stats": [GOOD, {**GOOD, "kind": "Horoscope"}]}}, "newer version"),
+    "no values": ({"ctsa": FORMAT, "kind": "Trajectory", "parts": {}}, "damaged"),
+    "no parts": ({"ctsa": FORMAT, "kind": "Trajectory", "values": {"stats": {}}}, "damaged"),
+    "no stats": ({**GOOD, "values": {}}, "damaged"),
+    "too much": ({**GOOD, "values": {"stats": {}, "more": 1}}, "damaged"),
+    "words for version": ({**GOOD, "ctsa": "one"}, "damaged"),
+    "words for parts": ({**GOOD, "parts": "two"}, "damaged"),
     "list": ([1, 2, 3], "damaged"),
-    "kind of another type": ({"ctsa": 1, "kind": ["Trajectory"], "values": {}}, "damaged"),
+    "kind of another type": ({**GOOD, "kind": ["Trajectory"]}, "damaged"),
+    "geometry of another kind": ({**GOOD, "values": {"stats": {"kept as": "geometry", "name": "Plate"}}}, "damaged"),
 }
 
 

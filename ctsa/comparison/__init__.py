@@ -1,10 +1,6 @@
 """Flow and layers side by side: which flow a layer is a step of, and how far the two part."""
 
-from .recovery import (
-    EffectiveStep as EffectiveStep,
-    EulerForm as EulerForm,
-    as_euler as as_euler,
-    effective_step as effective_step,
-)
+from .fitting import EffectiveStep as EffectiveStep, effective_step as effective_step
+from .recovery import EulerForm as EulerForm, as_euler as as_euler
 from .result import Comparison as Comparison
 from .side_by_side import compare as compare

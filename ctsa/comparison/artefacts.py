@@ -130,7 +130,7 @@ def _rotation(comp: Any, i: int) -> Iterator[Artefact]:
     if abs(ratio - 1) > _SLOW:
         text = f"frequency {fast:.4g} turns by {ratio * h * fast:.4g} a layer, in the flow by {h * fast:.4g}"
         yield Artefact(h, "slow rotation" if ratio < 1 else "fast rotation", ratio, np.nan, text)
-    rates = [oscillation_exponents(group, h, comp.scheme, normalised=not comp.flat) / h for group in w]
+    rates = [oscillation_exponents(group, h, comp.scheme, normalised=not comp.geometry.flat) / h for group in w]
     worst = max((r for group in rates for r in group), key=abs, default=0.0)
     if abs(worst) > 1e-12:
         measured, alone = np.nan, " for the rotation alone"

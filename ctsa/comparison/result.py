@@ -31,8 +31,7 @@ class Comparison(Result):
         reference_error: how far the flow moved when its tolerance was loosened tenfold, a bound of its own error; at least
             100 rounding errors.
         scheme: how the layers step, "euler", ..., or "layer" where it is not known.
-        flat: whether states live in flat space.
-        channels: components of an oscillator, 0 for whole tokens.
+        geometry: where states live, a ``ctsa.Geometry``.
         flow_kind: kind of the flow's end state, see ``ctsa.classify``; "none" where it still moves.
         flow_clusters: its number of clusters.
         speed: speed of its fastest token.
@@ -65,8 +64,7 @@ class Comparison(Result):
     tol: float
     reference_error: float
     scheme: str
-    flat: bool
-    channels: int
+    geometry: Any
     flow_kind: str
     flow_clusters: int
     speed: float
@@ -88,7 +86,7 @@ class Comparison(Result):
     exponents: Any
     stderr: Any
     _static: ClassVar[tuple[str, ...]] = (
-        "tol", "reference_error", "scheme", "flat", "channels", "flow_kind", "flow_clusters", "speed", "pure_rotation",
+        "tol", "reference_error", "scheme", "geometry", "flow_kind", "flow_clusters", "speed", "pure_rotation",
     )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("step_sizes", "depths", "layer_kinds", "layer_clusters", "cluster_angles"), ("step_size",)),
@@ -136,7 +134,7 @@ class Comparison(Result):
         lengths = self.step_sizes * self.depths
         off = np.abs(lengths - np.median(lengths)) > 1e-9 * lengths.max()
         small = _SMALL
-        if self.flat:
+        if self.geometry.flat:
             small = _SMALL_FLAT * float(np.linalg.norm(self.flow_xs - self.flow_xs[0], axis=-1).max())
         return [
             "error no larger than the reference's" if error <= 3 * self.reference_error

@@ -135,7 +135,7 @@ def compare(
     return Comparison(
         step_sizes=steps, depths=depths, times=padded(times), errors=padded(errors), ts=ts, flow_xs=flow,
         layer_xs=padded(paths), tol=tol, reference_error=max(float(apart(g, flow, loose).max()), 100 * eps),
-        scheme=scheme, flat=g.flat, channels=g.channels or 0,
+        scheme=scheme, geometry=g,
         **match_ends(g, flow[-1], [path[-1] for path in paths], found),
         **stability(field, g, state_like(g, flow[-1], x), found[0].residual <= _REST, layers, steps, scheme),
         jumps=np.array([jumps(each, g, path, x) for each, path in zip(layers, paths, strict=True)]),

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
-from ctsa.derivatives import columns
+from ctsa.derivatives import basis_directions
 from ctsa.symmetry.generators import velocities
 
 from ._families import Family
@@ -68,7 +68,7 @@ class Curve:
     def system(self, x: np.ndarray, p: float) -> System:
         """Linearise at ``(x, p)``."""
         e, v, jacobian = self.family.linearised(p, x)
-        u = columns(e)
+        u = basis_directions(e)
         m, n = len(u), x.shape[0]
         flat = u.reshape(m, -1)
         w, c = self.generators

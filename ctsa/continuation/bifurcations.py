@@ -8,68 +8,22 @@ An eigenvalue that crosses and returns within one step is missed.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ctsa.observables import clusters
-from ctsa.results.base import Result
 
 from ._curve import Curve, Point
+from .special import SpecialPoint
 
 NODES = np.array([-5.0, -3.0, -1.0, 1.0, 3.0, 5.0]) / 5
 REACH = 2e-3  # arclength from the middle to the outermost node
 UPRIGHT = 1e-6  # slope below which the parameter stands still: an eigenvalue is zero all along, others cross unseen
 REAL = 1e-6  # relative size of an imaginary part that counts as zero
 SAME = 1e-6  # special points nearer than this in arclength are one
-
-
-@dataclass(frozen=True)
-class SpecialPoint(Result):
-    """A fold, a branch point or a Hopf point of a curve of equilibria.
-
-    Attributes:
-        kind: "fold" (the parameter turns), "branch point" (curves cross; ``k`` real eigenvalues are zero) or "Hopf"
-            (complex pairs are imaginary).
-        parameter: value of the parameter.
-        x: state ``(n, d)``.
-        vectors: null directions ``(k, n, d)``: at a fold the tangent of the curve; at a branch point an orthonormal basis
-            of the null directions across the curve; at a Hopf point real and imaginary parts of the eigenvectors.
-        slopes: the parameter's part of each null direction, in widths of the span ``(k,)``.
-        frequency: imaginary part of the eigenvalue at a Hopf point, else 0.
-        tangent: unit tangent of the curve ``(n, d)``.
-        slope: the parameter's part of the tangent.
-        arclength: position on the branch.
-    """
-
-    kind: str
-    parameter: float
-    x: Any
-    vectors: Any
-    slopes: Any
-    frequency: float
-    tangent: Any
-    slope: float
-    arclength: float
-    _static: ClassVar[tuple[str, ...]] = ("kind",)
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "x": ("token", "component"),
-        "vectors": ("vector", "token", "component"),
-        "slopes": ("vector",),
-        "tangent": ("token", "component"),
-    }
-
-    @property
-    def multiplicity(self) -> int:
-        """How many null directions there are (at a Hopf point: eigenvalues on the imaginary axis)."""
-        return len(self.vectors)
-
-    def __repr__(self) -> str:
-        extra = f", frequency={self.frequency:.6g}" if self.kind == "Hopf" else ""
-        count = f", multiplicity={self.multiplicity}" if self.multiplicity > 1 else ""
-        return f"SpecialPoint({self.kind} at {self.parameter:.10g}{count}{extra})"
 
 
 def special_points(curve: Curve, points: list[Point], start: float = 0.0) -> list[SpecialPoint]:

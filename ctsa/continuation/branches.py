@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa.results.base import Result, picture
+from ctsa.results.text import columns, lines
 
 from ._curve import Curve, Point
-from .bifurcations import SpecialPoint
+from .special import SpecialPoint
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,20 @@ class Branch(Result):
             f"Branch({self.parameter} from {low:.6g} to {high:.6g}, {len(self)} points, "
             f"{', '.join(kinds) or 'no special points'}, begins: {self.begins}, ends: {self.ends})"
         )
+
+    def table(self) -> str:
+        """Return a line a special point as text, then the ranges, and which share of the points is stable."""
+        heads = ("special point", self.parameter, "multiplicity", "frequency", "arclength")
+        rows = [
+            (p.kind, f"{p.parameter + 0.0:.8g}", p.multiplicity, p.frequency if p.kind == "Hopf" else "-", p.arclength)
+            for p in self.points
+        ]
+        ends = [f"{end:.6g}" for end in (np.min(self.parameters) + 0.0, np.max(self.parameters) + 0.0)]
+        about = lines([
+            ("points", len(self)), ("range", f"{ends[0]} ... {ends[1]}"), ("stable", f"{np.mean(self.stable):.0%}"),
+            ("largest index", int(np.max(self.index))), ("begins", self.begins), ("ends", self.ends),
+        ])  # fmt: skip
+        return f"{columns(heads, rows) if rows else 'no special points'}\n{about}"
 
     def plot(self, observable: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
         """Draw an observable against the parameter, see ``ctsa.plot.continuation.diagram``."""

@@ -11,85 +11,45 @@ from ctsa import checks
 from ctsa._backend import analysis
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, picture
+from ctsa.results.text import columns
 
 from ._curve import Curve, Point
-from .bifurcations import SpecialPoint, symmetric_directions
+from .bifurcations import symmetric_directions
 from .branches import Branch
 from .follow import Settings, beginning, followed, open_curve, switched
-
-_WORDS = ("parameter", "framework", "begins", "ends")  # what Branch keeps as text
+from .special import SpecialPoint
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagram(Result):
-    """Several branches of equilibria of one family; ``diagram[i]`` and ``diagram.branches`` give them one by one.
+    """Several branches of equilibria of one family: ``len(diagram)`` of them, ``diagram[i]`` is ``diagram.branches[i]``.
 
     Attributes:
+        branches: the ``Branch`` of each, in the order in which they were found.
+        parents: number of the branch that each was switched from, -1 for those that began at a given state ``(B,)``.
         parameter: name of the parameter.
         span: ``(2,)``, its range.
-        framework: "torch" or "jax", of the field.
-        lengths: how many points, special points and null vectors each branch has ``(B, 3)``.
-        parents: number of the branch that each was switched from, -1 for those that began at a given state ``(B,)``.
-        begins, ends: why each branch begins and ends where it does, joined by ";".
         reason: "complete" (every branch point was followed), or what was left: "max_branches", "not switched".
-
-    All other attributes are those of ``Branch``, for all branches one after the other.
     """
 
+    branches: tuple[Branch, ...]
+    parents: Any
     parameter: str
     span: Any
-    framework: str
-    lengths: Any
-    parents: Any
-    begins: str
-    ends: str
     reason: str
-    parameters: Any
-    xs: Any
-    arclength: Any
-    eigenvalues: Any
-    index: Any
-    stable: Any
-    neutral: Any
-    point_kinds: Any
-    point_parameters: Any
-    point_xs: Any
-    point_frequencies: Any
-    point_tangents: Any
-    point_slopes: Any
-    point_arclength: Any
-    point_counts: Any
-    vectors: Any
-    vector_slopes: Any
-    _static: ClassVar[tuple[str, ...]] = ("parameter", "framework", "begins", "ends", "reason")
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        **Branch._dims, "lengths": ("branch", "kind"), "parents": ("branch",)
-    }  # fmt: skip
-
-    @property
-    def branches(self) -> tuple[Branch, ...]:
-        """The branches, in the order in which they were found."""
-        return tuple(self)
+    _static: ClassVar[tuple[str, ...]] = ("parameter", "reason")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {"parents": ("branch",), "span": ("end",)}
 
     def __len__(self) -> int:
-        return len(self.parents)
+        return len(self.branches)
 
     def __getitem__(self, i: int) -> Branch:
         if not -len(self) <= i < len(self):
             raise IndexError(f"branch {i} of {len(self)}")
-        i %= len(self)
-        ends = np.cumsum(np.asarray(self.lengths), 0)
-        parts = {}
-        for name in _joined_names():
-            kind = _kind(name)
-            parts[name] = getattr(self, name)[ends[i, kind] - self.lengths[i, kind] : ends[i, kind]]
-        return Branch(
-            parameter=self.parameter, span=self.span, framework=self.framework, begins=self.begins.split(";")[i],
-            ends=self.ends.split(";")[i], **parts,
-        )  # fmt: skip
+        return self.branches[i]
 
     def __iter__(self) -> Iterator[Branch]:
-        return (self[i] for i in range(len(self)))
+        return iter(self.branches)
 
     def __repr__(self) -> str:
         lines = [f"Diagram({len(self)} branches in {self.parameter}, {self.reason})"]
@@ -97,18 +57,19 @@ class Diagram(Result):
             lines.append(f"  {i}: {branch!r}" + (f" from {parent}" if parent >= 0 else ""))
         return "\n".join(lines)
 
+    def table(self) -> str:
+        """Return a line a branch as text: where it comes from, points and special points, range, and stable share."""
+        heads = ("branch", "from", "points", "folds", "branch points", "Hopf points", "least", "largest", "stable")
+        rows = []
+        for i, (b, parent) in enumerate(zip(self, self.parents, strict=True)):
+            counts = (len(b), len(b.folds), len(b.branch_points), len(b.hopf_points))
+            ends = [f"{f(b.parameters) + 0.0:.6g}" for f in (np.min, np.max)]
+            rows.append((i, "start" if parent < 0 else int(parent), *counts, *ends, f"{np.mean(b.stable):.0%}"))
+        return f"{columns(heads, rows)}\n{self.parameter} in {self.span[0]:g} ... {self.span[1]:g}, {self.reason}"
+
     def plot(self, observable: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
         """Draw an observable of all branches, see ``ctsa.plot.continuation.diagram``."""
         return picture("continuation.diagram")(self, observable, ax=ax, **kwargs)
-
-
-def _joined_names() -> list[str]:
-    return [f.name for f in dataclasses.fields(Branch) if f.name not in (*_WORDS, "span")]
-
-
-def _kind(name: str) -> int:
-    """Return 0 for arrays with a row a point, 1 a special point, 2 a null vector."""
-    return 2 if name.startswith("vector") else 1 if name.startswith("point_") else 0
 
 
 @analysis
@@ -204,23 +165,7 @@ def bifurcation_diagram(
                 add(branch, parent)
     if queue and not switch:
         reason = "not switched"
-    return _diagram(branches, parents, reason)
-
-
-def _diagram(branches: list[Branch], parents: list[int], reason: str) -> Diagram:
-    first, width = branches[0], max(b.eigenvalues.shape[1] for b in branches)
-    parts: dict[str, Any] = {}
-    for name in _joined_names():
-        rows = [getattr(b, name) for b in branches]
-        if name == "eigenvalues":
-            rows = [np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=np.nan) for r in rows]
-        parts[name] = np.concatenate(rows)
-    lengths = [[len(b.parameters), len(b.point_counts), len(b.vectors)] for b in branches]
-    words = {name: ";".join(getattr(b, name) for b in branches) for name in ("begins", "ends")}
-    return Diagram(
-        parameter=first.parameter, span=first.span, framework=first.framework, lengths=np.array(lengths),
-        parents=np.array(parents), reason=reason, **words, **parts,
-    )  # fmt: skip
+    return Diagram(tuple(branches), np.array(parents), name, branches[0].span, reason)
 
 
 # ---------------------------------------------------------------------------------------------------- duplicates

@@ -14,8 +14,9 @@ from ctsa.geometry import Geometry, geometry_of
 
 from ._curve import Curve, Point
 from ._families import Family, find_parameter, with_value
-from .bifurcations import SpecialPoint, random_directions, special_points, symmetric_directions
+from .bifurcations import random_directions, special_points, symmetric_directions
 from .branches import Branch, branch_of, crossing, joined, turned
+from .special import SpecialPoint
 
 START = 1e-3  # the largest velocity at a state that is taken for an approximate equilibrium
 

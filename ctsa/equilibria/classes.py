@@ -13,6 +13,7 @@ from ctsa.flows.opening import check_velocity
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, as_numpy
+from ctsa.results.text import columns, lines
 
 from .newton import field_geometry
 
@@ -50,6 +51,25 @@ class Classification(Result):
         sizes = ", ".join(map(str, self.multiplicities))
         along = f", direction={self.direction}" if self.direction >= 0 else ""
         return f"Classification({self.kind}, multiplicities=({sizes}){along}, residual={self.residual:.1e})"
+
+    def table(self) -> str:
+        """Return the class as text, a line each, then the tokens of every cluster."""
+        labels = np.asarray(self.labels)
+        about = lines([
+            ("kind", self.kind), ("speed of the fastest token", self.residual),
+            ("on eigenvector", self.direction if self.direction >= 0 else "none"),
+            ("overlap with the best one", self.overlap), ("output vanishes", self.zero_output),
+        ])  # fmt: skip
+        return f"{about}\n{cluster_table(self.multiplicities, labels)}"
+
+
+def cluster_table(multiplicities: Any, labels: Any) -> str:
+    """Return a line a cluster as text: its size, and which tokens are in it."""
+    rows = []
+    for i, size in enumerate(np.asarray(multiplicities)):
+        tokens = [str(k) for k in np.flatnonzero(np.asarray(labels) == i)]
+        rows.append((i, int(size), " ".join(tokens[:12]) + (" ..." if len(tokens) > 12 else "")))
+    return columns(("cluster", "tokens", "which"), rows, most=20)
 
 
 @analysis

@@ -15,10 +15,11 @@ from ctsa._backend import analysis
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, picture
+from ctsa.results.text import columns, lines
 from ctsa.symmetry import Symmetry
 
 from ._search import NEUTRAL, Search
-from .classes import KINDS, sort_out
+from .classes import KINDS, cluster_table, sort_out
 
 _PATIENCE = 3  # rounds without anything new after which the search may end
 
@@ -72,6 +73,21 @@ class Equilibrium(Result):
         """Whether the linearisation leaves stability open: no growth, but eigenvalues without a real part to spare."""
         return self.index == 0 and not self.stable
 
+    @property
+    def _verdict(self) -> str:
+        return "stable" if self.stable else "marginal" if self.marginal else f"unstable (index {self.index})"
+
+    def table(self) -> str:
+        """Return all of it as text: a line each, then the clusters, then the eigenvalues."""
+        about = lines([
+            ("kind", self.kind), ("stability", self._verdict), ("speed of the fastest token", self.residual),
+            ("on eigenvector", self.direction if self.direction >= 0 else "none"), ("overlap", self.overlap),
+            ("eigenvalues that vanish", self.neutral), ("of these by symmetry", self.neutral_symmetry),
+            ("dimension of its family", self.family), ("equilibria it stands for", self.orbit),
+        ])  # fmt: skip
+        values = columns(("mode", "eigenvalue"), enumerate(self.eigenvalues), most=20)
+        return f"{about}\n{cluster_table(self.multiplicities, self.labels)}\n{values}"
+
     def plot(self, value: Any = None, *, ax: Any = None, **kwargs: Any) -> Any:
         """Draw it on a globe, see ``ctsa.plot.equilibria.equilibrium``; return the ``Axes``."""
         return picture("equilibria.equilibrium")(self, value, ax=ax, **kwargs)
@@ -79,9 +95,8 @@ class Equilibrium(Result):
     def __repr__(self) -> str:
         sizes = "+".join(map(str, sorted(self.multiplicities, reverse=True)))
         along = f" on v{self.direction}" if self.direction >= 0 else ""
-        verdict = "stable" if self.stable else "marginal" if self.marginal else f"unstable (index {self.index})"
         family = f", family of dimension {self.family}" if self.family else ""
-        return f"Equilibrium({self.kind} {sizes}{along}, {verdict}{family}, residual={self.residual:.0e})"
+        return f"Equilibrium({self.kind} {sizes}{along}, {self._verdict}{family}, residual={self.residual:.0e})"
 
 
 class Equilibria(list):
@@ -121,6 +136,17 @@ class Equilibria(list):
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset`` with a row an equilibrium, see ``Trajectory.to_xarray``."""
         return self._table().to_xarray()
+
+    def table(self) -> str:
+        """Return a line an equilibrium as text, then how the search went."""
+        heads = ("equilibrium", "kind", "clusters", "eigenvector", "stability", "family", "stands for", "residual")
+        rows = []
+        for i, e in enumerate(self):
+            sizes = "+".join(map(str, sorted(e.multiplicities, reverse=True)))
+            along = e.direction if e.direction >= 0 else "-"
+            rows.append((i, e.kind, sizes, along, e._verdict, e.family, e.orbit, e.residual))
+        about = [("reason", self.reason), *((str(k).replace("_", " "), v) for k, v in self.report.items())]
+        return f"{columns(heads, rows) if rows else 'none found'}\n{lines(about)}"
 
     def plot(self, value: Any = None, *, axes: Any = None, **kwargs: Any) -> Any:
         """Draw a globe each, see ``ctsa.plot.equilibria.equilibria``; return the ``Axes``."""

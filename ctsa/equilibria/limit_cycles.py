@@ -7,13 +7,14 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa.derivatives import columns
+from ctsa.derivatives import basis_directions
 from ctsa.flows.integration import integrate
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.observables import clusters
 from ctsa.results.base import Result, as_numpy, picture
+from ctsa.results.text import columns, lines
 from ctsa.symmetry import symmetry_of
 from ctsa.tangent.march import March
 
@@ -60,6 +61,17 @@ class LimitCycle(Result):
         """Real parts of the Floquet exponents, ``log|multiplier| / period``."""
         with np.errstate(divide="ignore"):
             return np.log(np.abs(self.multipliers)) / self.period
+
+    def table(self) -> str:
+        """Return the cycle as text, a line each, then its multipliers and the exponents that these make."""
+        about = lines([
+            ("kind", self.kind), ("period", f"{self.period:.10g}"), ("stable", self.stable), ("residual", self.residual),
+            ("multipliers that are 1", self.neutral), ("of these by symmetry", self.neutral_symmetry),
+        ])  # fmt: skip
+        rows = zip(
+            range(len(self.multipliers)), self.multipliers, np.abs(self.multipliers), self.exponents, strict=True
+        )
+        return f"{about}\n{columns(('mode', 'multiplier', 'modulus', 'exponent'), rows, most=20)}"
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the multipliers in the complex plane, see ``ctsa.plot.spectra.eigenvalues``; return the ``Axes``."""
@@ -195,7 +207,7 @@ class _Shot:
 
 def _fire(s: System, x: np.ndarray, time: float, like: Any, solver: Solver) -> _Shot:
     """Integrate state and tangent basis over one period."""
-    frame = columns(s.geometry.basis(x))
+    frame = basis_directions(s.geometry.basis(x))
     be = backend(like)
     march = March(
         s.source, be.like(x, like), solver, interval=time / _PARTS, frame=be.like(frame, like), geometry=s.geometry

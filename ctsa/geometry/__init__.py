@@ -13,4 +13,5 @@ it is extended.
 from .base import Geometry as Geometry, direction_generator as direction_generator, length as length
 from .choice import check_geometry as check_geometry, geometry_of as geometry_of
 from .euclidean import Euclidean as Euclidean
+from .keeping import Described as Described
 from .sphere import Sphere as Sphere, random_tokens as random_tokens

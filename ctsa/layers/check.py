@@ -2,14 +2,15 @@
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework
 from ctsa.geometry import Geometry, direction_generator, geometry_of
-from ctsa.results.base import as_numpy
+from ctsa.results.base import Result, as_numpy
+from ctsa.results.text import lines
 
 from .base import FieldStep, Layer
 
@@ -20,7 +21,7 @@ _SEEN: "weakref.WeakKeyDictionary[Any, set]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
-class MapReport:
+class MapReport(Result):
     """What ``check_map`` measured of a layer at one state.
 
     Attributes:
@@ -37,6 +38,20 @@ class MapReport:
     adjoint: float
     coupling: float
     noise: float
+    _static: ClassVar[tuple[str, ...]] = ("repeats", "derivative", "adjoint", "coupling", "noise")
+
+    def __repr__(self) -> str:
+        shown = f"derivative to {self.derivative:.1e}" if np.isfinite(self.derivative) else "derivative not compared"
+        adjoint = f"adjoint to {self.adjoint:.1e}" if np.isfinite(self.adjoint) else "no adjoint"
+        return f"MapReport(repeats to {self.repeats:.1e}, {shown}, {adjoint}, noise {self.noise:.1e})"
+
+    def table(self) -> str:
+        """Return what was measured as text, a line each."""
+        return lines([
+            ("two calls differ by", self.repeats), ("derivative from difference quotient", self.derivative),
+            ("transposed product from derivative", self.adjoint), ("share that reaches other members", self.coupling),
+            ("rounding of the output", self.noise),
+        ])  # fmt: skip
 
 
 def foreign(layer: Any) -> bool:

@@ -12,7 +12,7 @@ from ctsa.flows.systems import home_of
 from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent.jacobians import spectral_norm
 
 Array = Any
@@ -140,6 +140,10 @@ class JacobianNorms(Result):
         values = [getattr(self, f.name) for f in fields(self)]
         shown = [f"{value:>10.4g}" if np.isfinite(value) else f"{'not known':>10}" for value in values[:-1]]
         return "\n".join(f"{name:<36}{value}" for name, value in zip(names, shown, strict=True))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the norms and their bounds; ``ctsa.plot.monitors.norms`` takes a list, too, and draws it against depth."""
+        return picture("monitors.norms")(self, ax=ax)
 
 
 @analysis

@@ -11,6 +11,7 @@ from ctsa.fields import Scaled, SelfAttention
 from ctsa.fields.energy_attention import EnergyAttention
 from ctsa.observables import energy as attention_energy
 from ctsa.results.base import Result, as_numpy, picture
+from ctsa.results.text import lines
 
 Array = Any
 
@@ -64,9 +65,22 @@ class EnergyReport(Result):
         seen = f"{verb} throughout" if self.held else f"violated by {self.violation:.3g} at t = {self.at:.4g}"
         return f"EnergyReport({promise}; {seen})"
 
+    def table(self) -> str:
+        """Return what was expected and what was seen as text, a line each."""
+        e = np.asarray(as_numpy(self.energies)).reshape(len(self.ts), -1)
+        verb, mean = "rise" if self.sign > 0 else "fall", ", on average" if e.shape[1] > 1 else ""
+        return lines([
+            ("expected to", f"{verb}, by a theorem" if self.theorem else f"{verb}, though no theorem says so"),
+            ("reason", self.why or None), ("times", f"{float(self.ts[0]):.4g} ... {float(self.ts[-1]):.4g}"),
+            ("runs", e.shape[1] if e.shape[1] > 1 else None),
+            ("energy at the start" + mean, float(e[0].mean())), ("energy at the end" + mean, float(e[-1].mean())),
+            ("held", self.held), ("largest violation", None if self.held else float(self.violation)),
+            ("at time", None if self.held else float(self.at)),
+        ])  # fmt: skip
+
     def plot(self, ax=None, **kwargs):
         """Draw the energy against time, violations marked; return the ``Axes``."""
-        return picture("comparison.energy")(self, ax=ax, **kwargs)
+        return picture("monitors.energy")(self, ax=ax, **kwargs)
 
 
 def energy_promise(field: Any) -> Promise:

@@ -260,7 +260,7 @@ class MonitorRecord(Result):
 
     def plot(self, axes=None, **kwargs):
         """Draw every monitor against time or depth; return the ``Axes``."""
-        return picture("comparison.record")(self, axes=axes, **kwargs)
+        return picture("monitors.record")(self, axes=axes, **kwargs)
 
 
 @analysis

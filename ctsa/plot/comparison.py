@@ -1,4 +1,4 @@
-"""Pictures of comparisons between flows and layers, and of monitors."""
+"""Pictures of comparisons between flows and layers."""
 
 import textwrap
 from typing import Any
@@ -38,7 +38,7 @@ def _spread(count: int, most: int) -> np.ndarray:
 
 def _reach(comp: Any) -> float:
     """Return the length up to which states are drawn: in flat space layers may leave for infinity."""
-    return 10 * float(np.abs(comp.flow_xs).max()) if comp.flat else np.inf
+    return 10 * float(np.abs(comp.flow_xs).max()) if comp.geometry.flat else np.inf
 
 
 def errors(comp: Any, *, ax: Any = None) -> Axes:
@@ -65,7 +65,7 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
     low, high = (seen.min(), seen.max()) if seen.size else (comp.reference_error, comp.tol)
     ax.set_ylim(0.3 * low, 3 * max(high, comp.tol))
     _legend(ax)
-    return finish(ax, "time", "distance" if comp.flat else "angle between flow and layers")
+    return finish(ax, "time", "distance" if comp.geometry.flat else "angle between flow and layers")
 
 
 def order(comp: Any, *, ax: Any = None) -> Axes:
@@ -188,7 +188,7 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
     errors(comp, ax=axes[0])
     order(comp, ax=axes[1])
     for label, path, colour, width in _paths(comp):
-        aligned = order_parameter(path.xs, comp.channels or None)
+        aligned = order_parameter(path.xs, comp.geometry.channels)
         axes[2].plot(path.ts, aligned, color=colour, linewidth=width, label=label, zorder=3 if label == "flow" else 2)
         axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
     finish(axes[2], "time", "length of the mean token")
@@ -228,61 +228,3 @@ def effective(fit: Any, *, ax: Any = None) -> Axes:
     ax.set_ylim(-0.03, 1.03)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, fontsize=7, handlelength=1.4)
     return finish(ax, "effective step", "unexplained share (0: Euler step)")
-
-
-def record(found: Any, *, axes: Any = None) -> Any:
-    """Draw every monitor of a record against time or depth.
-
-    Args:
-        found: a ``MonitorRecord``.
-        axes: five Axes; None makes a figure. Where a monitor does not apply, the Axes say why.
-
-    Returns:
-        An array of the five Axes.
-    """
-    given.result("found", found, "MonitorRecord", "ctsa.monitor")
-    if axes is None:
-        *axes, last = axes_for(None, "axes", (8.0, 3.8), (2, 3))
-        last.remove()
-    axes = axes_for(axes, "axes", (1, 1), (1, 5))
-    names = dict(
-        pseudo_energy="pseudo-energy", contribution=f"share in top {found.share:.0%} of $J + J^T$",
-        complex_share="complex eigenvalues", norm="norm of the Jacobian",
-        order_parameter="length of the mean token",
-    )  # fmt: skip
-    for i, (name, label) in enumerate(names.items()):
-        if name in found.missing:
-            why = "\n".join(textwrap.wrap(f"{name.replace('_', ' ')} {found.missing[name]}", 28))
-            axes[i].text(0.5, 0.5, why, ha="center", va="center", fontsize=7, color=INK, transform=axes[i].transAxes)
-            axes[i].set(xticks=[], yticks=[])
-            finish(axes[i], "", label)
-            continue
-        axes[i].plot(found.ts, getattr(found, name), "-" if found.continuous else ".-", color=_colour(i), linewidth=1.1)
-        finish(axes[i], "time" if found.continuous else "layers", label)
-    return axes
-
-
-def energy(report: Any, *, ax: Any = None) -> Axes:
-    """Draw an energy against time, what is promised of it, and how far it went against that.
-
-    Args:
-        report: an ``EnergyReport``.
-        ax: Axes to draw on; None makes a figure.
-
-    Returns:
-        The Axes.
-    """
-    given.result("report", report, "EnergyReport", "ctsa.energy_report")
-    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
-    values = report.energies.reshape(len(report.ts), -1)
-    ax.plot(report.ts, values, color=PALETTE[0], linewidth=1.2)
-    if not report.held:
-        at = int(np.argmin(np.abs(report.ts - report.at)))
-        against = f"{'fell' if report.sign > 0 else 'rose'} by {report.violation:.2g} at {report.at:.3g}"
-        ax.axvline(report.ts[at], color=PALETTE[1], linewidth=0.9, linestyle=":", label=against)
-        _legend(ax)
-    verb = "rise" if report.sign > 0 else "fall"
-    promise = f"guaranteed to {verb}" if report.theorem else f"no theorem that it must {verb}"
-    why = "\n".join(textwrap.wrap(f"{promise}: {report.why}" if report.why else promise, 58))
-    ax.set_title(why, fontsize=7, color=INK, loc="left")
-    return finish(ax, "time", "energy")

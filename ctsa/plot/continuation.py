@@ -1,4 +1,4 @@
-"""Pictures of continuation: bifurcation diagrams, and eigenvalues along a branch."""
+"""Pictures of continuation: bifurcation diagrams, eigenvalues along a branch, special points."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
 
 import ctsa.plot._given as given
 import ctsa.plot._labels as written
@@ -13,6 +14,7 @@ from ctsa.observables import order_parameter
 
 from ._given import on_sphere
 from ._style import PALETTE, axes_for, finish
+from .tokens import sphere
 
 _MARKERS = {"fold": ("s", "fold"), "branch point": ("o", "branch point"), "Hopf": ("D", "Hopf point")}
 INK = "0.15"
@@ -157,3 +159,54 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
     if branch.parameters[-1] == branch.parameters.max() > branch.parameters[0]:  # its last points are at the right
         written.at_ends(ax, part[-1], inks, r"\mu")
     return finish(ax, written.symbol(branch.parameter), f"{'imaginary' if imaginary else 'real'} part of eigenvalues")
+
+
+def special_point(point: Any, direction: int = 0, *, ax: Any = None) -> Any:
+    """Draw the state at a special point, with arrows along which a null direction moves its tokens.
+
+    Unit tokens with d = 3 are drawn on the sphere, others in the plane that holds most of them and of the arrows.
+
+    Args:
+        point: a ``SpecialPoint``.
+        direction: which of its null directions.
+        ax: Axes to draw on (3-D for the sphere); None makes a figure.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: there are fewer null directions.
+    """
+    given.result("point", point, "SpecialPoint", "branch.points")
+    direction = given.count("direction", direction, 0)
+    if direction >= len(point.vectors):
+        raise ValueError(
+            f"direction must be below {len(point.vectors)}, the number of null directions, got {direction}"
+        )
+    x, v = np.asarray(point.x, dtype=float), np.asarray(point.vectors[direction], dtype=float)
+    title, unit = f"{point.kind} at {point.parameter + 0.0:.5g}", on_sphere(x)
+    if x.shape[1] == 3 and unit:
+        ax = sphere(x[None], vectors=v, ax=ax)
+        ax.set_title(title, fontsize=8, color=INK)
+        return ax
+    ax = axes_for(ax, "ax", (2.8, 2.8))[0]
+    v = v / max(float(np.linalg.norm(v, axis=-1).max()), np.finfo(float).tiny)
+    v = v * 0.35 * float(np.linalg.norm(x, axis=-1).max())
+    plane = np.eye(x.shape[1])[:2] if x.shape[1] < 3 else np.linalg.svd(np.concatenate([x, v]))[2][:2]
+    x, v = x @ plane.T, v @ plane.T  # (n, 2); (n, 1) where tokens are numbers
+    x, v = (np.pad(a, ((0, 0), (0, 2 - a.shape[1]))) for a in (x, v))
+    if unit:
+        ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.8", linewidth=0.9))
+    moved = np.linalg.norm(v, axis=-1) > 1e-3 * np.abs(v).max()
+    for start, arrow in zip(x[moved], v[moved], strict=True):
+        ax.annotate(
+            "", start + arrow, start, arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 0.9, "shrinkA": 0}
+        )
+    for i, token in enumerate(x):
+        ax.plot(*token, "o", markersize=4.6, color=PALETTE[i % len(PALETTE)], zorder=3)
+    ax.update_datalim(x + v)
+    ax.margins(0.1)
+    ax.autoscale_view()
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_title(title, fontsize=8, color=INK)
+    return finish(ax, *(("first component", "second component") if plane.shape[1] < 3 else ("leading plane",)))

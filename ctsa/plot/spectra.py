@@ -124,6 +124,31 @@ def eigenvalues(values: Any, *, ax: Any = None, continuous: bool = True, neutral
     return finish(ax, "real part", "imaginary part")
 
 
+def leading(found: Any, *, ax: Any = None) -> Axes:
+    """Draw leading eigenvalues in the complex plane, or singular values and rates of growth by size.
+
+    The line is where growth begins: at 0 for rates of a flow, at 1 for what a layer multiplies by.
+
+    Args:
+        found: ``Leading``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    given.result("found", found, "Leading", "ctsa.leading")
+    if found.which in ("real", "modulus"):
+        return eigenvalues(found.values, ax=ax, continuous=found.continuous)
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
+    index = np.arange(1, len(found.values) + 1)
+    ax.plot(index, found.values, "o", markersize=3.5, color=PALETTE[0])
+    if not (found.continuous and found.which == "singular"):
+        ax.axhline(0.0 if found.continuous else 1.0, color="0.7", linewidth=0.8, zorder=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    what = "singular value" if found.which == "singular" else "growth" if found.continuous else "symmetric part"
+    return finish(ax, "index", f"{what} ({'per unit time' if found.continuous else 'per layer'})")
+
+
 def _complex(name: str, values: Any) -> np.ndarray:
     values = values.detach().cpu() if hasattr(values, "detach") else values
     try:

@@ -13,12 +13,11 @@ import numpy as np
 
 from ctsa._backend import backend, framework
 
-_FORMAT = 1
+from .labelled import labelled
+from .text import lines
+from .values import as_numpy as as_numpy, encode
 
-
-def as_numpy(value: Any) -> Any:
-    """Return arrays of any framework as NumPy, other values as they are."""
-    return backend(value).to_numpy(value) if framework(value) is not None else value
+FORMAT = 2  # of files; raised when what they hold can no longer be read by an older version, or here
 
 
 def archive(path: str | os.PathLike, name: str = "path") -> Path:
@@ -42,14 +41,17 @@ def picture(name: str) -> Callable[..., Any]:
 
 
 class Result:
-    """Base of all results: frozen dataclasses whose fields are arrays, numbers, strings, or dicts of these.
+    """Base of all results: frozen dataclasses of arrays, numbers, text, geometries, dicts of these, and other results.
 
-    In JAX they are pytrees, with every field a child except those named in ``_static``. ``_dims`` names the axes of
-    every array; ``"..."`` stands for the batch axes, which otherwise follow the first axis.
+    A field may hold one result or a tuple of them. In JAX results are pytrees, with every field a child except those
+    named in ``_static``. ``_dims`` names the axes of every array; ``"..."`` stands for the batch axes, which otherwise
+    follow the first axis. ``_code`` names the fields that hold fields and layers: they are code, which no file keeps,
+    and come back as None.
     """
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
     _static: ClassVar[tuple[str, ...]] = ()
+    _code: ClassVar[tuple[str, ...]] = ()
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs):
@@ -78,21 +80,8 @@ class Result:
         """
         path = archive(path)
         arrays: dict[str, Any] = {}
-        values: dict[str, Any] = {}
-        for f in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            if isinstance(value, dict):
-                plain = {k: as_numpy(v) for k, v in value.items()}
-                values[f.name] = {
-                    k: v.tolist() if isinstance(v, np.generic | np.ndarray) else v for k, v in plain.items()
-                }
-            elif framework(value) is not None and not isinstance(value, np.bool_ | np.integer | np.floating):
-                arrays[f.name] = as_numpy(value)
-            else:
-                value = value.item() if isinstance(value, np.generic) else value
-                values[f.name] = value
-        header = {"ctsa": _FORMAT, "kind": type(self).__name__, "values": values}
-        header_bytes = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+        header = {"ctsa": FORMAT, **self._packed(arrays)}
+        header_bytes = np.frombuffer(json.dumps(header, default=encode).encode(), dtype=np.uint8)
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         stream = open(temporary, "xb")  # not tempfile: its files are readable by their owner only
         try:
@@ -103,6 +92,30 @@ class Result:
             temporary.unlink(missing_ok=True)
             raise
         return path
+
+    def _parts(self) -> dict[str, Any]:
+        """Return the fields that hold results: one, or a tuple or list of some."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in found.items() if _holds_results(value)}
+
+    def _packed(self, arrays: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        """Return what a file's header says of this result; its arrays join ``arrays``, named ``prefix`` and the field.
+
+        Those of results inside are called as one reaches them: ``branches.0.xs``.
+        """
+        values: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
+        for name in (f.name for f in dataclasses.fields(self) if f.name not in self._code):  # type: ignore[arg-type]
+            value, place = getattr(self, name), f"{prefix}{name}"
+            if isinstance(value, Result):
+                parts[name] = value._packed(arrays, f"{place}.")
+            elif _holds_results(value) or (isinstance(value, tuple) and not value):
+                parts[name] = [part._packed(arrays, f"{place}.{i}.") for i, part in enumerate(value)]
+            elif framework(value) is not None and not isinstance(value, np.bool_ | np.integer | np.floating):
+                arrays[place] = as_numpy(value)
+            else:
+                values[name] = value
+        return {"kind": type(self).__name__, "values": values, "parts": parts}
 
     def _axes_of(self, name: str, ndim: int, outer: list[str]) -> list[str]:
         """Return a name for every axis of the array field ``name``; ``outer`` are those that ``jax.vmap`` has added."""
@@ -123,68 +136,22 @@ class Result:
 
         Arrays become variables. As netCDF has no complex numbers, a complex array becomes two, ``NAME_real`` and
         ``NAME_imag``; as it has no dimensions of size 0, arrays without entries are left out, and the attribute ``empty``
-        names them. All else becomes attributes: True and False as 1 and 0, lists and dicts as JSON; None is left out.
+        names them. All else becomes attributes: True and False as 1 and 0, lists and dicts as JSON, a geometry as text;
+        None is left out.
+
+        A result that holds results becomes an ``xarray.DataTree``, with a child for each, named as one reaches it:
+        ``tree["branches/0"]``. It goes to netCDF by the engines that know groups, netcdf4 and h5netcdf, and to Zarr.
+        Where an axis has another length inside, that of the outer result is called ``NAME_outer``.
 
         Raises:
             ImportError: xarray is not installed.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError("to_xarray needs xarray: pip install xarray") from error
-        outer = [f"sample_{i}" for i in range(np.ndim(as_numpy(getattr(self, "ts", 0))) - 1)]  # made by jax.vmap
-        variables: dict[str, Any] = {}
-        attributes: dict[str, Any] = {}
-        empty = []
-        for f in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = as_numpy(getattr(self, f.name))
-            entries = {str(k): as_numpy(v) for k, v in value.items()} if isinstance(value, dict) else {f.name: value}
-            for name, v in entries.items():
-                name = name if name not in variables and name not in attributes else f"{f.name}_{name}"
-                if not isinstance(v, np.ndarray) or not (v.ndim or f.name in self._dims):
-                    attributes |= {name: _attribute(v)} if v is not None else {}
-                elif not v.size:
-                    empty.append(name)
-                else:
-                    axes = outer if isinstance(value, dict) and v.ndim == len(outer) else None
-                    axes = self._axes_of(name, v.ndim, outer) if axes is None else axes
-                    variables |= {key: (axes, part) for key, part in _parts(name, v)}
-        attributes |= {"empty": " ".join(empty)} if empty else {}
-        data = xarray.Dataset(variables, attrs=attributes)
-        return data.set_coords("ts") if "ts" in variables else data
+        return labelled(self)
 
 
-_LARGEST = 2**31 - 1  # integer that classic netCDF files hold
-
-
-def _parts(name: str, a: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return an array as variables of types that netCDF has."""
-    if a.dtype.kind == "c":
-        return [(f"{name}_real", a.real), (f"{name}_imag", a.imag)]
-    if a.dtype.kind == "f" and a.dtype.itemsize not in (4, 8):
-        a = a.astype(np.float32 if a.dtype.itemsize < 4 else np.float64)
-    if a.dtype.kind in "iu" and max(int(a.max()), -int(a.min())) > _LARGEST:
-        a = a.astype(np.float64)
-    return [(name, a.astype(str) if a.dtype.kind == "O" else a)]
-
-
-def _attribute(value: Any) -> Any:
-    """Return a value as an attribute that netCDF can hold: a number or a string."""
-    value = value.item() if isinstance(value, np.generic | np.ndarray) and not np.ndim(value) else value
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        return value if abs(value) <= _LARGEST else float(value)
-    if isinstance(value, float | str):
-        return value
-    return json.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    value = as_numpy(value)
-    if np.iscomplexobj(value):
-        return [np.asarray(value).real.tolist(), np.asarray(value).imag.tolist()]
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+def _holds_results(value: Any) -> bool:
+    several = isinstance(value, tuple | list) and bool(value) and all(isinstance(part, Result) for part in value)
+    return several or isinstance(value, Result)
 
 
 def _short(value: Any) -> str:
@@ -247,6 +214,13 @@ class Trajectory(Result):
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={_short(v)}" for k, v in self.stats.items())
         return f"Trajectory(xs: {tuple(self.xs.shape)}, {shown})"
+
+    def table(self) -> str:
+        """Return the number of states, their shape, the times, and the stats as text, a line each."""
+        ts = as_numpy(self.ts)
+        rows = [("states", len(self)), ("shape of a state", tuple(self.xs.shape[np.ndim(ts) :]))]
+        rows += [("times", f"{_short(float(ts.min()))} ... {_short(float(ts.max()))}")]
+        return lines([*rows, *((str(k).replace("_", " "), _short(v)) for k, v in self.stats.items())])
 
     def plot(self, ax=None, **kwargs):
         """Draw the tokens' paths (circle, sphere, or leading principal plane) and return the ``Axes``."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .base import _FORMAT, Result
+from .base import FORMAT, Result
+from .values import decode
 
 
 def load(path: str | os.PathLike) -> Any:
@@ -38,15 +39,37 @@ def load(path: str | os.PathLike) -> Any:
                         f"it has no header of ctsa, but the arrays {', '.join(data.files)}: try numpy.load"
                     )
                 arrays = {name: data[name] for name in data.files}
-        header = json.loads(arrays.pop("__header__").tobytes())
-        kind, version, values = header["kind"], header["ctsa"], header["values"]
-        if version <= _FORMAT and kind in Result.kinds:
-            return Result.kinds[kind](**arrays, **values)._restored()
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError) as error:
+        header = json.loads(arrays.pop("__header__").tobytes(), object_hook=decode)
+        version = header["ctsa"]
+        newer = version > FORMAT or not _kinds(header) <= Result.kinds.keys()
+        if version == FORMAT and not newer:
+            return _unpacked(header, arrays)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError, AttributeError) as error:
         # NumPy would advise to open pickles, which may run anything.
         why = "it holds Python objects, which are not opened" if "pickle" in str(error) else error
         raise ValueError(f"{path} is not a file saved by ctsa, or is damaged: {why}") from None
-    raise ValueError(f"{path} holds a {kind!r} of format {version}: it comes from a newer version of ctsa")
+    age = "a newer version of ctsa" if newer else "an older version of ctsa, whose files are no longer read"
+    raise ValueError(f"{path} holds a {header['kind']!r} of format {version}: it comes from {age}")
+
+
+def _kinds(tree: dict[str, Any]) -> set[str]:
+    """Return the kinds of a result and of all results in it, by its header."""
+    several = (part if isinstance(part, list) else [part] for part in tree.get("parts", {}).values())
+    return {tree["kind"]}.union(*(_kinds(each) for parts in several for each in parts))
+
+
+def _unpacked(tree: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str = "") -> Any:
+    """Return the result that a header describes; its own arrays are those whose names go on after ``prefix``."""
+    kind = Result.kinds[tree["kind"]]
+    values = {**dict.fromkeys(kind._code), **tree["values"]}
+    for name, part in tree["parts"].items():
+        place = f"{prefix}{name}."
+        if isinstance(part, list):
+            values[name] = tuple(_unpacked(each, arrays, f"{place}{i}.") for i, each in enumerate(part))
+        else:
+            values[name] = _unpacked(part, arrays, place)
+    rest = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+    return kind(**{name: a for name, a in rest.items() if "." not in name}, **values)._restored()
 
 
 def _file(path: str | os.PathLike) -> Path:

@@ -7,7 +7,6 @@ from .covariant import (
     gali as gali,
 )
 from .jacobians import (
-    Leading as Leading,
     divergence as divergence,
     eigenvalues as eigenvalues,
     jacobian as jacobian,
@@ -17,4 +16,5 @@ from .jacobians import (
     spectral_norm as spectral_norm,
 )
 from .lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from .modes import Leading as Leading
 from .spectrum import LyapunovError as LyapunovError, LyapunovSpectrum as LyapunovSpectrum

@@ -10,6 +10,7 @@ from ctsa._backend import analysis
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy, picture
+from ctsa.results.text import columns
 
 from .march import March
 from .spectrum import LyapunovError
@@ -93,6 +94,12 @@ class CovariantVectors(Result):
         # sin of the smallest angle, accurate for small ones: the part of one span outside of the other
         outside = rest - first @ (first.swapaxes(-1, -2) @ rest)
         return np.arcsin(np.clip(np.linalg.svd(outside, compute_uv=False)[..., -1], 0.0, 1.0))
+
+    def table(self) -> str:
+        """Return a line a vector as text: its exponent, how much that varies, its least angle with the next, in degrees."""
+        next_to = np.degrees(np.diagonal(self.angles, 1, 1, 2).min(0))  # (k - 1,)
+        rows = zip(range(1, 1 + len(self.exponents)), self.exponents, self.growth.std(0), [*next_to, "-"], strict=True)
+        return columns(("vector", "exponent", "spread of local ones", "least angle with next"), rows, most=20)
 
     def plot(self, ax=None, **kwargs):
         """Draw histograms of the angles between neighbouring vectors; return the ``Axes``."""

@@ -1,18 +1,18 @@
 """Jacobians of flows and layers: dense, in a tangent basis, or matrix-free."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
-from ctsa.derivatives import columns, in_basis, layer_pushforward, tangent_jacobian
+from ctsa.derivatives import basis_directions, in_basis, layer_pushforward, tangent_jacobian
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.check import check_foreign, check_restless
-from ctsa.results.base import Result
+
+from .modes import Leading
 
 Array = Any
 
@@ -57,7 +57,7 @@ def tangent_jacobians(s: System, x: Array, t: float) -> tuple[Array, Array]:
         j = tangent_jacobian(s.source, s.geometry, be.like(t, x), x)[2]
         return j, j
     e = s.geometry.basis(x)
-    y, dy = layer_pushforward(s.source, x, columns(e))
+    y, dy = layer_pushforward(s.source, x, basis_directions(e))
     return in_basis(e, dy), in_basis(s.geometry.basis(s.geometry.retract(y)), dy)
 
 
@@ -191,28 +191,6 @@ def divergence(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None
     return float(np.trace(_tangent_matrix(system, x, t, geometry)))
 
 
-@dataclass(frozen=True)
-class Leading(Result):
-    """Leading eigenpairs or singular values of a Jacobian, found without forming it.
-
-    Attributes:
-        values: ``(count,)``.
-        vectors: ``(count, n, d)``: eigenvectors, or right singular vectors.
-        residuals: ``(count,)``: ``|J v - value v|``, or ``|J^T J v - value^2 v|`` for singular values.
-    """
-
-    values: Any
-    vectors: Any
-    residuals: Any
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "values": ("mode",), "vectors": ("mode", "token", "component"), "residuals": ("mode",)
-    }  # fmt: skip
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{v:.6g}" for v in self.values[:6]) + (", ..." if len(self.values) > 6 else "")
-        return f"Leading([{shown}], largest residual {np.max(self.residuals):.1e})"
-
-
 @analysis
 def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None, adjoint: bool = True):
     """Return the Jacobian on the tangent space at ``x`` as a SciPy ``LinearOperator`` on ``R^(n d)``.
@@ -334,7 +312,7 @@ def leading(
         order = np.argsort(-values)
     residuals = np.linalg.norm(residual, axis=0)
     shaped = vectors.T.reshape(count, *x.shape)
-    return Leading(values[order], shaped[order], residuals[order])
+    return Leading(values[order], shaped[order], residuals[order], which, s.flow)
 
 
 _BUDGET = 300  # restarts of ARPACK, about 20 products each
@@ -369,7 +347,7 @@ def _dense_leading(s: System, x: Array, count: int, which: str, t: float) -> Lea
         residual = j @ vectors - vectors * values
     blocks = be.to_numpy(right).astype(np.float64)
     shaped = np.einsum("nde,nek->knd", blocks, vectors.reshape(x.shape[0], -1, count))
-    return Leading(values, shaped, np.linalg.norm(residual, axis=0))
+    return Leading(values, shaped, np.linalg.norm(residual, axis=0), which, s.flow)
 
 
 def _projection(s: System, x: Array):

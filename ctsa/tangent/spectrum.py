@@ -10,6 +10,7 @@ from ctsa import checks
 from ctsa.errorbars import ONE_SIGMA, ErrorBar, error_bars, standard_error
 from ctsa.motion import Record, Verdict, judge
 from ctsa.results.base import Result, picture
+from ctsa.results.text import columns, lines
 
 Array = Any
 
@@ -292,6 +293,21 @@ class LyapunovSpectrum(Result):
         if self.states is None:
             return Verdict("undecided", f"the run has no record of its states (an older file); {self._motion.top}")
         return judge(self._motion)
+
+    def table(self) -> str:
+        """Return a line an exponent as text, with its error bar or, of an ensemble, its spread; then what they make."""
+        unit = "units of time" if self.continuous else "layers"
+        about: list[tuple[str, Any]] = [("averaged over", f"{self.duration:g} {unit}, {len(self.history)} intervals")]
+        if self.exponents.ndim > 1:
+            rows: Any = zip(range(1, 1 + len(self.mean)), self.mean, self.spread, strict=True)
+            about += [("members", int(np.prod(self.exponents.shape[:-1])))]
+            return f"{columns(('index', 'mean exponent', 'spread'), rows, most=20)}\n{lines(about)}"
+        low, high = self.confidence_interval()
+        rows = zip(range(1, 1 + len(low)), self.exponents, self.stderr, low, high, strict=True)
+        about += [("motion", str(self.verdict.name)), ("Kaplan-Yorke dimension", self.kaplan_yorke)]
+        about += [("sum of the positive ones", self.entropy)]
+        about += [("neutral", f"{self.neutral_found} found, {self.neutral_expected} expected")]
+        return f"{columns(('index', 'exponent', 'error', '95 % from', 'to'), rows, most=20)}\n{lines(about)}"
 
     def plot(self, ax=None, **kwargs):
         """Draw the exponents with error bars and the neutral ones marked, or those of an ensemble; return the ``Axes``."""
