@@ -12,6 +12,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -33,8 +34,22 @@ import ctsa.jax  # noqa: E402
 import ctsa.torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def _readable(plain):
+    """Let tests read tensors of a GPU without further ado, but not the library."""
+
+    def read(tensor, *args, **kwargs):
+        of_a_test = Path(sys._getframe(1).f_code.co_filename).parent == Path(__file__).parent
+        return plain(tensor.cpu() if of_a_test else tensor, *args, **kwargs)
+
+    return read
+
+
 if DEVICE != "cpu":
     torch.set_default_device(DEVICE)
+    for _name in ("numpy", "__array__"):
+        setattr(torch.Tensor, _name, _readable(getattr(torch.Tensor, _name)))
 
 settings.register_profile(
     "ctsa",

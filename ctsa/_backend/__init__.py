@@ -84,18 +84,26 @@ def analysis(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
+        homes = set()
         for key, value in (*zip(names, args, strict=False), *kwargs.items()):
-            if any((home := framework(part)) in ("torch", "jax") and load(home).traced(part) for part in _inside(value)):
+            parts = [(home, part) for part in _inside(value) if (home := framework(part)) in ("torch", "jax")]
+            homes |= {home for home, _ in parts}
+            if any(load(home).traced(part) for home, part in parts):
                 raise TypeError(
                     f"{function.__name__} needs values, but {key} is traced (under jit, grad, vmap or compile) and not "
                     "known yet: call it outside of the transformation, in a loop instead of vmap. It has no gradient; "
                     "ctsa.jacobian, ctsa.integrate and layers have one"
                 )
+        compute: Callable[..., Any] = function
+        if "jax" in homes:
+            from ._jax_precision import precisely
+
+            compute = precisely(function)
         torch = sys.modules.get("torch")
         if torch is None:
-            return function(*args, **kwargs)
+            return compute(*args, **kwargs)
         with torch.no_grad():
-            return function(*args, **kwargs)
+            return compute(*args, **kwargs)
 
     called.returns_values = True  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]

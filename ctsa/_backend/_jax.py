@@ -10,6 +10,7 @@ from jax.nn import softmax
 from jax.scipy.special import erf, logsumexp
 
 from ._jax_march import flow_map, march
+from ._jax_precision import precisely
 from ._jax_solve import odeint
 
 name = "jax"
@@ -118,6 +119,7 @@ def restless(module):
     return None
 
 
+@precisely
 @eqx.filter_jit
 def pullback(f, x, w):
     """Return ``J^T w`` at ``x`` by reverse mode."""
@@ -154,6 +156,7 @@ def with_number(module, name, value):
     return eqx.tree_at(lambda m: jax.tree_util.tree_leaves(m)[place], module, new)
 
 
+@precisely
 @eqx.filter_jit
 def call(f, *args):
     """Return ``f(*args)``, compiled as one: operation by operation, a first evaluation takes several times as long."""
@@ -180,6 +183,7 @@ def repeat_while(condition, step, carry):
     return jax.lax.while_loop(condition, step, carry)
 
 
+@precisely
 @eqx.filter_jit
 def scan(step, carry, count):
     """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked."""

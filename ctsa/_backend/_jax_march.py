@@ -5,6 +5,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ._jax_precision import precisely
 from ._jax_solve import _solve, make_solver
 from ._march import Segment
 from ._solve import error_floor
@@ -39,6 +40,7 @@ def _march(step, carry, count, size):
     return jax.lax.fori_loop(0, count, body, (carry, outs))
 
 
+@precisely
 def march(step, carry, count, size):
     """Call ``carry, out = step(carry)`` ``count <= size`` times; return the last carry and the outs, stacked.
 

@@ -13,6 +13,7 @@ import numpy as np
 import optimistix as optx
 
 from ._events import Crossing, first_of_several
+from ._jax_precision import precisely
 from ._solve import SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
 
 
@@ -233,6 +234,7 @@ def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
     return jnp.where(happened, root, ends), last, cut | (happened & (ts > root))
 
 
+@precisely
 def odeint(problem: Problem) -> Solved:
     """Solve with diffrax; see ``Problem`` and ``Solved``. Jitted; compiled once for each kind of problem."""
     p = problem
