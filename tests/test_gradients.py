@@ -471,8 +471,10 @@ def test_integrate_under_torch_transforms():
     fixed = dict(solver="rk4", step=0.1)
     want = slope(lambda face, s: ct.SelfAttention(beta=s, value=V))
     assert float(torch.func.grad(lambda b: last(b, **fixed))(beta)) == pytest.approx(want, rel=1e-7)
-    with pytest.raises(TypeError, match="solver='dopri5' does not go through this transform of torch.func: .*backward"):
-        torch.func.grad(last)(beta)
+    for solver in ("dopri5", "dopri8", "bosh3", "heun"):
+        one = float(torch.func.grad(lambda b, solver=solver: last(b, solver=solver))(beta))
+        other = float(torch.func.jvp(lambda b, solver=solver: last(b, solver=solver), (beta,), (torch.ones_like(beta),))[1])
+        assert one == pytest.approx(want, rel=1e-6) and one == pytest.approx(other, rel=1e-13)
     with pytest.raises(TypeError, match="needs values, but they are traced"):  # an event is located by value
         torch.func.grad(lambda b: last(b, until=lambda t, y: t - 0.25 + 0 * y.sum(), **fixed))(beta)
     for options in ({}, fixed):

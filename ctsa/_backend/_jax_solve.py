@@ -1,4 +1,4 @@
-"""diffrax, asked the way that makes it agree with torchdiffeq: one first step, exact landing, one norm, all counted."""
+"""diffrax, asked the way that makes it agree with torch: one first step, exact landing, one norm, all counted."""
 
 import sys
 from collections.abc import Callable

@@ -1,9 +1,7 @@
-"""torchdiffeq, asked the way that makes it agree with diffrax: one first step, exact landing, one norm, all counted."""
+"""Solves in torch: adaptive methods by steps of our own, fixed steps and all else by torchdiffeq; all counted."""
 
 import functools
-import importlib
 import sys
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -11,74 +9,9 @@ import numpy as np
 import torch
 
 from ._events import crossed, first_of_several
-from ._solve import JAX_ONLY, SLIVER, Problem, Solved, error_floor, first_step, progress_bar
-
-_ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
-
-
-@cache
-def _register() -> None:
-    """Give torchdiffeq adaptive methods ``ctsa_*`` that land without slivers, and a true Heun's method.
-
-    torchdiffeq counts an output time as passed only if a step had to be cut for it: one that ends there by itself, or an
-    ulp short, would make it miss the later ones, or begin again from a step of an ulp.
-
-    Its own ``adaptive_heun`` starts every step with the slope at the last predictor, as if the method were FSAL: at
-    atol = 1e-8 a flow to t = 5 ended 1.7e-8 away from Heun's method.
-    """
-    from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver, _ButcherTableau
-
-    def row(*entries):
-        return torch.tensor(entries, dtype=torch.float64)
-
-    class Heun(RKAdaptiveStepsizeODESolver):
-        order = 2
-        tableau = _ButcherTableau(
-            alpha=row(1.0, 1.0), beta=[row(1.0), row(0.5, 0.5)], c_sol=row(0.5, 0.5, 0.0), c_error=row(0.5, -0.5, 0.0)
-        )
-        mid = row(0.375, 0.125, 0.0)  # midpoint value of the quadratic through both slopes
-
-    def landing(base):
-        class Landing(base):  # type: ignore[valid-type, misc]
-            def __init__(self, *args, cut=None, **options):
-                super().__init__(*args, **options)
-                self.cut = cut
-
-            def _adaptive_step(self, rk_state):
-                index = int(vars(self)["next_step_index"])
-                new = self._landing_step(rk_state)
-                if self.cut is None or not new.t1 > rk_state.t1:
-                    return new
-                length = self.cut(rk_state.t1, rk_state.y1, new.t1, new.y1)
-                if length is None:
-                    return new
-                self.next_step_index = index
-                return rk_state._replace(dt=length)
-
-            def _landing_step(self, rk_state):
-                if len(self.step_t):
-                    left = self.step_t[self.next_step_index] - rk_state.t1
-                    if 0 <= left - rk_state.dt < SLIVER * rk_state.dt:
-                        rk_state = rk_state._replace(dt=left * (1 + 1e-9))  # to be cut, exactly
-                return super()._adaptive_step(rk_state)
-
-        return Landing
-
-    solvers = importlib.import_module("torchdiffeq._impl.odeint").SOLVERS
-    for name in _ORDERS:
-        solvers[f"ctsa_{name}"] = landing(Heun if name == "heun" else solvers[name])
-
-
-def _norm(floor: float):
-    def rms(a):
-        return a.pow(2).mean().sqrt()
-
-    def norm(error):
-        size = torch.stack([rms(a) for a in error]).amax() if isinstance(error, tuple) else rms(error)
-        # A step into nan is retried with a shorter one, as diffrax does; torchdiffeq would give up.
-        return torch.where(size.isnan(), torch.inf, size).clamp(min=floor)
-
-    return norm
+from ._solve import JAX_ONLY, Problem, Solved, progress_bar
+from ._torch_adaptive import ORDERS, solve as solve_adaptively
+from ._torch_adjoint import solve_adjoint
 
 
 class _Stop(Exception):
@@ -98,10 +31,10 @@ def _this() -> ModuleType:
 
 
 class _Watch:
-    """Follows a solve from torchdiffeq's callbacks: counts, keeps the outputs so far, stops, draws the bar."""
+    """Follows a solve: counts, keeps the outputs so far, stops, draws the bar."""
 
-    def __init__(self, problem: Problem, unwrap: bool):
-        self.problem, self.unwrap = problem, unwrap
+    def __init__(self, problem: Problem):
+        self.problem = problem
         self.accepted = self.rejected = self.evaluations = 0
         self.kept: list = [problem.y0]
         self.now = self.previous = -np.inf
@@ -114,23 +47,25 @@ class _Watch:
 
     def rhs(self, t, y):
         self.evaluations += 1
-        return self.problem.rhs(t, (y,))[0] if self.unwrap else self.problem.rhs(t, y)
+        return self.problem.rhs(t, y)
 
-    def arrive(self, t, y):
-        """Keep the state if ``t`` is an output time, and see whether the run should end here."""
-        y = (y,) if self.unwrap else y
-        now, ts = float(t), self.problem.ts
+    def _clock(self, t):
+        return torch.as_tensor(t, dtype=torch.float64, device=self.problem.y0[0].device)
+
+    def arrive(self, now: float, y) -> None:
+        """Keep the state if this is an output time, and see whether the run should end here."""
+        p, ts = self.problem, self.problem.ts
         if now == self.now:  # the same step again, after a rejection
             return
         self.now, self.previous = now, self.now
         if len(self.kept) < len(ts) and now >= ts[len(self.kept)]:
             self.kept.append(y)
-        if self.problem.event is not None and self.watch_event(t, y):
+        if p.event is not None and self.watch_event(self._clock(now), y):
             raise _Stop
-        if self.problem.stop is not None and now > ts[0]:
+        if p.stop is not None and now > ts[0]:
             with torch.no_grad():
-                if bool(self.problem.stop(t, y)):
-                    self.at = (t, y)
+                if bool(p.stop(self._clock(now), y)):
+                    self.at = (self._clock(now), y)
                     raise _Stop
         if self.bar is not None:
             self.bar.update(now - ts[0] - self.bar.n)
@@ -148,35 +83,33 @@ class _Watch:
             self.at = (t, y)
         return self.at is not None or self.lost is not None
 
-    def cut(self, t0, y0, t1, y1):
+    def cut(self, t0: float, y0, t1: float, y1) -> float | None:
         """Return a shorter step where the event function changes sign several times in an accepted one."""
-        y0, y1 = ((y0,), (y1,)) if self.unwrap else (y0, y1)
         assert self.problem.event is not None
         with torch.no_grad():
-            several, share = first_of_several(_this(), self.problem.event, self.problem.rhs, t0, y0, t1, y1)
+            start, end = self._clock(t0), self._clock(t1)
+            several, share = first_of_several(_this(), self.problem.event, self.problem.rhs, start, y0, end, y1)
             if not bool(several):
                 return None
             self.accepted, self.rejected = self.accepted - 1, self.rejected + 1
-            return share.to(t0.dtype) * (t1 - t0)
+            return float(share) * (t1 - t0)
 
-    def begin(self, t, y, dt):
-        self.arrive(t, y)
+    def begin(self, h: float) -> None:
         if self.accepted + self.rejected >= self.problem.max_steps:
             raise _TooManySteps
-
-    def begin_adaptive(self, t, y, dt):
-        self.begin(t, y, dt)
-        if dt < self.shortest:
+        if h < self.shortest:
             raise _StepTooSmall
 
-    def begin_fixed(self, t, y, dt):
-        self.begin(t, y, dt)
+    def check_backward(self, steps: int, h: float) -> None:
+        """Give up a backward solve of the adjoint equation as a forward one would be."""
+        if steps >= self.problem.max_steps or h < self.shortest:
+            why = "took more than max_steps" if steps >= self.problem.max_steps else "needs steps too short for the clock"
+            raise RuntimeError(f"the backward solve of adjoint=True {why}: use adjoint=False, or loosen atol")
+
+    def accept(self) -> None:
         self.accepted += 1
 
-    def accept(self, t, y, dt):
-        self.accepted += 1
-
-    def reject(self, t, y, dt):
+    def reject(self) -> None:
         self.rejected += 1
 
 
@@ -197,12 +130,13 @@ def _leaves(tensors) -> set:
     return found
 
 
-def _adjoint_parameters(p: Problem, t0) -> tuple:
+def _adjoint_parameters(p: Problem) -> tuple:
     """Return the tensors for which the adjoint equation finds gradients, and refuse if the field hides others."""
     field = getattr(p.rhs, "args", (None,))[0]
     params = tuple(a for a in _this().tensors(field) if a.requires_grad)
     if torch.is_grad_enabled():
-        seen = _leaves(p.rhs(t0.to(p.y0[0].dtype), tuple(y.detach() for y in p.y0)))
+        y0 = tuple(y.detach() for y in p.y0)
+        seen = _leaves(p.rhs(torch.as_tensor(p.ts[0], dtype=y0[0].dtype, device=y0[0].device), y0))
         if seen - _leaves(params):
             raise ValueError(
                 "adjoint=True finds what to differentiate in the parameters of an nn.Module, but this field, or a term of "
@@ -223,7 +157,7 @@ def _untransformed(solve):
                 raise
             raise TypeError(
                 f"integrate with solver={problem.solver!r} does not go through this transform of torch.func: for gradients "
-                "use requires_grad and backward, or a fixed-step solver ('rk4'); for vmap pass a batch of states"
+                "use requires_grad and backward; for vmap pass a batch of states"
             ) from error
 
     return called
@@ -231,24 +165,58 @@ def _untransformed(solve):
 
 @_untransformed
 def odeint(problem: Problem) -> Solved:
-    """Solve with torchdiffeq; see ``Problem`` and ``Solved``."""
-    import torchdiffeq  # not at the top: torch.compile would trace into it
-
+    """Solve; see ``Problem`` and ``Solved``."""
     p = problem
     if p.solver in JAX_ONLY:
         raise ValueError(f"solver={p.solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
-    method = f"ctsa_{p.solver}" if p.solver in _ORDERS else p.solver
-    _register()
+    watch = _Watch(p)
+    failure: str | BaseException | None = None
+    try:
+        if p.solver not in ORDERS:
+            ys = _torchdiffeq(p, watch)
+        elif p.adjoint:
+            ys = solve_adjoint(p, watch, _this(), _adjoint_parameters(p))
+        else:
+            solve_adaptively(p, watch, _this())
+            ys = _stacked(watch.kept)
+    except (_Stop, _TooManySteps, _StepTooSmall, KeyboardInterrupt) as error:
+        if not isinstance(error, _Stop):
+            failure = "max_steps" if isinstance(error, _TooManySteps) else "step_size"
+            failure = error if isinstance(error, KeyboardInterrupt) else failure
+        ys = _stacked(watch.kept)
+    finally:
+        if watch.bar is not None:
+            watch.bar.close()
+    reached = len(ys[0])
+    for y in ys:
+        if failure is None and not bool(torch.isfinite(y[-1]).all()):
+            failure = "step_size"
+            reached = int(np.argmin([bool(torch.isfinite(row).all()) for row in y]))
+    stats = {"steps": watch.accepted, "rejected": watch.rejected, "evaluations": watch.evaluations}
+    return Solved(ys, reached, watch.at, failure, stats, previous=watch.previous, lost=watch.lost)
+
+
+def _stacked(kept: list) -> tuple:
+    return tuple(torch.stack(column) for column in zip(*kept, strict=True))
+
+
+def _torchdiffeq(p: Problem, watch: _Watch) -> tuple:
+    """Solve with torchdiffeq, in fixed steps or by a method that only it has."""
+    import torchdiffeq  # not at the top: torch.compile would trace into it
+
     y0 = p.y0[0]
     ts = torch.as_tensor(p.ts, dtype=torch.float64, device=y0.device)
     unwrap = len(p.y0) == 1
-    watch = _Watch(p, unwrap)
 
     def call(t, y):
-        return watch.rhs(t, y)
+        return watch.rhs(t, (y,))[0] if unwrap else watch.rhs(t, y)
+
+    def step(t, y, dt):
+        watch.arrive(float(t), (y,) if unwrap else y)
+        watch.begin(np.inf)
+        watch.accept()
 
     rhs: Any = call  # torchdiffeq looks for callbacks among the function's attributes
-
     options: dict = {}
     if p.grid is not None:
         grid = torch.as_tensor(p.grid, dtype=torch.float64, device=y0.device)
@@ -258,57 +226,22 @@ def odeint(problem: Problem) -> Solved:
             return part if t[0] < t[-1] else part.flip(0)
 
         options["grid_constructor"] = between
-        rhs.callback_step = watch.begin_fixed
-    elif p.solver in _ORDERS:
-        with torch.no_grad():
-            h = first_step(_this(), p.rhs, ts[0].to(y0.dtype), p.y0, p.rtol, p.atol, _ORDERS[p.solver])
-            h = h if p.largest is None else h.clamp(max=p.largest)
-        watch.evaluations += 2
-        options = dict(first_step=h, step_t=ts, norm=_norm(error_floor(torch.finfo(y0.dtype).eps, p.rtol, p.atol)))
-        if p.largest is not None:
-            options["max_step"] = p.largest
-        if p.event is not None:
-            options["cut"] = watch.cut
-        rhs.callback_step = watch.begin_adaptive
-        rhs.callback_accept_step, rhs.callback_reject_step = watch.accept, watch.reject
-
+        rhs.callback_step = step
     solve, extra = torchdiffeq.odeint, {}
     if p.adjoint:
-        solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": _adjoint_parameters(p, ts[0])}
-
-    failure: str | BaseException | None = None
+        solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": _adjoint_parameters(p)}
     start = y0 if unwrap else p.y0
     try:
-        ys = solve(rhs, start, ts, rtol=p.rtol, atol=p.atol, method=method, options=options, **extra)
-        ys = (ys,) if unwrap else ys
-        reached = len(ts)
-        if p.event is not None and watch.now < p.ts[-1]:
-            watch.now, watch.previous = p.ts[-1], watch.now
-            watch.watch_event(ts[-1], tuple(y[-1] for y in ys))
-        if p.stop is not None:
-            with torch.no_grad():
-                end = tuple(y[-1] for y in ys)
-                if bool(p.stop(ts[-1], end)):
-                    watch.at = (ts[-1], end)
+        ys = solve(rhs, start, ts, rtol=p.rtol, atol=p.atol, method=p.solver, options=options, **extra)
     except ValueError as error:
         if str(error).startswith("Invalid method"):
             raise ValueError(f"solver={p.solver!r} is unknown to ctsa and to torchdiffeq. {error}") from None
         raise
-    except (_Stop, _TooManySteps, _StepTooSmall, AssertionError, KeyboardInterrupt) as error:
-        if isinstance(error, AssertionError) and not str(error).startswith(("underflow", "non-finite", "max_num")):
+    except AssertionError as error:
+        if not str(error).startswith(("underflow", "non-finite", "max_num")):
             raise
-        if isinstance(error, _TooManySteps):
-            failure = "max_steps"
-        elif not isinstance(error, _Stop):
-            failure = error if isinstance(error, KeyboardInterrupt) else "step_size"
-        reached = len(watch.kept)
-        ys = tuple(torch.stack(column) for column in zip(*watch.kept, strict=True))
-    finally:
-        if watch.bar is not None:
-            watch.bar.close()
-    for y in ys:
-        if failure is None and not bool(torch.isfinite(y[-1]).all()):
-            failure = "step_size"
-            reached = int(np.argmin([bool(torch.isfinite(row).all()) for row in y]))
-    stats = {"steps": watch.accepted, "rejected": watch.rejected, "evaluations": watch.evaluations}
-    return Solved(ys, reached, watch.at, failure, stats, previous=watch.previous, lost=watch.lost)
+        raise _StepTooSmall from error
+    ys = (ys,) if unwrap else ys
+    if p.event is not None or p.stop is not None:
+        watch.arrive(float(p.ts[-1]), tuple(y[-1] for y in ys))
+    return ys

@@ -1,0 +1,185 @@
+"""Adaptive Runge-Kutta steps in torch: torchdiffeq's tableaus and controller, on few tensors, landing on output times.
+
+torchdiffeq interpolates between steps, which costs dopri8 its digits, and counts an output time as passed only if a step
+had to be cut for it. Its ``adaptive_heun`` starts every step with the slope at the last predictor, as if the method were
+FSAL (1.7e-8 off at atol = 1e-8). And its many small operations take most of the time of a small problem.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ._solve import SLIVER, Problem, error_floor, first_step
+
+SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
+ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
+State = tuple[torch.Tensor, ...]
+
+
+class Tableau(NamedTuple):
+    """Stage times ``c`` (s,), rows ``a`` (s, s), weights of step and error (s,); whether the last slope is the next."""
+
+    c: np.ndarray
+    a: np.ndarray
+    step: np.ndarray
+    error: np.ndarray
+    fsal: bool
+
+
+@cache
+def tableau(name: str) -> Tableau:
+    """Return the tableau that torchdiffeq has for a method."""
+    if name in ("heun", "adaptive_heun"):
+        c, rows, step, error = [1.0], [[1.0]], [0.5, 0.5], [0.5, -0.5]
+    else:
+        t = importlib.import_module("torchdiffeq._impl.odeint").SOLVERS[name].tableau
+        c, rows, step, error = ([r.tolist() for r in t.beta] if k == 1 else t[k].tolist() for k in range(4))
+    s = len(step)
+    a = np.zeros((s, s))
+    for i, row in enumerate(rows):
+        a[i + 1, : len(row)] = row
+    fsal = step[-1] == 0 and np.array_equal(step, a[-1])
+    return Tableau(np.array([0.0, *c]), a, np.array(step), np.array(error), bool(fsal))
+
+
+class _Flat:
+    """Stages in one buffer: for solves that record no gradients."""
+
+    def __init__(self, method: Tableau, rhs: Callable, y: State):
+        self.method, self.rhs = method, rhs
+        self.shapes, self.sizes = [a.shape for a in y], [a.numel() for a in y]
+        self.slopes = y[0].new_empty(len(method.c), sum(self.sizes))
+        self.table = torch.as_tensor(np.stack([*method.a, method.step, method.error]), dtype=y[0].dtype, device=y[0].device)
+
+    def enter(self, y: State) -> torch.Tensor:
+        return torch.cat([a.reshape(-1) for a in y])
+
+    def leave(self, y: torch.Tensor) -> State:
+        return tuple(a.view(shape) for a, shape in zip(y.split(self.sizes), self.shapes, strict=True))
+
+    def evaluate(self, i: int, t: torch.Tensor, y: torch.Tensor) -> None:
+        for to, f in zip(self.slopes[i].split(self.sizes), self.rhs(t, self.leave(y)), strict=True):
+            to.copy_(f.reshape(-1))
+
+    def step(self, ts: torch.Tensor, y: torch.Tensor, h: float) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, k = self.table * h, self.slopes
+        s = len(self.method.c)
+        for i in range(1, s):
+            last = torch.addmv(y, k[:i].T, rows[i, :i])
+            self.evaluate(i, ts[i], last)
+        end = last if self.method.fsal else torch.addmv(y, k.T, rows[s])
+        return end, torch.mv(k.T, rows[s + 1])
+
+    def follow(self, t: torch.Tensor, y: torch.Tensor) -> None:
+        if self.method.fsal:
+            self.slopes[0].copy_(self.slopes[-1])
+        else:
+            self.evaluate(0, t, y)
+
+    def norms(self, error: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.linalg.vector_norm(e) / len(e) ** 0.5 for e in error.split(self.sizes)])
+
+    def divide(self, error: torch.Tensor, atol: float, rtol: float, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return error / (atol + rtol * torch.maximum(y.abs(), z.abs()) if rtol else atol)
+
+
+class _Graph:
+    """Stages as tensors of their own, on the graph."""
+
+    def __init__(self, method: Tableau, rhs: Callable, y: State):
+        self.method, self.rhs = method, rhs
+        self.slopes: list[Any] = [None] * len(method.c)
+
+    def enter(self, y: State) -> State:
+        return y
+
+    leave = enter
+
+    def evaluate(self, i: int, t: torch.Tensor, y: State) -> None:
+        self.slopes[i] = self.rhs(t, y)
+
+    def _combine(self, start: State | None, weights: np.ndarray) -> State:
+        out = start
+        for w, slopes in zip(weights.tolist(), self.slopes, strict=False):
+            if w:
+                old = (None,) * len(slopes) if out is None else out
+                out = tuple(f * w if y is None else y.add(f, alpha=w) for y, f in zip(old, slopes, strict=True))
+        assert out is not None
+        return out
+
+    def step(self, ts: torch.Tensor, y: State, h: float) -> tuple[State, State]:
+        for i in range(1, len(self.method.c)):
+            last = self._combine(y, h * self.method.a[i, :i])
+            self.evaluate(i, ts[i], last)
+        end = last if self.method.fsal else self._combine(y, h * self.method.step)
+        with torch.no_grad():
+            return end, self._combine(None, h * self.method.error)
+
+    def follow(self, t: torch.Tensor, y: State) -> None:
+        if self.method.fsal:
+            self.slopes[0] = self.slopes[-1]
+        else:
+            self.evaluate(0, t, y)
+
+    def norms(self, error: State) -> torch.Tensor:
+        return torch.stack([torch.linalg.vector_norm(e) / e.numel() ** 0.5 for e in error])
+
+    def divide(self, error: State, atol: float, rtol: float, y: State, z: State) -> State:
+        with torch.no_grad():
+            return tuple(
+                e / (atol + rtol * torch.maximum(a.abs(), b.abs()) if rtol else atol)
+                for e, a, b in zip(error, y, z, strict=True)
+            )
+
+
+def solve(p: Problem, watch: Any, be: Any) -> None:
+    """Take adaptive steps to the end of ``p.ts``, telling ``watch`` of each; it keeps the outputs, and may raise.
+
+    Args:
+        p: the problem, whose ``solver`` is one of ``ORDERS``.
+        watch: is told of states (``arrive``) and steps (``begin``, ``accept``, ``reject``), and may ``cut`` one short.
+        be: the backend.
+    """
+    order, y0 = ORDERS[p.solver], p.y0
+    method, like = tableau(p.solver), y0[0]
+    ts = p.ts.tolist()
+
+    def clock(times: Any) -> torch.Tensor:
+        return torch.as_tensor(times, dtype=like.dtype, device=like.device)
+
+    with torch.no_grad():
+        h = float(first_step(be, watch.rhs, clock(ts[0]), y0, p.rtol, p.atol, order))
+    floor, largest = error_floor(torch.finfo(like.dtype).eps, p.rtol, p.atol), p.largest or float("inf")
+    stages: Any = (_Graph if torch.is_grad_enabled() else _Flat)(method, watch.rhs, y0)
+    t, y, at = ts[0], stages.enter(y0), 1
+    stages.evaluate(0, clock(t), y)
+    while True:
+        h = min(h, largest)
+        watch.arrive(t, stages.leave(y))
+        if at == len(ts):
+            return
+        watch.begin(h)
+        left = ts[at] - t
+        lands = left - h < SLIVER * h  # also a step that would end a sliver short
+        h, end = (left, ts[at]) if lands else (h, t + h)
+        z, error = stages.step(clock(t + h * method.c), y, h)
+        size = float(stages.norms(stages.divide(error, p.atol, p.rtol, y, z)).max())
+        size = max(size, floor) if size == size else float("inf")  # a step into nan is tried again, shorter
+        grow = SAFETY / size ** (1.0 / order) if size < float("inf") else 0.0
+        if size > 1:
+            watch.reject()
+            h *= max(grow, SHRINK)
+            continue
+        watch.accept()
+        if p.event is not None:
+            shorter = watch.cut(t, stages.leave(y), end, stages.leave(z))
+            if shorter is not None:
+                h = shorter
+                continue
+        t, y, at = end, z, at + lands
+        stages.follow(clock(t), y)
+        h *= min(max(grow, 1.0 if size < 1 else SHRINK), GROW)
