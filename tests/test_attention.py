@@ -6,7 +6,8 @@ from hypothesis import given, strategies as st
 from reference import CASES, HEADS, D, N, attention, masks, parameters, state
 
 import ctsa
-from ctsa.attention.weights import WEIGHTS, sinkhorn
+from ctsa.attention import WEIGHTS, Weights, sinkhorn
+from ctsa.derivatives import jvp_batched
 
 ATTENTION = [name for name, (kind, _) in CASES.items() if kind == "SelfAttention"]
 ROWS_SUM_TO_ONE = ("softmax", "hardmax", "l2", "sinkhorn")
@@ -229,3 +230,65 @@ def test_consensus_attends_evenly(face, close):
     x = np.tile(ctsa.random_tokens(1, D, seed=3), (N, 1))
     for kind in ROWS_SUM_TO_ONE:
         close(weights_of(face, x, **parameters(), weights=kind), np.full((N, N), 1 / N), 1e-14)
+
+
+# ------------------------------------------------------------------------------------------------- weights of one's own
+def softplus(xp, s, n):
+    return xp.log1p(xp.exp(s)) / n
+
+
+OWN = {
+    "exponential by the sum": (Weights("e", lambda xp, s, n: xp.exp(s), "sum"), "softmax"),
+    "exponential": (Weights("e", lambda xp, s, n: xp.exp(s) / n), "unnormalised"),
+    "share": (Weights("s", lambda xp, s, n: s / n), "linear"),
+    "logistic": (Weights("l", lambda xp, s, n: 1 / (1 + n * xp.exp(-s))), "sigmoid"),
+    "distance": (Weights("d", lambda xp, s, n: xp.exp(s), "sum", distance=True), "l2"),
+}
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "boolean", "weighted"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_pair_and_a_normaliser_make_the_weights(face, name, mask, close):
+    """Values, closed-form derivative and Jacobian follow from the function of a pair."""
+    mine, known = OWN[name]
+    given = dict(**parameters(0), beta=0.7, mask=masks()[mask])
+    one, other = face.SelfAttention(weights=mine, **given), face.SelfAttention(weights=known, **given)
+    x = face.array(ctsa.random_tokens(N, D, seed=3))
+    u = face.array(np.random.default_rng(4).normal(size=(5, N, D)))
+    close(one.attention(x), other.attention(x), 1e-13)
+    for a, b in zip(one.tangent(0.0, x, u), other.tangent(0.0, x, u), strict=True):
+        close(a, b, 1e-13)
+    close(one.drift_jacobian(0.0, x)[1], other.drift_jacobian(0.0, x)[1], 1e-13)
+    assert one.weights.closed
+
+
+@pytest.mark.parametrize("rows", [None, "sum", lambda xp, e, mask: e / e.sum(-1)[..., None]])
+def test_slopes_of_any_pair_by_forward_mode(face, rows, close):
+    mine = Weights("softplus", softplus, rows)
+    field = face.SelfAttention(weights=mine, **parameters(0), beta=0.7)
+    x = face.array(ctsa.random_tokens(N, D, seed=5))
+    u = face.array(np.random.default_rng(6).normal(size=(3, N, D)))
+    y, dy = jvp_batched(lambda z: field.drift(0.0, z), x, u)
+    for how in ("scores", "outer", "assembled"):
+        ours = face.SelfAttention(weights=mine, **parameters(0), beta=0.7, how=how).drift_tangent(0.0, x, u)
+        close(ours[0], y, 1e-13)
+        close(ours[1], dy, 1e-13)
+    assert mine.closed == (not callable(rows)) and mine.normalised == (rows is not None)
+
+
+def test_rows_are_their_own(torch_face):
+    """A rule that says so gives some rows of the matrix from those rows alone."""
+    s = torch_face.array(np.random.default_rng(0).normal(size=(N, N)))
+    for weights in WEIGHTS.values():
+        if weights.rowwise:
+            assert (weights(s[:2]) == weights(s)[:2]).all()
+    assert not WEIGHTS["sinkhorn"].rowwise
+
+
+def test_what_weights_are_made_of():
+    with pytest.raises(TypeError, match=r"pair must be a function \(xp, scores, n\), got str"):
+        Weights("e", "exp")
+    with pytest.raises(TypeError, match="rows must be None, 'sum' or a function"):
+        Weights("e", softplus, "mean")
+    with pytest.raises(ValueError, match="weights='sinkhorn' have no closed-form derivative"):
+        WEIGHTS["sinkhorn"].with_slope(np.zeros((2, 2)))

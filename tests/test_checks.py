@@ -95,8 +95,8 @@ TABLE = {
         "^weights='sinkhorn' needs a mask without zeros"),
     "sinkhorn-zeros": ("SelfAttention", dict(mask=EYE, weights=sinkhorn(9)), ValueError,
         "^weights='sinkhorn' needs a mask without zeros"),
-    "tangent-form": ("SelfAttention", dict(tangent_form="outre"), ValueError,
-        "^tangent_form must be one of 'assembled', 'auto', 'outer', 'scores'"),
+    "tangent-form": ("SelfAttention", dict(how="outre"), ValueError,
+        "^how must be one of 'assembled', 'auto', 'outer', 'scores'"),
     # geometry
     "geometry-text": ("SelfAttention", dict(geometry="sphere"), TypeError,
         r"^geometry must be ctsa.Sphere\(...\) or ctsa.Euclidean\(\), got 'sphere'"),

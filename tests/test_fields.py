@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from reference import CASES, HEADS, D, M, N, antisymmetric, masks, parameters, state, velocity
 
 import ctsa
-from ctsa.attention.tangent import choose
+from ctsa.attention.calls import choose
 from ctsa.attention.weights import WEIGHTS
 from ctsa.derivatives import variational
 
@@ -79,7 +79,7 @@ FORMS = pytest.mark.parametrize("form", ["scores", "outer", "assembled"])
 
 
 def check_form(face, case, form, rng, close, batch=(2,)):
-    field = face.SelfAttention(**CASES[case][1], tangent_form=form)
+    field = face.SelfAttention(**CASES[case][1], how=form)
     check_tangent(face, field, state(case, *batch), rng, close)
 
 
@@ -105,10 +105,10 @@ def test_forms_of_the_tangent_with_any_batch_axes(torch_face, form, batch, rng, 
 @pytest.mark.parametrize("form", ["scores", "outer"])
 def test_directions_in_chunks(face, form, rng, close, monkeypatch):
     """Many directions are handled a few at a time; the last chunk is padded."""
-    field = face.SelfAttention(**CASES["softmax-heads"][1], tangent_form=form)
+    field = face.SelfAttention(**CASES["softmax-heads"][1], how=form)
     x, u = face.array(state("softmax-heads")), face.array(rng.normal(size=(7, N, D)))
     _, whole = field.tangent(0.0, x, u)
-    monkeypatch.setattr("ctsa.attention.tangent.LARGEST", 3 * HEADS * N * (N if form == "scores" else (D + 1) * M))
+    monkeypatch.setattr("ctsa.attention.dense.LARGEST", 3 * HEADS * N * (N if form == "scores" else (D + 1) * M))
     _, pieces = field.tangent(0.0, x, u)
     close(pieces, whole, 1e-14)
 
@@ -150,7 +150,7 @@ def test_variational_equation_through_a_jacobian(torch_face, batch, rng, close):
     y = torch_face.array(state("softmax-heads", *batch) + 0.2 * rng.normal(size=(*batch, N, D)))
     u = torch_face.array(rng.normal(size=(K, *batch, N, D)))
     dense, direct = (
-        2.0 * (torch_face.SelfAttention(**kwargs, tangent_form=form) + build(torch_face, "rotation-tokens"))
+        2.0 * (torch_face.SelfAttention(**kwargs, how=form) + build(torch_face, "rotation-tokens"))
         for form in ("assembled", "scores")
     )
     assert dense.dense_pays(y, K) and not direct.dense_pays(y, K)
@@ -172,7 +172,7 @@ def test_variational_equation_of_sums_with_terms_of_other_kinds(torch_face, rng,
     neighbour = type("Neighbour", (Neighbour, torch_face.Field), {})()
     neighbour._assign(geometry=ctsa.Sphere())
     x, u = torch_face.array(state("identity")), torch_face.array(rng.normal(size=(K, N, D)))
-    attention = torch_face.SelfAttention(tangent_form="assembled")
+    attention = torch_face.SelfAttention(how="assembled")
     for other in (torch_face.SelfAttention(weights="sinkhorn"), neighbour, lambda t, y: y.roll(1, -2)):
         total = attention + other
         f, df = variational(total, total.geometry, 0.0, (x, u))

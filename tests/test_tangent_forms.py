@@ -5,8 +5,8 @@ import pytest
 from reference import CASES, HEADS, D, M, N, masks, parameters, state
 
 import ctsa
-from ctsa.attention import tangent as attention_tangent
-from ctsa.attention.tangent import FORMS, attend_jacobian, attend_tangent, choose, cost
+from ctsa.attention import dense
+from ctsa.attention.calls import HOW as FORMS, attend_jacobian, attend_tangent, choose, cost
 from ctsa.derivatives import jvp_batched, variational
 
 ATTENTION = [name for name, (kind, _) in CASES.items() if kind == "SelfAttention"]
@@ -85,7 +85,7 @@ def test_jacobian_along_batches(torch_face, close, case):
 
 def test_sinkhorn_has_no_closed_form(face):
     field = make(face, "sinkhorn-none")
-    with pytest.raises(ValueError, match="sinkhorn.*no closed-form Jacobian"):
+    with pytest.raises(ValueError, match="sinkhorn.*no closed-form derivative"):
         attend_jacobian(field.heads, face.array(state("sinkhorn-none")))
 
 
@@ -98,15 +98,15 @@ def test_chunks(face, close, monkeypatch, case, form):
     whole = attend_tangent(field.heads, x, u, form)[1]
     each = field.heads.count * N * (N if form == "scores" else (D + 1) * (M if field.query is not None else D))
     for size in (3 * each, 2 * each, 1):
-        monkeypatch.setattr(attention_tangent, "LARGEST", size)
+        monkeypatch.setattr(dense, "LARGEST", size)
         close(attend_tangent(field.heads, x, u, form)[1], whole, 1e-14)
 
 
 def test_chunks_hold_no_more_than_allowed(torch_face, monkeypatch):
-    monkeypatch.setattr(attention_tangent, "LARGEST", 2 * N * N)
+    monkeypatch.setattr(dense, "LARGEST", 2 * N * N)
     sizes = []
-    whole = attention_tangent._scores
-    monkeypatch.setattr(attention_tangent, "_scores", lambda h, p, u: (sizes.append(len(u)), whole(h, p, u))[1])
+    whole = dense._scores
+    monkeypatch.setattr(dense, "_scores", lambda h, p, u: (sizes.append(len(u)), whole(h, p, u))[1])
     field = make(torch_face, "identity")
     attend_tangent(field.heads, torch_face.array(state("identity")), torch_face.array(directions(7, N, D)), "scores")
     assert sizes == [2, 2, 2, 2]
@@ -127,7 +127,7 @@ def test_extension_equals_autodiff(torch_face, close, case):
     x = torch_face.array(x)
     f, df = jvp_batched(lambda y: field.geometry.extend(lambda z: field(0.0, z), y), x, u)
     for form in ("assembled", "scores", "outer"):
-        chosen = make(torch_face, case, tangent_form=form)
+        chosen = make(torch_face, case, how=form)
         assert chosen.dense_pays(x, K) == (form == "assembled")
         got, du = variational(chosen, chosen.geometry, 0.0, (x, u))
         close(got, f)
@@ -139,14 +139,14 @@ def test_extension_along_batches(torch_face, close, case):
     face = torch_face
     x = face.array(ambient(make(face, case), state(case, 2)))
     u = face.array(directions(K, 2, N, D))
-    a, b = (make(face, case, tangent_form=form) for form in ("assembled", "scores"))
+    a, b = (make(face, case, how=form) for form in ("assembled", "scores"))
     for got, want in zip(variational(a, a.geometry, 0.0, (x, u)), variational(b, b.geometry, 0.0, (x, u)), strict=True):
         close(got, want)
 
 
 def sums(face, form):
     one, wide = parameters(0), CASES["tanh-biases"][1]
-    attention = face.SelfAttention(**one, beta=0.7, tangent_form=form)
+    attention = face.SelfAttention(**one, beta=0.7, how=form)
     rest = [face.Oja(one["value"]), face.Rotation(omega=CASES["rotation"][1]["omega"])]
     rest += [face.Injection(CASES["injection"][1]["input"]), face.Perceptron(**{**wide, "geometry": None})]
     return sum(rest, 2.0 * (attention + rest[0]))
@@ -186,7 +186,7 @@ def test_choice_is_the_cheapest():
         for d in (3, 16, 64):
             for k in (1, 16, 512):
                 form = choose(n, d, d, 1, k)
-                fitting = ["scores", "outer"] + (["assembled"] if (n * d) ** 2 <= attention_tangent.LARGEST else [])
+                fitting = ["scores", "outer"] + (["assembled"] if (n * d) ** 2 <= dense.LARGEST else [])
                 assert form in fitting
                 assert cost(form, n, d, d, 1, k) == min(cost(f, n, d, d, 1, k) for f in fitting)
 
@@ -198,8 +198,8 @@ def test_choice_takes_all_forms():
 
 
 def test_unknown_form(face):
-    with pytest.raises(ValueError, match="tangent_form must be one of"):
-        face.SelfAttention(tangent_form="fast")
+    with pytest.raises(ValueError, match="how must be one of"):
+        face.SelfAttention(how="fast")
 
 
 def test_masks_and_heads_are_all_there():

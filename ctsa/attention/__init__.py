@@ -1,17 +1,11 @@
 """Self-attention and its closed-form derivative, as pure functions of arrays."""
 
-from .tangent import (
-    FORMS as FORMS,
+from .calls import (
+    HOW as HOW,
+    attend as attend,
     attend_jacobian as attend_jacobian,
     attend_tangent as attend_tangent,
     dense_pays as dense_pays,
 )
-from .weights import (
-    WEIGHTS as WEIGHTS,
-    Heads as Heads,
-    Weights as Weights,
-    attend as attend,
-    attention_weights as attention_weights,
-    scores as scores,
-    sinkhorn as sinkhorn,
-)
+from .heads import Heads as Heads, attention_weights as attention_weights, scores as scores
+from .weights import WEIGHTS as WEIGHTS, Weights as Weights, sinkhorn as sinkhorn

@@ -4,7 +4,7 @@ from typing import Any
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.attention.weights import WEIGHTS, Heads, attention_weights
+from ctsa.attention import WEIGHTS, Heads, attention_weights
 from ctsa.parts import constant, parameter, static
 
 from .base import Field

@@ -3,8 +3,18 @@
 from typing import Any
 
 from ctsa import checks
-from ctsa.attention.tangent import FORMS, attend_jacobian, attend_tangent, dense_pays
-from ctsa.attention.weights import WEIGHTS, Heads, Weights, attend, attention_weights, scores
+from ctsa.attention import (
+    HOW,
+    WEIGHTS,
+    Heads,
+    Weights,
+    attend,
+    attend_jacobian,
+    attend_tangent,
+    attention_weights,
+    dense_pays,
+    scores,
+)
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
@@ -37,8 +47,8 @@ class SelfAttention(Field):
             tokens of weight ``w_j``. Unnormalised, linear and sigmoid weights keep dividing by ``n`` under a mask.
         key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
-        tangent_form: how ``tangent`` evaluates the derivative: "auto" chooses by size; "scores", "outer", "assembled"
-            override (see ``ctsa.attention.tangent``). The numbers are the same to rounding.
+        how: the way in which attention and its derivative are evaluated: "auto" chooses by size; "scores", "outer",
+            "assembled" override (see ``ctsa.attention.dense``). The numbers are the same to rounding.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -65,11 +75,11 @@ class SelfAttention(Field):
     key_field: Any
     causal: bool
     weights: Weights
-    tangent_form: str
+    how: str
     equivariant = True
     parts = dict(
         query=parameter("md", "weight"), key=parameter("md", "weight"), value=parameter("dd", "weight"), beta=parameter(),
-        key_field=parameter("d", "bias"), mask=constant("nn"), causal=static(), weights=static(), tangent_form=static(),
+        key_field=parameter("d", "bias"), mask=constant("nn"), causal=static(), weights=static(), how=static(),
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +92,7 @@ class SelfAttention(Field):
         mask=None,
         key_field=None,
         geometry=None,
-        tangent_form="auto",
+        how="auto",
     ):
         query = checks.parameter("query", query, 2, 3)
         key = checks.parameter("key", key, 2, 3)
@@ -104,9 +114,9 @@ class SelfAttention(Field):
         d = self._check_shapes(query, key, value, beta, key_field, mask)
         parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
         geometry = self._check_geometry(geometry, d)
-        checks.choice("tangent_form", tangent_form, FORMS)
+        checks.choice("how", how, HOW)
         self._assign(
-            **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, tangent_form=tangent_form
+            **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, how=how
         )
 
     @staticmethod
@@ -149,18 +159,18 @@ class SelfAttention(Field):
         return Heads(self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field)
 
     def drift(self, t, x):
-        return attend(self.heads, x)
+        return attend(self.heads, x, self.how)
 
     def drift_tangent(self, t, x, u):
-        return attend_tangent(self.heads, x, u, self.tangent_form)
+        return attend_tangent(self.heads, x, u, self.how)
 
     def drift_jacobian(self, t, x):
-        if self.weights.slope is None:
+        if not self.weights.closed:
             return Field.drift_jacobian(self, t, x)
-        return attend_jacobian(self.heads, x)
+        return attend_jacobian(self.heads, x, self.how)
 
     def dense_pays(self, x, k):
-        return dense_pays(self.heads, x, k, self.tangent_form)
+        return dense_pays(self.heads, x, k, self.how)
 
     def scores(self, x: Array) -> Array:
         """Return the scores at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""

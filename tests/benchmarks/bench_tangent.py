@@ -1,6 +1,6 @@
 """The three forms of attention's derivative, and vmap(jvp), on the same problem: ratios within one run.
 
-Run as a script: ``python tests/benchmarks/bench_tangent.py [torch|jax]``. The constants of ``attention_tangent.cost``
+Run as a script: ``python tests/benchmarks/bench_tangent.py [torch|jax]``. The constants of ``ctsa.attention.calls.cost``
 come from its table.
 """
 
@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 import ctsa
-from ctsa.attention.tangent import FORMS, attend_tangent, choose
+from ctsa.attention.calls import HOW as FORMS, attend_tangent, choose
 from ctsa.derivatives import jvp_batched
 
 SIZES = [  # n, d, heads, k

@@ -1,4 +1,4 @@
-"""The derivative of attention in closed form, evaluated the way that is cheapest for the size at hand.
+"""Attention and its derivative in closed form on whole score matrices, in three ways that give the same numbers.
 
 With scores ``s``, weights ``a``, local slopes ``w = da/ds`` (before normalisation), scaled queries ``q_i = beta Q x_i``,
 keys ``k_j = K x_j`` and values ``v_j = V x_j``, the derivative of ``y_i = sum_j a_ij v_j`` along ``u`` is::
@@ -15,108 +15,49 @@ where ``g_j`` is the key field's part (and, for l2, ``-beta <k_j, dk_j>``). Thre
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctsa._backend import backend
-from ctsa.derivatives import apply_jacobian, jvp_batched
+from ctsa.derivatives import apply_jacobian
 
-from .weights import Heads, _act, _beta, _lift, _mask, _score_parts, _weigh, attend
+from .heads import Heads, act, inverse_temperature, lift, mask_of, score_parts
 
 Array = Any
-FORMS = ("auto", "scores", "outer", "assembled")
 
 # Largest temporary in numbers: directions are handled in chunks so that none exceeds it (128 MiB in float64).
 LARGEST = 2**24
 
 
-def cost(form: str, n: int, d: int, m: int, heads: int, k: int) -> float:
-    """Estimate the work of a form in passes over single numbers.
+class Parts(NamedTuple):
+    """Scaled queries, keys, weights, their slopes, values and outputs, a head at a time."""
 
-    A multiply-add inside a matrix product counts ``1 / 12`` of an elementwise pass; the constants were fitted to
-    measurements on two CPU cores (``tests/benchmarks/bench_tangent.py``) and only decide which form is chosen.
-
-    Args:
-        form: "scores", "outer" or "assembled".
-        n: tokens.
-        d: dimension of a token.
-        m: width of query and key.
-        heads: number of heads.
-        k: number of directions.
-    """
-    gemm = 1 / 12
-    if form == "scores":
-        return heads * k * n * n * (4 + gemm * 2 * (m + d)) + heads * k * n * d * (m + d) * gemm
-    if form == "outer":
-        return heads * k * n * (d + 1) * m * (3 + gemm * n) + heads * k * n * n * d * gemm
-    return heads * n * n * d * d * 3 + k * n * n * d * d * gemm
+    q: Array
+    key: Array
+    a: Array
+    w: Array
+    v: Array
+    y: Array
 
 
-def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
-    """Return the form with the smallest ``cost``; the assembled one only while its Jacobian stays below ``LARGEST``."""
-    forms = ["scores", "outer"] + (["assembled"] if heads * (n * d) ** 2 <= LARGEST else [])
-    return min(forms, key=lambda form: cost(form, n, d, m, heads, k))
+def parts_of(heads: Heads, x: Array) -> Parts:
+    """Evaluate attention with all that its derivative needs."""
+    xh = lift(heads, x)
+    s, q, key = score_parts(heads, xh)
+    a, w = heads.weights.with_slope(s, mask_of(heads, s))
+    v = act(heads.value, xh)
+    return Parts(q, key, a, w, v, a @ v)
 
 
-def attend_tangent(heads: Heads, x: Array, u: Array, form: str = "auto") -> tuple[Array, Array]:
-    """Return the output of attention and its derivative along ``k`` directions.
-
-    Args:
-        heads: parameters.
-        x: tokens ``(..., n, d)``.
-        u: directions ``(k, ..., n, d)``.
-        form: "auto" chooses by ``choose``; "scores", "outer" or "assembled" override it.
-
-    Returns:
-        ``(..., n, d)`` and ``(k, ..., n, d)``.
-    """
-    if heads.weights.slope is None:
-        return jvp_batched(lambda z: attend(heads, z), x, u)
-    parts = _parts(heads, x, heads.weights.slope)
-    q, a, y = parts[0], parts[2], parts[-1]
-    (n, d), m, k = x.shape[-2:], q.shape[-1], u.shape[0]
-    if form == "auto":
-        form = choose(n, d, m, heads.count, k)
-    batch = math.prod(a.shape[:-2])
+def along(heads: Heads, parts: Parts, u: Array, form: str) -> Array:
+    """Return the derivative of the output along directions ``(k, ..., n, d)`` in one of the three forms."""
     if form == "assembled":
-        dy = _assembled(heads, parts, u)
-    else:
-        each = batch * n * (n if form == "scores" else (d + 1) * m)
-        dy = _in_chunks({"scores": _scores, "outer": _outer}[form], heads, parts, u, max(1, LARGEST // each))
-    return (y.sum(-3) if heads.headed else y), dy
+        return apply_jacobian(jacobian(heads, parts), u)
+    (n, d), m = parts.v.shape[-2:], parts.q.shape[-1]
+    each = math.prod(parts.a.shape[:-2]) * n * (n if form == "scores" else (d + 1) * m)
+    return _in_chunks({"scores": _scores, "outer": _outer}[form], heads, parts, u, max(1, LARGEST // each))
 
 
-def attend_jacobian(heads: Heads, x: Array) -> tuple[Array, Array]:
-    """Return the output of attention ``(..., n, d)`` and its Jacobian ``(..., n d, n d)``, in closed form.
-
-    Raises:
-        ValueError: the weights have no closed form (sinkhorn).
-    """
-    if heads.weights.slope is None:
-        raise ValueError(f"weights={heads.weights.name!r} have no closed-form Jacobian")
-    parts = _parts(heads, x, heads.weights.slope)
-    y = parts[-1]
-    return (y.sum(-3) if heads.headed else y), _jacobian(heads, parts)
-
-
-def _parts(heads: Heads, x: Array, slope: Callable[..., Array]) -> tuple:
-    """Return scaled queries, keys, weights, their slopes, values and outputs."""
-    xh = _lift(heads, x)
-    s, q, key = _score_parts(heads, xh)
-    a, v = _weigh(heads, s), _act(heads.value, xh)
-    return q, key, a, slope(a, _mask(heads, s)), v, a @ v
-
-
-def dense_pays(heads: Heads, x: Array, k: int, form: str = "auto") -> bool:
-    """Tell whether ``k`` directions are served best by one Jacobian."""
-    if heads.weights.slope is None or form in ("scores", "outer"):
-        return False
-    d = x.shape[-1]
-    m = d if heads.query is None else heads.query.shape[-2]
-    return form == "assembled" or choose(x.shape[-2], d, m, heads.count, k) == "assembled"
-
-
-def _in_chunks(rule, heads: Heads, parts: tuple, u: Array, size: int) -> Array:
+def _in_chunks(rule, heads: Heads, parts: Parts, u: Array, size: int) -> Array:
     k = u.shape[0]
     if k <= size:
         return rule(heads, parts, u)
@@ -131,18 +72,18 @@ def _in_chunks(rule, heads: Heads, parts: tuple, u: Array, size: int) -> Array:
 
 def _differentials(heads: Heads, key: Array, u: Array) -> tuple[Array, Array, Array | None, Array]:
     """Return dq, dk, the part of ds that depends on j alone (..., n, 1) or None, and V u."""
-    uh = _lift(heads, u)
-    dk = _act(heads.key, uh)
+    uh = lift(heads, u)
+    dk = act(heads.key, uh)
     g = None
     if heads.key_field is not None:
-        g = _beta(heads) * (uh @ heads.key_field[..., None])
+        g = inverse_temperature(heads) * (uh @ heads.key_field[..., None])
     if heads.weights.distance:
-        pull = _beta(heads) * (key * dk).sum(-1, keepdims=True)
+        pull = inverse_temperature(heads) * (key * dk).sum(-1, keepdims=True)
         g = -pull if g is None else g - pull
-    return _beta(heads) * _act(heads.query, uh), dk, g, _act(heads.value, uh)
+    return inverse_temperature(heads) * act(heads.query, uh), dk, g, act(heads.value, uh)
 
 
-def _scores(heads: Heads, parts: tuple, u: Array) -> Array:
+def _scores(heads: Heads, parts: Parts, u: Array) -> Array:
     q, key, a, w, v, y = parts
     dq, dk, g, du = _differentials(heads, key, u)
     ds = dq @ key.mT + q @ dk.mT
@@ -159,7 +100,7 @@ def _mix(a: Array, z: Array, axes: int) -> Array:
     return y.reshape(*y.shape[:-1], *z.shape[-axes:])
 
 
-def _outer(heads: Heads, parts: tuple, u: Array) -> Array:
+def _outer(heads: Heads, parts: Parts, u: Array) -> Array:
     q, key, a, w, v, y = parts
     xp = backend(u).xp
     dq, dk, g, du = _differentials(heads, key, u)
@@ -179,18 +120,14 @@ def _outer(heads: Heads, parts: tuple, u: Array) -> Array:
     return dy.sum(-3) if heads.headed else dy
 
 
-def _assembled(heads: Heads, parts: tuple, u: Array) -> Array:
-    return apply_jacobian(_jacobian(heads, parts), u)
-
-
-def _jacobian(heads: Heads, parts: tuple) -> Array:
-    """Build dy/dx as (..., n d, n d), heads summed.
+def jacobian(heads: Heads, parts: Parts) -> Array:
+    """Return dy/dx as (..., n d, n d), heads summed.
 
     ``dy_i/dx_j = w_ij (v_j - y_i) (K^T q_i + beta r - [l2] beta K^T k_j)^T + a_ij V
     + delta_ij sum_l w_il (v_l - y_i) (beta Q^T k_l)^T``.
     """
     q, key, a, w, v, y = parts
-    be, beta = backend(a), _beta(heads)
+    be, beta = backend(a), inverse_temperature(heads)
 
     def back(matrix, z):  # rows times a matrix: M^T z
         return z if matrix is None else z @ matrix

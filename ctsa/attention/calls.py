@@ -1,0 +1,89 @@
+"""Attention behind one call: the output, its derivative along directions, its Jacobian, each ``how`` it is cheapest."""
+
+from typing import Any
+
+from ctsa.derivatives import jvp_batched
+
+from . import dense
+from .heads import Heads, act, lift, score_parts, weigh
+
+Array = Any
+HOW = ("auto", "scores", "outer", "assembled")
+
+
+def cost(how: str, n: int, d: int, m: int, heads: int, k: int) -> float:
+    """Estimate the work of one way in passes over single numbers.
+
+    A multiply-add inside a matrix product counts ``1 / 12`` of an elementwise pass; the constants were fitted to
+    measurements on two CPU cores (``tests/benchmarks/bench_tangent.py``) and only decide which is chosen.
+
+    Args:
+        how: "scores", "outer" or "assembled".
+        n: tokens.
+        d: dimension of a token.
+        m: width of query and key.
+        heads: number of heads.
+        k: number of directions.
+    """
+    gemm = 1 / 12
+    if how == "scores":
+        return heads * k * n * n * (4 + gemm * 2 * (m + d)) + heads * k * n * d * (m + d) * gemm
+    if how == "outer":
+        return heads * k * n * (d + 1) * m * (3 + gemm * n) + heads * k * n * n * d * gemm
+    return heads * n * n * d * d * 3 + k * n * n * d * d * gemm
+
+
+def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
+    """Return the way with the smallest ``cost``; the assembled one only while its Jacobian is below ``dense.LARGEST``."""
+    ways = ["scores", "outer"] + (["assembled"] if heads * (n * d) ** 2 <= dense.LARGEST else [])
+    return min(ways, key=lambda how: cost(how, n, d, m, heads, k))
+
+
+def attend(heads: Heads, x: Array, how: str = "auto") -> Array:
+    """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``."""
+    xh = lift(heads, x)
+    return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
+
+
+def attend_tangent(heads: Heads, x: Array, u: Array, how: str = "auto") -> tuple[Array, Array]:
+    """Return the output of attention and its derivative along ``k`` directions.
+
+    Args:
+        heads: parameters.
+        x: tokens ``(..., n, d)``.
+        u: directions ``(k, ..., n, d)``.
+        how: "auto" chooses by ``choose``; "scores", "outer" or "assembled" override it.
+
+    Returns:
+        ``(..., n, d)`` and ``(k, ..., n, d)``.
+    """
+    if not heads.weights.closed:
+        return jvp_batched(lambda z: attend(heads, z, how), x, u)
+    parts = dense.parts_of(heads, x)
+    if how == "auto":
+        n, d = x.shape[-2:]
+        how = choose(n, d, parts.q.shape[-1], heads.count, u.shape[0])
+    return _summed(heads, parts.y), dense.along(heads, parts, u, how)
+
+
+def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, Array]:
+    """Return the output of attention ``(..., n, d)`` and its Jacobian ``(..., n d, n d)``, in closed form.
+
+    Raises:
+        ValueError: the weights have no closed form (sinkhorn).
+    """
+    parts = dense.parts_of(heads, x)
+    return _summed(heads, parts.y), dense.jacobian(heads, parts)
+
+
+def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:
+    """Tell whether ``k`` directions are served best by one Jacobian."""
+    if not heads.weights.closed or how in ("scores", "outer"):
+        return False
+    d = x.shape[-1]
+    m = d if heads.query is None else heads.query.shape[-2]
+    return how == "assembled" or choose(x.shape[-2], d, m, heads.count, k) == "assembled"
+
+
+def _summed(heads: Heads, y: Array) -> Array:
+    return y.sum(-3) if heads.headed else y

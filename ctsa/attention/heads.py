@@ -1,0 +1,101 @@
+"""The parameters of attention; scores, weights and outputs, as pure functions of arrays.
+
+Matrices act as in ``torch.nn.Linear.weight``: the score of token j for token i is ``beta * <Q x_i, K x_j>`` (there is
+no hidden 1/sqrt(d): the scale is ``beta``), the output of a head is ``sum_j a_ij V x_j``, and heads are summed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ctsa._backend import backend
+
+from .weights import Weights
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The parameters of attention, bundled for the functions below.
+
+    Shapes: query, key ``(m, d)`` or ``(heads, m, d)``; value ``(d, d)`` or ``(heads, d, d)``; beta ``()`` or
+    ``(heads,)``; key_field ``(d,)`` or ``(heads, d)``; mask ``(n, n)`` or ``(heads, n, n)``, non-negative, multiplying
+    the weights before normalisation. None is the identity, or the absence of a term.
+    """
+
+    query: Array | None
+    key: Array | None
+    value: Array | None
+    beta: Array
+    weights: Weights
+    mask: Array | None = None
+    causal: bool = False
+    key_field: Array | None = None
+
+    def _axis(self) -> int | None:
+        ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2), (self.mask, 3))
+        return next((a.shape[0] for a, rank in ranks if a is not None and a.ndim == rank), None)
+
+    @property
+    def headed(self) -> bool:
+        """Whether there is an axis of heads."""
+        return self._axis() is not None
+
+    @property
+    def count(self) -> int:
+        """The number of heads."""
+        return self._axis() or 1
+
+
+def lift(heads: Heads, x: Array) -> Array:
+    """Give ``x`` an axis of heads where there is one."""
+    return x[..., None, :, :] if heads.headed else x
+
+
+def inverse_temperature(heads: Heads) -> Array:
+    """Return beta, to be multiplied with ``(..., [heads,] n, m)``."""
+    return heads.beta[:, None, None] if heads.beta.ndim else heads.beta
+
+
+def act(matrix: Array | None, x: Array) -> Array:
+    """Return ``M x_i`` for every token; None is the identity."""
+    return x if matrix is None else x @ matrix.mT
+
+
+def score_parts(heads: Heads, x: Array) -> tuple[Array, Array, Array]:
+    """Return the scores (..., n, n), the scaled queries and the keys."""
+    q, k = inverse_temperature(heads) * act(heads.query, x), act(heads.key, x)
+    s = q @ k.mT
+    if heads.key_field is not None:
+        s = s + inverse_temperature(heads) * (x @ heads.key_field[..., None]).mT
+    if heads.weights.distance:
+        s = s - 0.5 * inverse_temperature(heads) * (k * k).sum(-1, keepdims=True).mT
+    return s, q, k
+
+
+def mask_of(heads: Heads, s: Array) -> Array | None:
+    """Return the mask, of the shape of the scores if it is causal; None where there is none."""
+    if heads.causal:
+        xp = backend(s).xp
+        return xp.tril(xp.ones_like(s))
+    return None if heads.mask is None else backend(s).stop_gradient(heads.mask)  # log(0) has no derivative to pass on
+
+
+def weigh(heads: Heads, s: Array) -> Array:
+    """Turn scores into weights."""
+    return heads.weights(s, mask_of(heads, s))
+
+
+def scores(heads: Heads, x: Array) -> Array:
+    """Return the scores ``beta <Q x_i, K x_j>`` (with key field; for l2 minus ``beta |K x_j|^2 / 2``).
+
+    Returns:
+        ``(..., n, n)``, or ``(..., heads, n, n)`` where there is an axis of heads.
+    """
+    s, _, _ = score_parts(heads, lift(heads, x))
+    return s if not heads.headed else backend(s).xp.broadcast_to(s, (*s.shape[:-3], heads.count, *s.shape[-2:]))
+
+
+def attention_weights(heads: Heads, x: Array) -> Array:
+    """Return the attention weights ``a_ij``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
+    return weigh(heads, scores(heads, x))
