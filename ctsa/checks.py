@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import backend, framework, graded, load
+from ._backend import autodiff, backend, dtype_name, framework, graded, load, rounding
 from .parts import everything, walk
 
 Array = Any
@@ -111,7 +111,7 @@ def states(x: Any, name: str = "x", finite: bool = False) -> Array:
     if x is None:
         raise TypeError(f"{name} must be an array (..., n, d), got None")
     a = plain(name, x)
-    kind = str(a.dtype).rpartition(".")[2]
+    kind = dtype_name(a)
     if a.dtype == object:
         a = a.astype(float)
     elif "float" not in kind:
@@ -137,7 +137,7 @@ def plain(name: str, value: Any) -> Any:
     """Return lists and scalars as NumPy arrays, arrays as they are; refuse what is not numeric."""
     if value is None:
         return None
-    if isinstance(value, (list, tuple)) and any(framework(v) in ("torch", "jax") for v in value):
+    if isinstance(value, (list, tuple)) and any(autodiff(v) for v in value):
         value = _stacked(name, value)
     own = framework(value) is not None and hasattr(value, "dtype")
     try:
@@ -153,7 +153,7 @@ def plain(name: str, value: Any) -> Any:
 
 def _stacked(name: str, parts: list | tuple) -> Array:
     """Return a list of arrays, numbers among them, as one array of their framework, on the graph that they are on."""
-    arrays = [v for v in parts if framework(v) in ("torch", "jax") and hasattr(v, "shape")]
+    arrays = [v for v in parts if autodiff(v) and hasattr(v, "shape")]
     if not arrays or len({framework(v) for v in arrays}) > 1:
         raise TypeError(
             f"{name} must be an array or a list of arrays of one framework, got a list of "
@@ -213,7 +213,7 @@ def attention_mask(mask: Any, normalised: bool = True) -> Any:
 
 def common_dtype(values: Iterable[Any]) -> str | None:
     """Name the widest floating dtype among the arrays that have one; None where all are lists, numbers or integers."""
-    names = {str(v.dtype).rpartition(".")[2] for v in values if v is not None}
+    names = {dtype_name(v) for v in values if v is not None}
     floating = [n for n in names if n.startswith(("float", "bfloat"))]
     return max(floating, key=lambda n: (int(n.lstrip("bfloat")), not n.startswith("b"))) if floating else None
 
@@ -246,12 +246,12 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool | None = False
         )
     be = load(home)
     x = plain(name, x0)
-    kind = str(x.dtype).rpartition(".")[2]
+    kind = dtype_name(x)
     if x.dtype != object and "float" not in kind:
         raise TypeError(f"{name} must be floating, got {kind}: convert it, e.g. {name}.astype(float)")
     reference = be.reference(field)
     if came in (None, "numpy"):
-        x = be.asarray(x, None if reference is None else str(reference.dtype).rpartition(".")[2], reference, name)
+        x = be.asarray(x, None if reference is None else dtype_name(reference), reference, name)
     elif reference is not None and x.dtype != reference.dtype:
         raise ValueError(f"{name} is {x.dtype} but the field's parameters are {reference.dtype}: convert one of them")
     if x.ndim == 1 and len(x):
@@ -286,13 +286,13 @@ def given(x: Any, field: Any, name: str = "x", axis: bool = False) -> Array:
         if x is None or isinstance(x, (str, bytes)) or callable(x) or framework(x) not in (None, "numpy"):
             came = type(x).__name__ if framework(x) in (None, "numpy", home) else f"an array of {framework(x)}"
             raise TypeError(f"{name} must be an array (..., n, d) of {home}, or NumPy, got {came}")
-        kind = None if reference is None else str(reference.dtype).rpartition(".")[2]
+        kind = None if reference is None else dtype_name(reference)
         x = be.asarray(states(x, name), kind, reference, name)
     if x.ndim < 2 + axis or 0 in tuple(x.shape)[-2:]:
         wanted = "directions (k, ..., n, d)" if axis else "(..., n, d)"
         hint = f": a system of {x.shape[0]} variables is one token, {name}[None]" if x.ndim == 1 and not axis else ""
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}{hint}")
-    kind = str(x.dtype).rpartition(".")[2]
+    kind = dtype_name(x)
     if "float" not in kind:
         raise TypeError(f"{name} must be floating, got {kind}: convert it")
     if reference is not None and x.dtype != reference.dtype:
@@ -378,7 +378,7 @@ def axis_sizes(axes: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:
 
 def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -> Array:
     r = geometry.radius(x)
-    slack = 1e3 * float(be.xp.finfo(x.dtype).eps)
+    slack = 1e3 * rounding(x)
     values, radii = concrete(x), concrete(r)
     if values is None or radii is None:  # traced: the same conditions, checked when the program runs
         x = be.guard(x, be.xp.isfinite(x).all() & (r > 0).all(), f"{name} has nan, inf or zero tokens")
@@ -423,10 +423,9 @@ def output_times(ts: Any, name: str = "ts", eps: float = 0.0) -> np.ndarray:
             f"{name} requires a gradient, which does not pass through output times (it is the velocity there): pass "
             f"{name} without, e.g. {name}.detach()"
         )
-    kind = framework(ts)
     if isinstance(ts, (list, tuple)):
-        ts = [backend(t).to_numpy(t) if framework(t) in ("torch", "jax") else t for t in ts]
-    if kind in ("torch", "jax"):
+        ts = [backend(t).to_numpy(t) if autodiff(t) else t for t in ts]
+    if autodiff(ts):
         values = backend(ts).concrete(ts)
         if values is None:
             raise TypeError(f"{name} must be known when the solve is built: pass NumPy times, not a traced array")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from ._backend import analysis, backend, framework
+from ._backend import analysis, autodiff, backend, dtype_name
 from .geometry import Sphere, length
 
 Array = Any
@@ -96,9 +96,9 @@ def _attention(field: Any, x: Array, *known: str) -> tuple[Any, Array]:
         raise TypeError(f"expected a field with one {kinds} term, got {type(field).__name__} with {len(found)}")
     (attention,) = found
     x = checks.states(x)
-    if framework(x) == "numpy":
+    if not autodiff(x):
         be = backend(attention.beta)
-        x = be.asarray(x, str(attention.beta.dtype).rpartition(".")[2], attention.beta, "x")
+        x = be.asarray(x, dtype_name(attention.beta), attention.beta, "x")
     return attention, checks.given(x, attention)
 
 

@@ -27,6 +27,22 @@ def framework(thing: Any) -> str | None:
     return _framework_of_type(thing.__class__)
 
 
+def autodiff(thing: Any) -> str | None:
+    """Name the framework of what can be differentiated, and be made of parameters: "torch" or "jax", else None."""
+    name = framework(thing)
+    return name if name != "numpy" else None
+
+
+def dtype_name(x: Any) -> str:
+    """Name the dtype of an array alike in all frameworks: "float64"."""
+    return str(x.dtype).rpartition(".")[2]
+
+
+def rounding(x: Any) -> float:
+    """Return the distance from 1 to the next number of the dtype of an array."""
+    return float(backend(x).xp.finfo(x.dtype).eps)
+
+
 def load(name: str) -> ModuleType:
     """Import the backend module called ``name`` ("torch", "jax" or "numpy")."""
     # Spelled out, because torch.compile traces through plain imports but not through importlib.

@@ -1,5 +1,8 @@
 """JAX: the names that the shared mathematics needs."""
 
+from dataclasses import replace
+
+import diffrax as dx
 import equinox as eqx
 import jax
 import jax.numpy as xp
@@ -12,13 +15,16 @@ from jax.scipy.special import erf, logsumexp
 from ._jax_march import flow_map, march
 from ._jax_precision import precisely
 from ._jax_solve import odeint
+from ._solve import SOLVERS_OF
 
 name = "jax"
+solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.AbstractAdjoint,))
+clock = float  # dtype of output times: the widest there is
 partial = eqx.Partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
+    "asarray", "call", "clock", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
     "march", "materialise", "name", "named_parameters", "numbers", "odeint", "on_graph", "partial",
-    "pullback", "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "softmax",
+    "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "softmax", "solvers",
     "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
@@ -117,13 +123,6 @@ def half(module):
 def restless(module):
     """Say why every call of a module is another map; None: a pytree holds no state, and dropout wants a key."""
     return None
-
-
-@precisely
-@eqx.filter_jit
-def pullback(f, x, w):
-    """Return ``J^T w`` at ``x`` by reverse mode."""
-    return vjp(f, x)[1](w)[0]
 
 
 def named_parameters(module):

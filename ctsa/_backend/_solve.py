@@ -13,11 +13,29 @@ from ._events import Crossing
 Array = Any
 State = tuple[Array, ...]
 
+# Names of solvers that both frameworks have, and that one of them has beside.
 FIXED_STEP = ("euler", "midpoint", "rk4")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "heun")
-JAX_ONLY = ("tsit5", "kvaerno5")
-TORCH_FIXED_STEP = ("heun2", "heun3", "explicit_adams", "implicit_adams", "fixed_adams")
-TORCH_ADAPTIVE = ("adaptive_heun", "fehlberg2", "scipy_solver")
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """The solvers of a framework by name, and classes of solver and adjoint objects that it takes."""
+
+    adaptive: tuple[str, ...]
+    fixed: tuple[str, ...]
+    objects: tuple[type, ...] = ()
+    adjoints: tuple[type, ...] = ()
+    hint: str = ""  # what to take in place of another framework's
+
+
+SOLVERS_OF = {
+    "torch": Solvers(
+        (*ADAPTIVE, "adaptive_heun", "fehlberg2", "scipy_solver"),
+        (*FIXED_STEP, "heun2", "heun3", "explicit_adams", "implicit_adams", "fixed_adams"), hint="'dopri5' or 'dopri8'",
+    ),
+    "jax": Solvers((*ADAPTIVE, "tsit5", "kvaerno5"), FIXED_STEP, hint="'dopri5', 'dopri8' or 'tsit5'"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,20 @@ from torch import logsumexp, softmax
 from torch.func import vmap
 from torch.special import erf
 
+from ._solve import SOLVERS_OF
 from ._torch_attention import differentiable, in_transform, jvp, vjp
 from ._torch_march import flow_map, march
 from ._torch_solve import odeint
 
 name = "torch"
+solvers = SOLVERS_OF[name]
+clock = xp.float64  # dtype of output times
 partial = functools.partial
 __all__ = [
-    "asarray", "call", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
+    "asarray", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
     "jvp", "like", "logsumexp", "map", "march", "materialise", "name", "named_parameters", "numbers",
-    "odeint", "on_graph", "partial", "pullback", "reference", "refuse_gradient", "repeat", "repeat_while",
-    "restless", "scan", "softmax", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
+    "odeint", "on_graph", "partial", "reference", "refuse_gradient", "repeat", "repeat_while",
+    "restless", "scan", "softmax", "solvers", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 
@@ -138,11 +141,6 @@ def restless(module):
         if part.training and isinstance(part, xp.nn.modules.batchnorm._BatchNorm):
             return f"normalises by the batch, and remembers ({name})"
     return None
-
-
-def pullback(f, x, w):
-    """Return ``J^T w`` at ``x`` by reverse mode."""
-    return vjp(f, x)[1](w)[0]
 
 
 def named_parameters(module):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ._events import crossed, first_of_several
-from ._solve import JAX_ONLY, Problem, Solved, progress_bar
+from ._solve import Problem, Solved, progress_bar
 from ._torch_adaptive import ORDERS, solve as solve_adaptively
 from ._torch_adjoint import solve_adjoint
 
@@ -167,8 +167,6 @@ def _untransformed(solve):
 def odeint(problem: Problem) -> Solved:
     """Solve; see ``Problem`` and ``Solved``."""
     p = problem
-    if p.solver in JAX_ONLY:
-        raise ValueError(f"solver={p.solver!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
     watch = _Watch(p)
     failure: str | BaseException | None = None
     try:

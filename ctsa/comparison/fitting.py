@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend, framework, load
+from ctsa._backend import analysis, backend, framework, load, rounding
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Geometry, geometry_of
@@ -152,7 +152,7 @@ def effective_step(
     for name, values in (("module", as_numpy(moved)), ("field", v)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} returned nan or inf at x: there is no step to find")
-    return _fit(g, as_numpy(state).astype(float), as_numpy(moved).astype(float), v, float(be.xp.finfo(state.dtype).eps))
+    return _fit(g, as_numpy(state).astype(float), as_numpy(moved).astype(float), v, rounding(state))
 
 
 def _fit(g: Geometry, x: np.ndarray, y: np.ndarray, v: np.ndarray, eps: float) -> EffectiveStep:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, backend, rounding
 from ctsa.events import depends_on_time
 from ctsa.flows.integration import integrate
 from ctsa.flows.opening import check_velocity
@@ -120,7 +120,7 @@ def compare(
     runs = [run_layers(each, x, int(depth), g) for each, depth in zip(layers, depths, strict=True)]
     times = [step * marks for step, (marks, _) in zip(steps, runs, strict=True)]
     ts, where = union(times)
-    eps = float(backend(x).xp.finfo(x.dtype).eps)
+    eps = rounding(x)
     atol = max(1e-12, 32 * eps) if atol is None else atol
     flow, loose = (
         as_numpy(integrate(field, x, ts, solver, atol=a, geometry=g).xs).astype(float) for a in (atol, 10 * atol)

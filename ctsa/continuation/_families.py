@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework, load
+from ctsa._backend import autodiff, backend, load
 from ctsa.derivatives import tangent_jacobian
 from ctsa.geometry import Geometry
 from ctsa.parts import INNERS, inside, parts_of
@@ -23,8 +23,8 @@ def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
     """Yield the place and the value of every array among the parts of a field and of its terms."""
     described = parts_of(type(field))
     if not described:
-        home = framework(field)
-        for name, value in load(home).numbers(field).items() if home in ("torch", "jax") else ():
+        home = autodiff(field)
+        for name, value in load(home).numbers(field).items() if home else ():
             yield (*path, _OWN, name), value
     for name, part in described.items():
         value = getattr(field, name)

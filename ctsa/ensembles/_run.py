@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, rounding
 from ctsa._backend._solve import progress_bar
 from ctsa.equilibria.newton import check_room, field_geometry, solve
 from ctsa.events import still_time
@@ -109,7 +109,7 @@ class Run:
         self.time = checks.number("time", time, low=0.0, strict=True)
         self.tol, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("tol", tol), ("gap", gap)))
         self.verify = bool(verify)
-        self.eps = float(self.be.xp.finfo(x.dtype).eps)
+        self.eps = rounding(x)
         self.solver = check_solver(solver, x)
         self.t = still_time(field, self.one, t, self.g, "basins")
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
@@ -180,8 +180,8 @@ class Run:
         advance = be.partial(_advance, self.field, self.g, segment, t, self.radius)
         padded = rows[np.minimum(np.arange(self.batch), len(rows) - 1)]
         carry = be.like(r["ends"][padded], self.one), be.like(end - since, self.one)
-        _, outs = be.march(advance, carry, 1, 1)
-        x, v, drift, ok = (as_numpy(o)[0] for o in outs)
+        _, outs = be.call(advance, carry)
+        x, v, drift, ok = (as_numpy(o) for o in outs)
         if not ok:
             raise GaveUp(
                 f"the solver could not finish the time from {since:g} to {end:g} (nan, or more than max_steps="

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, rounding
 from ctsa.events import still_time
 from ctsa.fields.matrices import terms_of
 from ctsa.flows.opening import check_velocity
@@ -121,7 +121,7 @@ class Search:
         x = self._starts(starts)
         be, self.one = backend(x), x[:1]
         self.t = still_time(field, self.one, t, self.g, "find_equilibria")
-        self.eps = float(be.xp.finfo(x.dtype).eps)
+        self.eps = rounding(x)
         if self.tol < 8 * self.eps:
             raise ValueError(
                 f"tol={self.tol:g} is below what {str(x.dtype).rpartition('.')[2]} can hold ({8 * self.eps:.1g}): loosen "
@@ -225,8 +225,8 @@ class Search:
             return x
         step = min(0.5 / stiff, 0.1 / speed) if stiff > 0 else 0.1 / speed  # accuracy is of no concern, only stability
         carry = tuple(be.like(v, self.one) for v in (x, step, min(30.0 / speed / step, 2000.0), self.t))
-        _, (ends, rate) = be.march(be.partial(_follow, self.field, self.g), carry, 1, 1)
-        ends, rate = as_numpy(ends)[0].astype(np.float64), as_numpy(rate)[0]
+        _, (ends, rate) = be.call(be.partial(_follow, self.field, self.g), carry)
+        ends, rate = as_numpy(ends).astype(np.float64), as_numpy(rate)
         good = np.isfinite(ends).all((1, 2))
         self.flows, self.moving = len(x), int((rate > 1e-2 * speed).sum())
         return ends[good] if good.any() else x

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import analysis, backend
 from ctsa.derivatives import tangent_jacobian
 from ctsa.events import still_time
 from ctsa.flows.systems import system_of
@@ -50,6 +50,7 @@ class Solved(NamedTuple):
         return np.sqrt((self.velocities**2).sum(-1)).max(-1)
 
 
+@analysis
 def solve(
     field: Any,
     x: Any,
@@ -112,8 +113,8 @@ def solve(
 
 
 def _run(be, step, states, one, settings) -> list[np.ndarray]:
-    _, outs = be.march(step, (be.like(states, one), settings), 1, 1)
-    return [as_numpy(o)[0].astype(np.float64) for o in outs]
+    _, outs = be.call(step, (be.like(states, one), settings))
+    return [as_numpy(o).astype(np.float64) for o in outs]
 
 
 def _newton(g, rows, evaluated) -> list[np.ndarray]:

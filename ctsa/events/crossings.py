@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, rounding
 from ctsa._backend._events import Crossing
 from ctsa._backend._solve import Problem, Solved
 
@@ -67,7 +67,7 @@ def start_value(until: Callable, field: Callable, geometry: Any, t0: Array, x: A
 
     near = 1e-6 * span
     rate = (ahead(near) - ahead(-near)) / (2 * abs(near))  # along the run
-    small = 1e3 * float(xp.finfo(x.dtype).eps) * xp.maximum(xp.abs(t0), xp.ones_like(t0))
+    small = 1e3 * rounding(x) * xp.maximum(xp.abs(t0), xp.ones_like(t0))
     zero = (value == 0) | (xp.abs(value) <= small * xp.abs(rate))
     leaving = xp.where(rate != 0, rate, ahead(1e-3 * span))
     return xp.where(zero, leaving, value), x

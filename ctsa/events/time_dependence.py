@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, rounding
 
 Array = Any
 # After the given time, in units of time: short and long, incommensurate, so that no period hides a drive from all.
@@ -64,7 +64,7 @@ def _differs(be, field, x, t, later) -> bool:
             return True
         finite = np.isfinite(here)
         size = float(np.abs(here[finite]).max(initial=0.0))
-        allowed = _ROUNDING * float(be.xp.finfo(x.dtype).eps) * size
+        allowed = _ROUNDING * rounding(x) * size
         if np.array_equal(here, there, equal_nan=True):
             continue
         if noise is None:  # only now: a second look at the same time

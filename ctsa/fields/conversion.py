@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ctsa._backend import backend, framework
+from ctsa._backend import autodiff, backend
 from ctsa.attention.weights import Weights
 from ctsa.parts import formula_of
 
@@ -29,7 +29,7 @@ def convert(field: Any, face: Any) -> Any:
             return [carry(v) for v in value]
         if callable(value) and not isinstance(value, Weights):
             raise TypeError(f"only fields of ctsa convert, a plain callable does not: {value!r}")
-        return backend(value).to_numpy(value) if framework(value) in ("torch", "jax") else value
+        return backend(value).to_numpy(value) if autodiff(value) else value
 
     kind = class_in(face, formula_of(type(field)))
     if kind is None:

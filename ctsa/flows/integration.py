@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework
+from ctsa._backend import backend, rounding
 from ctsa._backend._solve import (
     Problem,
     Solved,
@@ -149,11 +149,11 @@ def integrate(
     geometry = geometry_of(field, geometry)
     x = checks.tokens(x0, field, geometry, normalize=normalize)
     be = backend(x)
-    eps = float(be.xp.finfo(x.dtype).eps)
+    eps = rounding(x)
     times = checks.output_times(ts, eps=eps)
     given = Solver(solver, rtol, atol, step, max_steps)
     method = check_solver(given, x)
-    if not isinstance(adjoint, bool) and (be.name != "jax" or framework(adjoint) != "jax"):
+    if not isinstance(adjoint, (bool, *be.solvers.adjoints)):
         raise TypeError(f"adjoint must be True or False, or on JAX a diffrax adjoint, got {adjoint!r}")
     if adjoint is True and until is not None:
         raise ValueError("until does not go with adjoint=True: the adjoint equation has no stop; use adjoint=False")
@@ -167,7 +167,7 @@ def integrate(
     if callable(until):
         start, x = start_value(until, field, geometry, t0, x, float(times[-1] - times[0]))
         if start.ndim:
-            one = dict(
+            one: dict[str, Any] = dict(
                 solver=given, until=until, direction=direction, largest_step=largest, adjoint=adjoint, geometry=geometry,
                 progress=False,
             )  # fmt: skip
@@ -230,10 +230,9 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)
-    clock = be.xp.float64 if be.name == "torch" else be.xp.asarray(0.0).dtype
-    reached_ts = be.xp.asarray(kept, dtype=clock)
+    reached_ts = be.xp.asarray(kept, dtype=be.clock)
     if solved.stopped is not None and getattr(solved.stopped[0], "requires_grad", False):
-        reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].to(clock)])
+        reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].to(be.clock)])
     trajectory = Trajectory(reached_ts, geometry.retract(y), stats)
     if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
         solved.failure.trajectory = trajectory  # type: ignore[attr-defined]

@@ -6,20 +6,13 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework
+from ctsa._backend import backend, framework, rounding
 from ctsa._backend._march import Segment
-from ctsa._backend._solve import (
-    ADAPTIVE,
-    FIXED_STEP,
-    JAX_ONLY,
-    TORCH_ADAPTIVE,
-    TORCH_FIXED_STEP,
-)
+from ctsa._backend._solve import FIXED_STEP, SOLVERS_OF
 
 from .solver import Solver
 
 Array = Any
-SOLVERS = (*ADAPTIVE, *FIXED_STEP, *JAX_ONLY)
 
 
 def check_velocity(be, field, geometry, t, x) -> Array:
@@ -49,7 +42,7 @@ def check_velocity(be, field, geometry, t, x) -> Array:
         return x
     cure = f"roject it ({'ctsa.Sphere()' if geometry.unit else 'geometry'}.project(x, v))"
     size, normal = be.xp.amax(be.xp.abs(v)), be.xp.amax(be.xp.abs(geometry.project(x, v) - v))
-    ok = normal <= 1e3 * be.xp.finfo(x.dtype).eps * be.xp.clip(size, 1.0, None)
+    ok = normal <= 1e3 * rounding(x) * be.xp.clip(size, 1.0, None)
     if values is None:
         return be.guard(x, ok, f"field is not tangent to {geometry.place}: p{cure}")
     if not ok:
@@ -79,20 +72,21 @@ class Method:
 def check_solver(solver: Solver, x: Array) -> Method:
     """Check that a solver exists for the framework of ``x`` and that its settings fit."""
     be, name, step = backend(x), solver.name, solver.step
-    home = be.name
+    home, known = be.name, be.solvers
     if not isinstance(name, str):
-        if framework(name) != "jax" or home != "jax":
+        if not isinstance(name, known.objects):
             raise TypeError(f"solver must be a name, or on JAX a diffrax solver, got {name!r} for a field of {home}")
-    elif name in JAX_ONLY and home != "jax":
-        raise ValueError(f"solver={name!r} exists on JAX only; on torch use 'dopri5' or 'dopri8'")
-    else:
-        checks.choice("solver", name, SOLVERS if home == "jax" else (*SOLVERS, *TORCH_FIXED_STEP, *TORCH_ADAPTIVE))
-    if name in (*ADAPTIVE, *JAX_ONLY, *TORCH_ADAPTIVE) and step is not None:
+    elif name not in (*known.adaptive, *known.fixed):
+        other = next((k for k, s in SOLVERS_OF.items() if name in (*s.adaptive, *s.fixed)), None)
+        if other is not None:
+            raise ValueError(f"solver={name!r} exists on {other.replace('jax', 'JAX')} only; on {home} use {known.hint}")
+        checks.choice("solver", name, (*known.adaptive, *known.fixed))
+    if name in known.adaptive and step is not None:
         raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={name!r} adapts its own steps: use atol")
-    if name in (*FIXED_STEP, *TORCH_FIXED_STEP) and step is None:
+    if name in known.fixed and step is None:
         raise ValueError(f"solver={name!r} has a fixed step: pass step=, the size of a step")
     # Fixed steps ignore tolerances, so that what the dtype can hold does not matter for them.
-    eps = float(be.xp.finfo(x.dtype).eps) if step is None else 0.0
+    eps = rounding(x) if step is None else 0.0
     rtol, atol = checks.tolerances(solver.rtol, solver.atol, x.dtype, eps)
     step = None if step is None else checks.number("step", step, low=0.0, strict=True)
     return Method(name, rtol, atol, step, checks.integer("max_steps", solver.max_steps, low=1))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctsa._backend import backend, framework, load
+from ctsa._backend import autodiff, backend, dtype_name, framework, load
 from ctsa.checks import arity, fit_field, tokens
 from ctsa.derivatives import layer_pushforward, pushforward
 from ctsa.geometry import Geometry, geometry_of
@@ -21,10 +21,10 @@ def home_of(layer: Any) -> Any:
 
 def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool | None = False, name: str = "x0") -> Array:
     """Check and convert a state; that of a module in half precision is kept in float32, or in float64 if it comes so."""
-    own = framework(home)
-    if own in ("torch", "jax") and not hasattr(home, "drift"):
+    own = autodiff(home)
+    if own and not hasattr(home, "drift"):
         be = load(own)
-        kind = str(getattr(x0, "dtype", "float32")).rpartition(".")[2]
+        kind = dtype_name(x0) if hasattr(x0, "dtype") else "float32"
         if be.half(home) and framework(x0) in (None, "numpy", own):
             x = be.asarray(x0, kind if kind == "float64" else "float32")
             coarse = kind in ("float16", "bfloat16")

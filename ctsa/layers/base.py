@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework
+from ctsa._backend import autodiff, backend, framework
 from ctsa.derivatives import jvp_batched
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.parts import Part, constant, inner, parameter, parts_of
@@ -31,8 +31,8 @@ class Layer:
         parts = parts_of(type(self))
         for name, value in values.items():
             if value is not None and parts[name].is_array:
-                home = framework(value)
-                if home in ("torch", "jax") and backend(value).on_graph(value):
+                home = autodiff(value)
+                if home and backend(value).on_graph(value):
                     kind = type(self).__name__
                     raise TypeError(
                         f"{name} is traced or requires a gradient, but ctsa.{kind} holds plain numbers: use the {kind} of "

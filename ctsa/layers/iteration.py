@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, rounding
 from ctsa.flows.systems import home_of, start_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
@@ -56,7 +56,7 @@ def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
         radii = be.to_numpy(g.radius(xs)).astype(float).reshape(rows)
         worst = np.take_along_axis(radii, np.abs(radii - 1).argmax(1)[:, None], 1)[:, 0]
         length = np.where([home == g for home in homes], worst, length)
-    far = np.abs(length - 1) > 1e3 * float(be.xp.finfo(xs.dtype).eps)
+    far = np.abs(length - 1) > 1e3 * rounding(xs)
     if far.any():
         at = int(np.argmax(far))
         if not homes[at % len(homes)].unit:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, backend, rounding
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.flows.systems import home_of
 from ctsa.layers import EulerLayer, Layer
@@ -205,7 +205,7 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
         bound = (base + gain * step * update_norm) / radius
         lipschitz = _update_bound(layer, x, gain)
         a_priori = (base + gain * step * lipschitz) / radius
-    slack = 1 + 1e3 * float(be.xp.finfo(x.dtype).eps)
+    slack = 1 + 1e3 * rounding(x)
     holds = norm <= bound * slack and not update_norm > lipschitz * slack
     return JacobianNorms(norm, tangent, update_norm, radius, bound, lipschitz, a_priori, holds)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, rounding
 from ctsa.fields import Scaled, SelfAttention
 from ctsa.fields.energy_attention import EnergyAttention
 from ctsa.observables import energy as attention_energy
@@ -196,7 +196,7 @@ def energy_report(field: Any, trajectory: Any, *, tol: float | None = None) -> E
     against = -promise.sign * np.diff(values, axis=0)
     against = against.reshape(len(against), -1).max(1)
     if tol is None:
-        tol = (1e-9 if float(backend(xs).xp.finfo(xs.dtype).eps) < 1e-10 else 1e-5) * float(np.abs(values).max())
+        tol = (1e-9 if rounding(xs) < 1e-10 else 1e-5) * float(np.abs(values).max())
     violation = float(max(0.0, against.max()))
     held = violation <= checks.number("tol", tol, low=0.0)
     theorem, why = promise.theorem, promise.why

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework, load
+from ctsa._backend import autodiff, backend, framework, load
 from ctsa.parts import walk
 
 Array = Any
@@ -75,8 +75,8 @@ def _arrays(source: Any, where: Callable[[str], bool] | None) -> Iterable[Any]:
     home = framework(source)
     if home is not None and hasattr(source, "shape"):
         return [source]
-    if home in ("torch", "jax") and not isinstance(source, (list, tuple)):
-        named = load(home).named_parameters(source)
+    if autodiff(source) and not isinstance(source, (list, tuple)):
+        named = load(str(home)).named_parameters(source)
         return [m for name, a in named if where is None or where(name) for m in _matrices(name, a)]
     if not isinstance(source, Iterable):
         raise TypeError(f"source must be arrays, a field, a layer or a module, got {type(source).__name__}")
@@ -97,7 +97,7 @@ def _largest(a: Array, iterations: int | None) -> Array:
     be = backend(a)
     if iterations is None:
         return be.xp.linalg.svdvals(a)[..., 0]
-    fixed = be.stop_gradient(a) if be.name != "numpy" else a
+    fixed = be.stop_gradient(a)
     start = np.random.default_rng(0).normal(size=(a.shape[-1], 1))
     v = be.like(start / np.linalg.norm(start), a) + 0 * fixed[..., :1, :].mT
     u = fixed @ v

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, backend, rounding
 from ctsa.derivatives import tangent_jacobian
 from ctsa.fields.matrices import symmetric_parts
 from ctsa.geometry import Geometry, direction_generator, geometry_of
@@ -57,7 +57,7 @@ def symmetry_of(
     one = checks.tokens(x[:1] if like is None else like[:1], field, g, name="like")
     be = backend(one)
     t = be.like(t, one)
-    exact = max(_EXACT, 1e3 * float(be.xp.finfo(one.dtype).eps))
+    exact = max(_EXACT, 1e3 * rounding(one))
     found = be.call(tangent_jacobian, field, g, t, be.like(x, one))
     e, f, j = (be.to_numpy(a).astype(np.float64) for a in found)
     w, c = motions(g, d)

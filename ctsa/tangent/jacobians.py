@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, backend, rounding
 from ctsa.derivatives import basis_directions, in_basis, layer_pushforward, tangent_jacobian
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, system_of
@@ -287,7 +287,7 @@ def leading(
         return _dense_leading(s, x, count, which, t)
     start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
-    tol = _rounding(j, start, float(backend(x).xp.finfo(x.dtype).eps)) if tol is None else tol
+    tol = _rounding(j, start, rounding(x)) if tol is None else tol
     if which in ("real", "modulus"):
         if not s.flow:  # an endomorphism of the tangent space at x
             project, image = _projection(s, x), j.matvec

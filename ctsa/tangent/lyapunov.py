@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis
+from ctsa._backend import analysis, dtype_name, rounding
 from ctsa._backend._solve import progress_bar, show_progress
 from ctsa.errorbars import error_bars
 from ctsa.flows.solver import Solver, takes_solver
@@ -159,7 +159,7 @@ class _Run:
 
     def _place(self, index: int, kept: Any) -> None:
         be, (_, x0, u0) = self.march.be, self.march.carry
-        name = str(x0.dtype).rpartition(".")[2]
+        name = dtype_name(x0)
         self.march.carry = (be.like(float(index), x0), be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0))
         self.history = np.asarray(kept.history)
         for name in RECORD:
@@ -274,6 +274,6 @@ class _Run:
             speed=self.speeds[-1], rotations=rotation_modes(m.system.source, as_numpy(x)), dimension=m.dimension,
             continuous=m.system.flow, identity=str(self.identity), states=self.states,
             velocities=self.velocities, speeds=self.speeds, reach=self.reach, driven=self.driven, bounded=self.bounded,
-            eps=float(m.be.xp.finfo(x.dtype).eps), atol=atol,
+            eps=rounding(x), atol=atol,
             overflow=self.overflow,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, dtype_name, rounding
 from ctsa.derivatives import layer_pushforward, pushforward, variational
 from ctsa.events import depends_on_time
 from ctsa.flows.opening import check_solver, check_velocity
@@ -115,7 +115,7 @@ def _push_layer(layers, g, interval, x, u, total, fold):
     for i in range(interval):
         before = x
         x, u = layer_pushforward(layers[i % len(layers)], x, u)
-    ok = be.xp.amax(be.xp.abs(g.radius(x) - 1)) < 1e3 * be.xp.finfo(x.dtype).eps
+    ok = be.xp.amax(be.xp.abs(g.radius(x) - 1)) < 1e3 * rounding(x)
     x, u, r = _reorthonormalise(g, x, u)
     return x, u, fold(total, r), ok, x - before
 
@@ -204,7 +204,7 @@ class March:
                 raise ValueError(f"count={k} is more than the dimension of the manifold, {dim}")
             u = be.like(direction_generator(seed).normal(size=(k, *x.shape)), x)
             return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
-        u = be.asarray(checks.plain("frame", as_numpy(frame)), str(x.dtype).rpartition(".")[2], x, "frame")
+        u = be.asarray(checks.plain("frame", as_numpy(frame)), dtype_name(x), x, "frame")
         if tuple(u.shape[1:]) != tuple(x.shape) or u.shape[0] == 0:
             raise ValueError(
                 f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}"
@@ -217,7 +217,7 @@ class March:
         if not np.isfinite(values).all():
             raise ValueError("frame must be finite, got nan or inf")
         worst = float(np.abs(off).max())
-        if worst > 1e4 * float(be.xp.finfo(x.dtype).eps) * max(1.0, float(np.abs(values).max())):
+        if worst > 1e4 * rounding(x) * max(1.0, float(np.abs(values).max())):
             raise ValueError(f"frame is not tangent at x0 (off by up to {worst:.3g}): pass geometry.project(x0, frame)")
         q, r = qr_positive(flatten_frame(u))
         diagonal = np.abs(as_numpy(self.be.xp.linalg.diagonal(r)))
@@ -255,9 +255,9 @@ class March:
                     "ask for fewer intervals and transient, or repeat the sequence"
                 )
             step = be.partial(rule, piece, self._static, self._interval, self._t0)
-            self.carry, outs = be.march(step, self.carry, 1, 1)
+            self.carry, outs = be.call(step, self.carry)
             rows.append(tuple(as_numpy(o) for o in outs))
-        return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+        return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
     @property
     def settings(self) -> tuple:
