@@ -18,7 +18,7 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 DEVICE = os.environ.get("CTSA_TEST_DEVICE", "cpu")
-os.environ.setdefault("JAX_PLATFORMS", DEVICE)
+os.environ.setdefault("JAX_PLATFORMS", DEVICE if DEVICE == "cpu" else f"{DEVICE},cpu")  # callbacks need a CPU
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax  # noqa: E402
