@@ -134,6 +134,6 @@ def pytest_runtest_teardown(item):
     """Forget compiled programs before the kernel's limit of 65530 memory maps a process: each takes a few hundred."""
     global _done
     _done += 1
-    if _done % 25 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+    if _done % 25 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
         gc.collect()

@@ -4,7 +4,7 @@ from typing import Any
 
 from ctsa.derivatives import jvp_batched
 
-from . import dense
+from .dense import along, assembled_fits, jacobian, parts_of
 from .heads import Heads, act, lift, score_parts, weigh
 
 Array = Any
@@ -34,8 +34,8 @@ def cost(how: str, n: int, d: int, m: int, heads: int, k: int) -> float:
 
 
 def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
-    """Return the way with the smallest ``cost``; the assembled one only while its Jacobian is below ``dense.LARGEST``."""
-    ways = ["scores", "outer"] + (["assembled"] if heads * (n * d) ** 2 <= dense.LARGEST else [])
+    """Return the way with the smallest ``cost``; the assembled one only while its Jacobian fits."""
+    ways = ["scores", "outer"] + (["assembled"] if assembled_fits(n, d, heads) else [])
     return min(ways, key=lambda how: cost(how, n, d, m, heads, k))
 
 
@@ -59,11 +59,11 @@ def attend_tangent(heads: Heads, x: Array, u: Array, how: str = "auto") -> tuple
     """
     if not heads.weights.closed:
         return jvp_batched(lambda z: attend(heads, z, how), x, u)
-    parts = dense.parts_of(heads, x)
+    parts = parts_of(heads, x)
     if how == "auto":
         n, d = x.shape[-2:]
         how = choose(n, d, parts.q.shape[-1], heads.count, u.shape[0])
-    return _summed(heads, parts.y), dense.along(heads, parts, u, how)
+    return _summed(heads, parts.y), along(heads, parts, u, how)
 
 
 def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, Array]:
@@ -72,8 +72,8 @@ def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, A
     Raises:
         ValueError: the weights have no closed form (sinkhorn).
     """
-    parts = dense.parts_of(heads, x)
-    return _summed(heads, parts.y), dense.jacobian(heads, parts)
+    parts = parts_of(heads, x)
+    return _summed(heads, parts.y), jacobian(heads, parts)
 
 
 def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:

@@ -28,6 +28,11 @@ Array = Any
 LARGEST = 2**24
 
 
+def assembled_fits(n: int, d: int, heads: int) -> bool:
+    """Tell whether the Jacobians of all heads stay below ``LARGEST``."""
+    return heads * (n * d) ** 2 <= LARGEST
+
+
 class Parts(NamedTuple):
     """Scaled queries, keys, weights, their slopes, values and outputs, a head at a time."""
 

@@ -9,6 +9,7 @@ import argparse
 import time
 
 import numpy as np
+from bench_lyapunov import plain_diffrax
 from problems import Problem, report
 
 TOL = {"float64": 1e-6, "float32": 1e-4}
@@ -29,35 +30,6 @@ def plain_flow(p, ts, tol):
         ).ys  # fmt: skip
 
     return lambda: run(jnp.asarray(p.x0)).block_until_ready()
-
-
-def plain_spectrum(p, k, intervals, tol):
-    import diffrax as dx
-    import jax
-    import jax.numpy as jnp
-
-    f = p.velocity(jnp, jnp.asarray, lambda s: jax.nn.softmax(s, -1))
-
-    def rhs(t, state, args):
-        y, push = jax.linearize(f, state[0])
-        return y, jax.vmap(push)(state[1])
-
-    def interval(carry, _):
-        sol = dx.diffeqsolve(
-            dx.ODETerm(rhs), dx.Dopri5(), 0.0, 1.0, 0.05, carry, stepsize_controller=dx.PIDController(rtol=tol, atol=tol)
-        )
-        x, u = (y[-1] for y in sol.ys)
-        x = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-        u = u - (u * x).sum(-1, keepdims=True) * x
-        q, r = jnp.linalg.qr(u.reshape(k, -1).T)
-        return (x, q.T.reshape(u.shape)), jnp.log(jnp.abs(jnp.diag(r)))
-
-    @jax.jit
-    def spectrum(x, u):
-        return jax.lax.scan(interval, (x, u), None, length=intervals)[1].mean(0)
-
-    frame = p.frame(k)
-    return lambda: spectrum(jnp.asarray(p.x0), jnp.asarray(frame, p.x0.dtype)).block_until_ready()
 
 
 def cast(p, dtype):
@@ -125,7 +97,7 @@ def main() -> None:
             line("flow to t = 5", f"{n} x {d}", dtype, runs)
         for n, d, k in ((32, 3, 64), (128, 3, 256), (512, 3, 8), (64, 32, 8), (2048, 3, 8)):
             p = cast(Problem(n, d), dtype)
-            runs = {"diffrax": plain_spectrum(p, k, 2, tol)}
+            runs = {"diffrax": plain_diffrax(p, k, transient=0, time=2, tol=tol)}
             for name, face in faces():
                 field, frame = p.field(face), p.frame(k).astype(dtype)
                 runs[f"ctsa {name}"] = lambda field=field, frame=frame, p=p, tol=tol: ctsa.lyapunov_spectrum(

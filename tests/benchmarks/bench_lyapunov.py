@@ -12,7 +12,7 @@ from problems import Problem, interleaved, report
 TOL, TIME, TRANSIENT = 1e-6, 50, 10
 
 
-def plain_diffrax(p, k):
+def plain_diffrax(p, k, transient=TRANSIENT, time=TIME, tol=TOL):
     import diffrax as dx
     import jax
     import jax.numpy as jnp
@@ -25,7 +25,7 @@ def plain_diffrax(p, k):
 
     def interval(carry, _):
         sol = dx.diffeqsolve(
-            dx.ODETerm(rhs), dx.Tsit5(), 0.0, 1.0, 0.05, carry, stepsize_controller=dx.PIDController(rtol=TOL, atol=TOL)
+            dx.ODETerm(rhs), dx.Tsit5(), 0.0, 1.0, 0.05, carry, stepsize_controller=dx.PIDController(rtol=tol, atol=tol)
         )
         x, u = (y[-1] for y in sol.ys)
         x = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
@@ -35,10 +35,10 @@ def plain_diffrax(p, k):
 
     @jax.jit
     def spectrum(x, u):
-        carry, _ = jax.lax.scan(interval, (x, u), None, length=TRANSIENT)
-        return jax.lax.scan(interval, carry, None, length=TIME)[1].mean(0)
+        carry, _ = jax.lax.scan(interval, (x, u), None, length=transient)
+        return jax.lax.scan(interval, carry, None, length=time)[1].mean(0)
 
-    return lambda: spectrum(jnp.asarray(p.x0), jnp.asarray(p.frame(k))).block_until_ready()
+    return lambda: spectrum(jnp.asarray(p.x0), jnp.asarray(p.frame(k), p.x0.dtype)).block_until_ready()
 
 
 def plain_torchdiffeq(p, k):
