@@ -78,7 +78,7 @@ signs = np.array(list(product([1.0, -1.0], repeat=n)))
 beta = 0.5
 for name, matrix, k in (("V", V, 0),) if SHORT else (("V", V, 0), ("V", V, 1), ("W", W, 0), ("W", W, 2)):
     census = ctsa.theory.census(matrix, matrix, beta, n)
-    counts = ctsa.basins(attention(matrix, beta), signs[:, :, None] * np.eye(d)[k], time=0.01).counts()
+    counts = ctsa.basins(attention(matrix, beta), signs[:, :, None] * np.eye(d)[k], duration=0.01).counts()
     for kind in ("consensus", "bipartite consensus"):
         formula, jacobians = census[kind, k], counts.get(f"{kind} on v{k}", 0)
         print(f"{name}, beta = {beta}, {kind} on v{k}: {formula} by the formulas, {jacobians} by the Jacobians")

@@ -110,7 +110,7 @@ def test_a_hemisphere_meets_in_one_point(torch_face):
 def test_every_sign_vector_against_the_census(torch_face, matrix, beta, k):
     """All 1024 states on an eigenvector rest at once; their Jacobians count the stable ones as the formulas do."""
     signs = np.array(list(product([1.0, -1.0], repeat=10)))
-    found = ctsa.basins(make(torch_face, matrix, beta), signs[:, :, None] * np.eye(3)[k], time=0.01)
+    found = ctsa.basins(make(torch_face, matrix, beta), signs[:, :, None] * np.eye(3)[k], duration=0.01)
     census = ctsa.theory.census(matrix, matrix, beta, 10)
     for kind in ("consensus", "bipartite consensus"):
         assert found.counts().get(f"{kind} on v{k}", 0) == census[kind, k]
@@ -123,7 +123,7 @@ def test_labels_are_those_of_classify(torch_face):
     angles = np.arange(10) * 2 * np.pi / 5
     ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], -1)
     field = make(torch_face, W, 4.0)
-    found = [ctsa.basins(field, STARTS[:60]), ctsa.basins(torch_face.Oja(np.eye(3)), ring[None], time=0.01)]
+    found = [ctsa.basins(field, STARTS[:60]), ctsa.basins(torch_face.Oja(np.eye(3)), ring[None], duration=0.01)]
     assert {"bipartite consensus", "clustering"} <= set(found[0].kind) and set(found[1].kind) == {"polygonal"}
     for system, b in zip((field, torch_face.Oja(np.eye(3))), found, strict=True):
         for i, x in enumerate(b.ends):
@@ -148,13 +148,13 @@ def test_batches_do_not_matter(torch_face):
     field = make(torch_face, W, 2.0)
     a, b = ctsa.basins(field, STARTS[:30]), ctsa.basins(field, STARTS[:30], batch=7)
     assert np.array_equal(a.labels("sizes"), b.labels("sizes")) and np.abs(a.ends - b.ends).max() < 1e-6
-    rk4 = ctsa.basins(field, STARTS[:30], solver="rk4", step=0.05, time=50.0)
+    rk4 = ctsa.basins(field, STARTS[:30], solver="rk4", step=0.05, duration=50.0)
     assert np.array_equal(a.labels("sizes"), rk4.labels("sizes"))
 
 
 # ------------------------------------------------------------------------------------------------------ never guessed
 def test_too_little_time_is_unresolved(face):
-    found = ctsa.basins(make(face, V, 1.0), STARTS, time=1.0, atol=1e-8)
+    found = ctsa.basins(make(face, V, 1.0), STARTS, duration=1.0, atol=1e-8)
     assert found.counts() == {"unresolved": 200} and not found.resolved.any()
     assert (found.stability == "unknown").all() and np.isnan(found.growth).all() and (found.direction == -1).all()
     share, low, high = found.share("unresolved")
@@ -177,7 +177,7 @@ def test_plateaus_are_not_limits(torch_face):
 def test_saddles_are_left_or_marked(torch_face):
     field, rng = make(torch_face, V, 0.25), np.random.default_rng(0)
     saddle = np.tile([0.0, 1.0, 0.0], (8, 10, 1))
-    there = ctsa.basins(field, saddle[:1], time=0.01)
+    there = ctsa.basins(field, saddle[:1], duration=0.01)
     assert there.counts() == {"consensus on v1 (unstable)": 1} and there.counts("kind") == {"consensus": 1}
     assert there.growth[0] == pytest.approx(1.0)  # lambda_1 - lambda_2
     near = ctsa.Sphere().retract(saddle + 1e-8 * rng.normal(size=saddle.shape))
@@ -193,7 +193,7 @@ def test_degenerate_eigenvalues_and_marginal_states(torch_face):
     assert found.counts() == {"consensus on v0": 20} and (found.stability == "stable").all()
     balanced = np.repeat([1.0, -1.0], 5)[:, None] * np.eye(3)[0]
     threshold = ctsa.theory.balanced_threshold(V, V)
-    at = ctsa.basins(make(torch_face, V, threshold), balanced[None], time=0.01)
+    at = ctsa.basins(make(torch_face, V, threshold), balanced[None], duration=0.01)
     assert at.counts() == {"bipartite consensus on v0 (marginal)": 1}
 
 
@@ -204,7 +204,7 @@ UNEVEN = np.array([[1.0, -3.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.5]])  # turns
 
 @pytest.mark.parametrize("matrix", [TURN, UNEVEN], ids=["even", "uneven"])
 def test_rotating_consensus(face, matrix):
-    found = ctsa.basins(make(face, matrix, 0.3), STARTS, time=40.0)
+    found = ctsa.basins(make(face, matrix, 0.3), STARTS, duration=40.0)
     assert found.counts() == {"rotating consensus on v0": 200}
     assert np.abs(found.ends[..., 2]).max() < 1.2e-2  # in the plane of the pair
     assert (found.cluster_counts == 1).all() and (found.stability == "unknown").all()
@@ -212,7 +212,7 @@ def test_rotating_consensus(face, matrix):
 
 def test_rotating_consensus_returns_after_the_period(torch_face):
     field = torch_face.SelfAttention(value=UNEVEN, beta=1.0, weights="unnormalised")
-    found = ctsa.basins(field, STARTS[:20], time=40.0)
+    found = ctsa.basins(field, STARTS[:20], duration=40.0)
     assert found.counts() == {"rotating consensus on v0": 20}
     field = torch_face.SelfAttention(value=UNEVEN, beta=1.0)
     x = ctsa.basins(field, STARTS[:20]).ends
@@ -256,10 +256,10 @@ def test_turning_is_seen_in_a_bare_callable():
 def test_slow_transit_does_not_turn(torch_face):
     """Consensus that is long on its way between two nearly equal eigenvalues is neither at rest nor turning."""
     field = torch_face.SelfAttention(value=np.diag([1.0, 0.99, 0.2]))
-    found = ctsa.basins(field, STARTS[:30], time=30.0)
+    found = ctsa.basins(field, STARTS[:30], duration=30.0)
     assert found.counts() == {"unresolved": 30}
     assert (found.cluster_counts == 1).all() and found.speed.max() < 1e-2
-    assert ctsa.basins(field, STARTS[:3], time=2000.0).counts() == {"consensus on v0": 3}
+    assert ctsa.basins(field, STARTS[:3], duration=2000.0).counts() == {"consensus on v0": 3}
 
 
 # ------------------------------------------------------------------------------------------------- runs and checkpoints
@@ -312,7 +312,7 @@ def test_an_interrupt_inside_a_batch_leaves_it_undone(torch_face, tmp_path, monk
 def test_a_checkpoint_of_another_run_is_refused(torch_face, tmp_path):
     path = tmp_path / "run.npz"
     ctsa.basins(make(torch_face, V, 1.0), STARTS[:10], checkpoint=path)
-    for changed in (dict(field=make(torch_face, V, 2.0)), dict(starts=STARTS[:11]), dict(time=50.0), dict(tol=1e-7)):
+    for changed in (dict(field=make(torch_face, V, 2.0)), dict(starts=STARTS[:11]), dict(duration=50.0), dict(tol=1e-7)):
         options = dict(field=make(torch_face, V, 1.0), starts=STARTS[:10], checkpoint=path) | changed
         with pytest.raises(ValueError, match="belongs to another run"):
             ctsa.basins(**options)
@@ -363,7 +363,7 @@ def result(kinds, directions=0, sizes=(3, 2), stability="stable", confidence=0.9
         direction=np.broadcast_to(directions, s), overlap=np.ones(s),
         sizes=np.tile([*sizes, *[0] * (5 - len(sizes))], (s, 1)),
         stability_index=np.full(s, STABILITY.index(stability)), growth=-np.ones(s), speed=np.zeros(s), times=np.ones(s),
-        time=1.0, confidence=confidence,
+        duration=1.0, confidence=confidence,
     )  # fmt: skip
 
 
@@ -402,7 +402,7 @@ def test_results_are_kept(torch_face, tmp_path):
     found = ctsa.basins(make(torch_face, V, 1.0), STARTS[:10])
     kept = ctsa.load(found.save(tmp_path / "found"))
     same(kept, found)
-    assert (kept.time, kept.confidence, len(kept)) == (100.0, 0.95, 10)
+    assert (kept.duration, kept.confidence, len(kept)) == (100.0, 0.95, 10)
     data = pytest.importorskip("xarray") and found.to_xarray()
     assert dict(data.sizes) == {"start": 10, "token": 10, "component": 3, "group": 10}
 
@@ -453,7 +453,7 @@ BAD = [
     (dict(starts=2 * STARTS), ValueError, "starts must have unit tokens"),
     (dict(starts=np.nan * STARTS), ValueError, "starts must be finite"),
     (dict(starts=STARTS, n=9, d=None), ValueError, "n=9 contradicts starts of shape"),
-    (dict(time=0.0), ValueError, "time must be a finite number above 0"),
+    (dict(duration=0.0), ValueError, "duration must be a finite number above 0"),
     (dict(tol=-1.0), ValueError, "tol must be"),
     (dict(gap=0), ValueError, "gap must be"),
     (dict(confidence=1.0), ValueError, "confidence must be below 1"),

@@ -323,9 +323,9 @@ ONCE = {
     "integrate": (1, lambda f, x: ctsa.integrate(f, x, [0.0, 1.0])),
     "lyapunov_spectrum": (1, lambda f, x: ctsa.lyapunov_spectrum(f, x, intervals=3, transient=0)),
     "basins": (1, lambda f, x: ctsa.basins(f, 20, n=4, d=3)),
-    "compare": (3, lambda f, x: ctsa.compare(f, x, time=1.0, step_sizes=[0.4, 0.2, 0.1, 0.05])),  # two reference flows
+    "compare": (3, lambda f, x: ctsa.compare(f, x, duration=1.0, step_sizes=[0.4, 0.2, 0.1, 0.05])),  # two reference flows
     "find_equilibria": (2, lambda f, x: ctsa.find_equilibria(f, 3, 3, starts=10)),
-    "monitor of a flow": (2, lambda f, x: ctsa.monitor(f, x, time=1.0)),
+    "monitor of a flow": (2, lambda f, x: ctsa.monitor(f, x, duration=1.0)),
     "monitor of a layer": (2, lambda f, x: ctsa.monitor(ctsa.EulerLayer(f, 0.1), x, depth=8)),
 }
 

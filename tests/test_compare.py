@@ -396,8 +396,8 @@ def test_names_of_schemes(torch_face):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (dict(time=0.0), ValueError, "time must be a finite number above 0"),
-        (dict(time=-1.0), ValueError, "time must be"),
+        (dict(duration=0.0), ValueError, "duration must be a finite number above 0"),
+        (dict(duration=-1.0), ValueError, "duration must be"),
         (dict(step_sizes=[0.1, -0.1]), ValueError, "step_sizes must be positive, got -0.1"),
         (dict(step_sizes=None), TypeError, "step_sizes must be given for a field"),
         (dict(step_sizes=[]), ValueError, "step_sizes must not be empty"),
@@ -411,9 +411,9 @@ def test_names_of_schemes(torch_face):
     ],
 )
 def test_bad_input(torch_face, change, error, message):
-    given = dict(x0=X, time=0.2, step_sizes=[0.1]) | change
+    given = dict(x0=X, duration=0.2, step_sizes=[0.1]) | change
     with pytest.raises(error, match=message):
-        ctsa.compare(torch_face.Oja(VALUE), given.pop("x0"), given.pop("time"), **given)
+        ctsa.compare(torch_face.Oja(VALUE), given.pop("x0"), given.pop("duration"), **given)
 
 
 def test_layers_without_a_flow(torch_face):

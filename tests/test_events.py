@@ -225,7 +225,7 @@ def test_driven_fields_are_refused_where_rest_is_meant(maths):
 
     x = maths.array([[1.0]])
     calls = [
-        lambda **kw: ctsa.basins(drive, x[None], time=20.0, geometry=FLAT, **kw),
+        lambda **kw: ctsa.basins(drive, x[None], duration=20.0, geometry=FLAT, **kw),
         lambda **kw: ctsa.classification(drive, x, geometry=FLAT, **kw),
         lambda **kw: ctsa.classify(drive, x, geometry=FLAT, **kw),
         lambda **kw: ctsa.find_equilibria(drive, 1, 1, x[None], rounds=1, geometry=FLAT, **kw),

@@ -291,7 +291,7 @@ def test_flows_follow_learnt_values():
         with pytest.raises(ValueError, match="has no flow: step is -0.1, and a flow's step is positive"):
             ctsa.as_euler(layer)
         with pytest.raises(ValueError, match="has no flow to compare it with: step is -0.1"):
-            ctsa.compare(layer, X, time=1.0)
+            ctsa.compare(layer, X, duration=1.0)
 
 
 @pytest.mark.filterwarnings("ignore:ItrSA has no flow")
@@ -359,8 +359,8 @@ ANALYSES = {
     "gali": lambda f, x: ctsa.gali(f, x, 2, intervals=3),
     "equilibria": lambda f, x: ctsa.find_equilibria(f, 2, 4, starts=x[None, :2]),
     "classify": lambda f, x: ctsa.classify(f, x),
-    "basins": lambda f, x: ctsa.basins(f, x[None], time=2.0),
-    "monitor": lambda f, x: ctsa.monitor(f, x, time=1.0, points=2),
+    "basins": lambda f, x: ctsa.basins(f, x[None], duration=2.0),
+    "monitor": lambda f, x: ctsa.monitor(f, x, duration=1.0, points=2),
     "effective step": lambda f, x: ctsa.effective_step(ctsa.EulerLayer(f, 0.1), x, f),
     "clusters": lambda f, x: ctsa.clusters(f(torch.tensor(0.0), x)),
 }
@@ -492,7 +492,7 @@ def test_fixed_steps_in_float32(name, solver, close):
     double = ctsa.integrate(face.SelfAttention(beta=2.0), X, [0.0, 1.0], **options)
     close(face.numpy(run.xs).astype(float), double.xs, 1e-6)
     assert np.isfinite(ctsa.lyapunov_spectrum(field, x, intervals=2, transient=0, **options).history).all()
-    assert sum(ctsa.basins(field, x[None], time=1.0, tol=1e-3, **options).counts().values()) == 1
+    assert sum(ctsa.basins(field, x[None], duration=1.0, tol=1e-3, **options).counts().values()) == 1
     with pytest.raises(ValueError, match="atol"):
         ctsa.integrate(field, x, [0.0, 1.0])
 

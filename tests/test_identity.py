@@ -335,7 +335,7 @@ def test_basins_know_their_field(tmp_path):
         return closure_field(torch.as_tensor(a))
 
     starts, path = torch.as_tensor(np.stack([X, -X, 3 * X])), tmp_path / "run.npz"
-    options = dict(geometry=FLAT, checkpoint=path, time=30.0)
+    options = dict(geometry=FLAT, checkpoint=path, duration=30.0)
     first = ctsa.basins(field(-A), starts, **options)
     assert ctsa.basins(field(-A), starts, **options).counts() == first.counts()
     with pytest.raises(ValueError, match="belongs to another run, with another field"):

@@ -336,9 +336,9 @@ def test_record_of_a_layer(torch_face, jax_face, tmp_path):
 
 
 def test_record_of_a_flow(torch_face):
-    record = ctsa.monitor(driven(torch_face), X, time=2.0, points=5)
+    record = ctsa.monitor(driven(torch_face), X, duration=2.0, points=5)
     assert record.continuous and record.ts == pytest.approx([0, 0.5, 1, 1.5, 2])
-    bare = ctsa.monitor(lambda t, x: 0 * x, torch_face.array(X), time=1.0, points=2)
+    bare = ctsa.monitor(lambda t, x: 0 * x, torch_face.array(X), duration=1.0, points=2)
     assert np.isnan(bare.pseudo_energy).all() and bare.norm.tolist() == [0, 0]
     assert list(bare.missing) == ["pseudo_energy"] and not record.missing
     lines = bare.table().splitlines()  # no column of nan, but the reason
@@ -355,7 +355,7 @@ def test_record_of_a_flow(torch_face):
     ("given", "error", "message"),
     [
         (dict(), ValueError, "a layer needs depth="),
-        (dict(depth=2, time=1.0), ValueError, "a layer needs depth="),
+        (dict(depth=2, duration=1.0), ValueError, "a layer needs depth="),
         (dict(depth=0), ValueError, "depth must be"),
         (dict(depth=2, points=1), ValueError, "points must be"),
         (dict(depth=2, share=0), ValueError, "share must be"),
@@ -371,12 +371,12 @@ def test_more_bad_input(torch_face):
     path = ctsa.iterate(itrsa(torch_face), X, depth=2)
     with pytest.raises(ValueError, match="start is a trajectory"):
         ctsa.monitor(itrsa(torch_face), path, depth=2)
-    with pytest.raises(ValueError, match="a flow needs time="):
+    with pytest.raises(ValueError, match="a flow needs duration="):
         ctsa.monitor(driven(torch_face), X)
-    with pytest.raises(ValueError, match="time must be"):
-        ctsa.monitor(driven(torch_face), X, time=-1.0)
+    with pytest.raises(ValueError, match="duration must be"):
+        ctsa.monitor(driven(torch_face), X, duration=-1.0)
     with pytest.raises(ValueError, match="one state"):
-        ctsa.monitor(attention(torch_face), ctsa.random_tokens(N, D, batch=(2,)), time=1.0)
+        ctsa.monitor(attention(torch_face), ctsa.random_tokens(N, D, batch=(2,)), duration=1.0)
     with pytest.raises(TypeError, match="whose drift is known"):
         ctsa.pseudo_energy(ctsa.WrappedLayer(lambda x: x), X)
     with pytest.raises(TypeError, match="wrap it in ctsa.WrappedLayer"):

@@ -346,19 +346,19 @@ def test_equilibria_without_closed_forms(torch_face):
 
 def test_basins_are_images(face, close):
     v, home, u = np.diag([3.0, 2.0, 1.0]), ellipsoid(), ctsa.random_tokens(N, D, batch=(20,))
-    of_sphere = ctsa.basins(attention(face, ctsa.Sphere(), v, 4.0), u, time=60.0)
-    found = ctsa.basins(attention(face, home, v, 4.0), image(u, home), time=60.0)
+    of_sphere = ctsa.basins(attention(face, ctsa.Sphere(), v, 4.0), u, duration=60.0)
+    found = ctsa.basins(attention(face, home, v, 4.0), image(u, home), duration=60.0)
     assert np.array_equal(found.kind_index, of_sphere.kind_index)
     assert np.array_equal(found.direction, of_sphere.direction)
     close(found.ends, image(of_sphere.ends, home), 1e-6)
-    drawn = ctsa.basins(attention(face, home, v, 4.0), 5, n=N, d=D, time=1.0)  # by the geometry
+    drawn = ctsa.basins(attention(face, home, v, 4.0), 5, n=N, d=D, duration=1.0)  # by the geometry
     close(home.radius(drawn.ends), np.ones((5, N, 1)), 1e-14)
 
 
 def test_escape_along_a_cylinder(torch_face):
     home, up = Cylinder(), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     x = torch.as_tensor(home.random(1, 3, np.random.default_rng(0), (4,)))
-    found = ctsa.basins(lambda t, x: home.project(x, x * up), x, time=60.0, geometry=home)
+    found = ctsa.basins(lambda t, x: home.project(x, x * up), x, duration=60.0, geometry=home)
     assert found.counts() == {"escaped": 4}
 
 
@@ -392,7 +392,7 @@ def test_effective_step_without_a_chart_of_its_own(torch_face):
 def test_compare(face, close):
     v, u, home = np.diag([3.0, 2.0, 1.0]), ctsa.random_tokens(3, D), ellipsoid()
     of_sphere, found = (
-        ctsa.compare(attention(face, g, v), x, step_sizes=[0.2, 0.1], time=8.0, atol=1e-9)
+        ctsa.compare(attention(face, g, v), x, step_sizes=[0.2, 0.1], duration=8.0, atol=1e-9)
         for g, x in ((ctsa.Sphere(), u), (home, image(u, home)))
     )
     assert found.flow_kind == of_sphere.flow_kind and list(found.layer_kinds) == list(of_sphere.layer_kinds)

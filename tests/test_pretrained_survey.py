@@ -223,7 +223,7 @@ def test_the_ends_are_those_of_the_full_flow(designed, torch_face):
 
 def test_layer_against_flow(designed, torch_face):
     """Distances and steps, from their definitions, without the reduction."""
-    found = pretrained.survey(designed, TEXT, face=torch_face.module, heads=[0], time=5.0, progress=False)
+    found = pretrained.survey(designed, TEXT, face=torch_face.module, heads=[0], duration=5.0, progress=False)
     plain = designed.on_sphere(TEXT, 0)
 
     def angle(a, b):
@@ -254,7 +254,7 @@ def test_layer_against_flow(designed, torch_face):
 def test_a_run_that_is_too_short_says_nothing(designed, torch_face):
     """Tokens that have not met after three units of time, at a rate of one, may meet yet."""
     short = pretrained.survey(
-        designed, TEXT, face=torch_face.module, heads=[0, 2], time=3.0, count=1, progress=False
+        designed, TEXT, face=torch_face.module, heads=[0, 2], duration=3.0, count=1, progress=False
     )  # fmt: skip
     assert short.clusters.tolist() == [[9, 9]]
     assert short.end.tolist() == [["undecided", "apart"]]  # under negative eigenvalues nothing makes them meet
@@ -283,7 +283,7 @@ def test_a_causal_model_before_its_norms(torch_face, tmp_path):
     )
     transformers.GPT2Model(config).save_pretrained(tmp_path)
     model, ids = pretrained.load(tmp_path), [3, 1, 4, 1, 5]
-    found = pretrained.survey(model, ids, face=torch_face.module, layers=1, heads=[0], time=50.0, progress=False)
+    found = pretrained.survey(model, ids, face=torch_face.module, layers=1, heads=[0], duration=50.0, progress=False)
     state = model.states(ids)[1]
     plain = model.on_sphere(ids, 1)
     assert found.step[0] == pytest.approx(np.mean(plain.norms / np.linalg.norm(state, axis=-1)))
@@ -329,8 +329,8 @@ def test_bad_input(designed, torch_face, tmp_path):
         survey(heads=[0.5])
     with pytest.raises(ValueError, match="heads must be at least one"):
         survey(heads=[])
-    with pytest.raises(ValueError, match="time must be a finite number above 0"):
-        survey(time=0)
+    with pytest.raises(ValueError, match="duration must be a finite number above 0"):
+        survey(duration=0)
     with pytest.raises(ValueError, match="count must be an integer of at least 1"):
         survey(count=0)
     with pytest.raises(TypeError, match="text must be a string"):

@@ -26,7 +26,7 @@ def _survey():
     rows = dict.fromkeys(("layer_eigenvalue", "beta", "step", "layer_distance", "model_distance"), rng.normal(size=2))
     return Survey(
         model="bert small", tokens=np.array(["[CLS]", "läuft", "##s", ""]), layers=np.arange(2), heads=np.arange(3),
-        time=5.0, eigenvalues=rng.normal(size=(*at, 2)) + 1j, end=np.array([["fixed", "apart", "rotating"]] * 2),
+        duration=5.0, eigenvalues=rng.normal(size=(*at, 2)) + 1j, end=np.array([["fixed", "apart", "rotating"]] * 2),
         clusters=np.ones(at, int), period=np.full(at, np.inf), exponents=rng.normal(size=(*at, 2)),
         stderr=np.zeros((*at, 2)), source=np.full(at, "closed form"), **grid, **rows,
     )  # fmt: skip
@@ -47,7 +47,7 @@ def _make(face, folder):
     diagram = ctsa.bifurcation_diagram(pair, [POLES], "beta", (0.2, 1.0), step=0.1)
     found = ctsa.find_equilibria(field, 2, 3, starts=8, rounds=1, flow_limits=False)
     short = dict(intervals=9, transient=1, count=3, atol=1e-6)
-    ctsa.basins(field, 3, n=2, d=3, time=5.0, checkpoint=folder / "basins")
+    ctsa.basins(field, 3, n=2, d=3, duration=5.0, checkpoint=folder / "basins")
     ctsa.lyapunov_spectrum(layer, X, **short, checkpoint=folder / "spectrum")
     pairs = ctsa.Sphere(channels=2)
     turning = face.EulerLayer(face.Rotation(frequencies=[1.0, -2.0], geometry=pairs), 0.3)
@@ -69,7 +69,7 @@ def _make(face, folder):
         "LimitCycle": ctsa.find_limit_cycle(swirl, ctsa.random_tokens(2, 3, seed=1)),
         "Equilibrium": found[0],
         "Equilibria": found,
-        "Basins": ctsa.basins(field, 3, n=2, d=3, time=5.0),
+        "Basins": ctsa.basins(field, 3, n=2, d=3, duration=5.0),
         "EulerForm": ctsa.as_euler(layer),
         "MapReport": ctsa.check_map(layer, torch.as_tensor(X)),
         "EffectiveStep": ctsa.effective_step(layer, X, plain),
@@ -431,7 +431,7 @@ def test_checkpoints_are_checked_before_the_run(torch_face, tmp_path, path, erro
         ctsa.lyapunov_spectrum(field, start, intervals=9, checkpoint=path, allow_unverified=True)
     calls.clear()
     with pytest.raises(error, match=words):
-        ctsa.basins(field, start[None], time=9.0, checkpoint=path, allow_unverified=True)
+        ctsa.basins(field, start[None], duration=9.0, checkpoint=path, allow_unverified=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ on screen

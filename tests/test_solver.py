@@ -61,7 +61,7 @@ def test_every_function_takes_it(torch_face):
         (lambda s: ctsa.covariant_vectors(field, X, intervals=4, transient=2, transient_back=2, **s).vectors),
         (lambda s: ctsa.finite_time_exponents(field, X, 1.0, **s)),
         (lambda s: ctsa.gali(field, X, 3, intervals=3, **s)[1]),
-        (lambda s: ctsa.basins(field, X[None], time=50.0, **s).ends),
+        (lambda s: ctsa.basins(field, X[None], duration=50.0, **s).ends),
         (lambda s: torch_face.numpy(Stroboscopic(field, 1.0, **s)(torch_face.array(X)))),
     ]
     for run in pairs:

@@ -42,7 +42,7 @@ _REST = 1e-6  # a slower token counts as at rest
 def compare(
     system: Any,
     x0: Any,
-    time: float,
+    duration: float,
     step_sizes: Sequence[float] | None = None,
     *,
     layer: str | Callable[[Any, float], Any] | None = None,
@@ -60,19 +60,19 @@ def compare(
 ) -> Comparison:
     """Run a flow and the layers that discretise it side by side, and say how and from when on they differ.
 
-    A run of layers of size ``step`` has ``round(time / step)`` of them, at least one. The flow is evaluated at exactly
+    A run of layers of size ``step`` has ``round(duration / step)`` of them, at least one. The flow is evaluated at exactly
     the times ``step * k`` at which the layers stand (at most 256 of each run are kept), so that errors compare
-    states at equal times, also where ``time`` is no multiple of a step; such a step is left out of the order of end
+    states at equal times, also where ``duration`` is no multiple of a step; such a step is left out of the order of end
     errors.
 
     Args:
         system: a field, or a layer that knows its flow (``layer.field``).
         x0: one state ``(n, d)``.
-        time: how long, in units of the flow.
+        duration: how long, in units of the flow.
         step_sizes: of the layers; None takes the layer itself, with its own step.
         layer: how a layer is made of the field and a step: "euler", "post-norm", "exp" (geodesic), "midpoint", "heun",
             "rk4", or a function ``layer(field, step)`` that returns a layer or a sequence of at least
-            ``round(time / step)`` layers. None: "euler", or for a layer steps of its own kind.
+            ``round(duration / step)`` layers. None: "euler", or for a layer steps of its own kind.
         tol: distance from which on flow and layers count as parted, radians; in flat space a length.
         solver: of the flow, see ``ctsa.integrate``.
         atol: its tolerance; None is 1e-12, or what the dtype can hold. Spectra take 100 times that.
@@ -89,7 +89,7 @@ def compare(
         ``Comparison``: ``errors``, ``order``, ``parting``, ``artefacts``, ``table()``, ``plot()``, ...
 
     Raises:
-        ValueError: ``time`` or a step is not positive; a layer without flow; a field that depends on time together with
+        ValueError: ``duration`` or a step is not positive; a layer without flow; a field that depends on time together with
             one layer for all times; a layer that changes the shape.
         IntegrationError: the reference solution failed.
 
@@ -97,11 +97,12 @@ def compare(
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import SelfAttention
         >>> field = SelfAttention(value=np.diag([1.0, 0.5, 0.2]), beta=1.0)
-        >>> comp = ctsa.compare(field, ctsa.random_tokens(4, 3), time=1.0, step_sizes=[0.1, 0.05, 0.025])
+        >>> comp = ctsa.compare(field, ctsa.random_tokens(4, 3), duration=1.0, step_sizes=[0.1, 0.05, 0.025])
         >>> round(comp.order, 1)
         1.0
     """
-    time, tol = checks.number("time", time, low=0.0, strict=True), checks.number("tol", tol, low=0.0, strict=True)
+    duration = checks.number("duration", duration, low=0.0, strict=True)
+    tol = checks.number("tol", tol, low=0.0, strict=True)
     field, own = _flow_of(system)
     g = geometry_of(field, geometry if geometry is not None else getattr(own, "geometry", None))
     x = checks.tokens(x0, field if own is None else home_of(own), g, normalize=normalize)
@@ -110,12 +111,14 @@ def compare(
     checks.fit_field(field, x.shape)
     check_velocity(backend(x), field, g, backend(x).like(0.0, x), x)
     steps = _step_sizes(step_sizes, own)
-    if (time / steps).max() > _MOST:
-        most = (time / steps).max()
-        raise ValueError(f"step_sizes={steps.min():g} needs {most:.3g} layers up to time={time:g}: at most {_MOST:.0e}")
-    depths = np.maximum(1, np.round(time / steps)).astype(int)
+    if (duration / steps).max() > _MOST:
+        most = (duration / steps).max()
+        raise ValueError(
+            f"step_sizes={steps.min():g} needs {most:.3g} layers up to duration={duration:g}: at most {_MOST:.0e}"
+        )
+    depths = np.maximum(1, np.round(duration / steps)).astype(int)
     scheme, layers = _layers(field, own, layer, steps, step_sizes is None, g, x)
-    _check_autonomous(field, x, time, layers)
+    _check_autonomous(field, x, layers)
 
     runs = [run_layers(each, x, int(depth), g) for each, depth in zip(layers, depths, strict=True)]
     times = [step * marks for step, (marks, _) in zip(steps, runs, strict=True)]
@@ -129,7 +132,7 @@ def compare(
     errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]
     after = [beyond(g, states, len(t)) for (_, states), t in zip(runs, times, strict=True)]
     frequencies, pure = turning_frequencies(field, x.shape[-1], g.channels)
-    found = [end_state(field, g, state, x, time) for state in (flow[-1], *(path[-1] for path in paths))]
+    found = [end_state(field, g, state, x, duration) for state in (flow[-1], *(path[-1] for path in paths))]
     run = dict(intervals=intervals, interval=interval, transient=transient, count=count, seed=seed)
     run |= dict(solver=solver, atol=100 * atol)
     return Comparison(
@@ -195,7 +198,7 @@ def _layers(field, own, layer, steps, itself, g, x) -> tuple[str, list]:
     return scheme, made
 
 
-def _check_autonomous(field: Any, x: Array, time: float, layers: list) -> None:
+def _check_autonomous(field: Any, x: Array, layers: list) -> None:
     if all(isinstance(each, Sequence) for each in layers):
         return
     if depends_on_time(field, x, 0.0, geometry_of(field)):

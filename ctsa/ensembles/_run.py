@@ -101,12 +101,12 @@ class Run:
     """Follow many starts to their limits; ``rows`` has a column for each of the arrays of ``ctsa.Basins``."""
 
     def __init__(
-        self, field, starts, n, d, seed, *, geometry, normalize, time, tol, gap, verify, batch, solver, t,
+        self, field, starts, n, d, seed, *, geometry, normalize, duration, tol, gap, verify, batch, solver, t,
     ):  # fmt: skip
         self.field, self.g = field, field_geometry(field, geometry)
         x = _starts(field, self.g, starts, n, d, seed, normalize)
         self.be, self.one = backend(x), x[:1]
-        self.time = checks.number("time", time, low=0.0, strict=True)
+        self.duration = checks.number("duration", duration, low=0.0, strict=True)
         self.tol, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("tol", tol), ("gap", gap)))
         self.verify = bool(verify)
         self.eps = rounding(x)
@@ -152,7 +152,7 @@ class Run:
     def go(self, progress: bool) -> None:
         """Go through all rounds, batch by batch."""
         bar = progress_bar(float(len(self.rows["kind_index"]))) if progress else None
-        ends = self.time * 0.5 ** np.arange(_LOOKS - 1, -1, -1)
+        ends = self.duration * 0.5 ** np.arange(_LOOKS - 1, -1, -1)
         try:
             for number, end in enumerate(ends, 1):
                 # Those that were on their way when the round began; an interrupted round is cut into the same batches.
@@ -251,7 +251,7 @@ class Run:
         """Keep the run in a file, and continue from what is there."""
         self.path = path
         settings = (
-            self.g, self.be.name, self.time, self.tol, self.gap, self.verify, self.batch, self.solver.name,
+            self.g, self.be.name, self.duration, self.tol, self.gap, self.verify, self.batch, self.solver.name,
             self.solver.rtol, self.solver.atol, self.solver.step, self.t,
         )  # fmt: skip
         identity, name = Identity(field=self.field, starts=self.rows["ends"], settings=settings), f"checkpoint {path}"

@@ -42,7 +42,7 @@ class Basins(Result):
         growth: largest real part of the eigenvalues of the Jacobian at the limit; nan if it was not looked at.
         speed: speed of the fastest token at the end.
         times: time at which the start was found to have arrived, or given up.
-        time: the longest time allowed.
+        duration: the longest time allowed.
         confidence: of the intervals of shares.
         attractor: in flat space the number of the limit among the different isolated ones of its kind ``(S,)``, in the
             order of their coordinates; -1 if there is one only, or a family, or on spheres.
@@ -57,10 +57,10 @@ class Basins(Result):
     growth: Any
     speed: Any
     times: Any
-    time: float
+    duration: float
     confidence: float
     attractor: Any = None
-    _static: ClassVar[tuple[str, ...]] = ("time", "confidence")
+    _static: ClassVar[tuple[str, ...]] = ("duration", "confidence")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "ends": ("start", "token", "component"), "kind_index": ("start",), "direction": ("start",),
         "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
@@ -187,7 +187,7 @@ def basins(
     n: int | None = None,
     d: int | None = None,
     seed: int = 0,
-    time: float = 100.0,
+    duration: float = 100.0,
     tol: float = 1e-6,
     gap: float = 1e-3,
     verify: bool = True,
@@ -207,14 +207,15 @@ def basins(
 ) -> Basins:
     """Follow many starts to their limits and count what these are.
 
-    Starts are integrated in batches. At time / 32, time / 16, ..., time those that have arrived leave. A start has arrived
-    if its tokens are slow, Newton's method finds an equilibrium within ``gap``, and the Jacobian there does not repel. So
-    neither a plateau, where tokens creep for very long, nor a passage by a saddle is taken for a limit. Limits that turn
-    for ever while all inner products stay as they are get the names "rotating consensus", "rotating bipartite consensus"
-    and "rotating clustering". What is not known by ``time`` is "unresolved", except that a state which rests on a saddle
-    by then is named, and marked unstable. In flat space a start that leaves for 10^4 times the size of the starts (100
-    times in float32) has "escaped"; and different isolated equilibria of a kind are numbered, "consensus #0",
-    "consensus #1", in the order of their coordinates: nothing says there beforehand which of them are alike.
+    Starts are integrated in batches. After 1/32, 1/16, ..., all of ``duration`` those that have arrived leave. A
+    start has arrived if its tokens are slow, Newton's method finds an equilibrium within ``gap``, and the Jacobian
+    there does not repel. So neither a plateau, where tokens creep for very long, nor a passage by a saddle is taken
+    for a limit. Limits that turn for ever while all inner products stay as they are get the names "rotating
+    consensus", "rotating bipartite consensus" and "rotating clustering". What is not known by then is "unresolved",
+    except that a state which rests on a saddle by then is named, and marked unstable. In flat space a start that
+    leaves for 10^4 times the size of the starts (100 times in float32) has "escaped"; and different isolated
+    equilibria of a kind are numbered, "consensus #0", "consensus #1", in the order of their coordinates: nothing says
+    there beforehand which of them are alike.
 
     Args:
         field: any callable ``field(t, x)`` that takes leading axes and does not depend on time (or see ``t``).
@@ -223,7 +224,7 @@ def basins(
         n: number of tokens, if ``starts`` is a number.
         d: dimension of a token, if ``starts`` is a number.
         seed: seed of the random starts, which are those of ``ctsa.random_tokens(n, d, seed, batch=(starts,))``.
-        time: longest time. Limits are approached at the rate ``growth``: near a bifurcation allow more.
+        duration: longest time. Limits are approached at the rate ``growth``: near a bifurcation allow more.
         tol: speed below which a token is at rest (1000 times that is slow), and size of the drift that counts as zero.
         gap: tokens closer than this are one cluster; and how far off an equilibrium may be.
         verify: whether to look at the Jacobian. Without it speed alone decides: a saddle or a plateau may pass for a limit,
@@ -267,14 +268,14 @@ def basins(
     if not confidence < 1:
         raise ValueError(f"confidence must be below 1, such as 0.95, got {confidence!r}")
     run = Run(
-        field, starts, n, d, seed, geometry=geometry, normalize=normalize, time=time, tol=tol, gap=gap, verify=verify,
-        batch=batch, solver=Solver(solver, rtol, atol, step, max_steps), t=t,
+        field, starts, n, d, seed, geometry=geometry, normalize=normalize, duration=duration, tol=tol, gap=gap,
+        verify=verify, batch=batch, solver=Solver(solver, rtol, atol, step, max_steps), t=t,
     )  # fmt: skip
     if checkpoint is not None:
         run.keep_in(archive(checkpoint, "checkpoint"), bool(allow_unverified))
     try:
         run.go(show_progress(progress))
     except GaveUp as error:
-        kept = Basins(**error.rows, time=run.time, confidence=confidence)
+        kept = Basins(**error.rows, duration=run.duration, confidence=confidence)
         raise BasinsError(f"{error}. The error's .basins holds what was known by then", kept) from None
-    return Basins(**run.columns(), time=run.time, confidence=confidence)
+    return Basins(**run.columns(), duration=run.duration, confidence=confidence)

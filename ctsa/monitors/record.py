@@ -269,7 +269,7 @@ def monitor(
     start: Any,
     depth: int | None = None,
     *,
-    time: float | None = None,
+    duration: float | None = None,
     points: int = 33,
     share: float = 0.02,
     solver: Any = "dopri5",
@@ -281,7 +281,7 @@ def monitor(
         system: a layer or a field.
         start: unit tokens ``(n, d)`` to run from, or a ``Trajectory`` of one state.
         depth: how many layers; for a layer and a start.
-        time: how long; for a field and a start.
+        duration: how long; for a field and a start.
         points: most states to look at; every one costs a Jacobian.
         share: see ``contribution_index``.
         solver: of a flow: a name, or a ``ctsa.Solver``; see ``ctsa.integrate``.
@@ -291,7 +291,7 @@ def monitor(
         ``MonitorRecord``.
 
     Raises:
-        ValueError: ``depth`` or ``time`` is missing, or does not belong to what is run.
+        ValueError: ``depth`` or ``duration`` is missing, or does not belong to what is run.
 
     Example:
         >>> import ctsa
@@ -309,18 +309,18 @@ def monitor(
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer")
     if hasattr(start, "xs"):
-        if depth is not None or time is not None:
-            raise ValueError("start is a trajectory: leave depth and time out")
+        if depth is not None or duration is not None:
+            raise ValueError("start is a trajectory: leave depth and duration out")
         ts, xs = as_numpy(start.ts).astype(float), start.xs
     elif s.flow:
-        if time is None or depth is not None:
-            raise ValueError("a flow needs time=, how long to run, and no depth")
-        time = checks.number("time", time, low=0.0, strict=True)
-        run = integrate(system, start, np.linspace(0, time, points), solver, geometry=geometry)
+        if duration is None or depth is not None:
+            raise ValueError("a flow needs duration=, how long to run, and no depth")
+        duration = checks.number("duration", duration, low=0.0, strict=True)
+        run = integrate(system, start, np.linspace(0, duration, points), solver, geometry=geometry)
         ts, xs = as_numpy(run.ts).astype(float), run.xs
     else:
-        if depth is None or time is not None:
-            raise ValueError("a layer needs depth=, how many layers to run, and no time")
+        if depth is None or duration is not None:
+            raise ValueError("a layer needs depth=, how many layers to run, and no duration")
         run = iterate(system, start, depth, geometry=geometry)
         ts, xs = as_numpy(run.ts).astype(float), run.xs
     if xs.ndim != 3:

@@ -36,7 +36,7 @@ class Survey(Result):
         tokens: the ``n`` tokens of the text.
         layers: indices of the layers, ``(L,)``.
         heads: indices of the heads, ``(H,)``.
-        time: how long the flows were followed.
+        duration: how long the flows were followed.
         eigenvalues: of the value matrix, by real part, ``(L, H, m)`` complex; the other d - m vanish.
         layer_eigenvalue: the leading one of the sum over all heads of a layer, ``(L,)``.
         asymmetry: ``|A - A^T| / |A + A^T|`` of ``A = Q^T K`` (Frobenius), ``(L, H)``: 0 symmetric, 1 as of a random matrix.
@@ -74,7 +74,7 @@ class Survey(Result):
     tokens: Any
     layers: Any
     heads: Any
-    time: float
+    duration: float
     eigenvalues: Any
     layer_eigenvalue: Any
     asymmetry: Any
@@ -93,7 +93,7 @@ class Survey(Result):
     distance: Any
     layer_distance: Any
     model_distance: Any
-    _static: ClassVar[tuple[str, ...]] = ("model", "time")
+    _static: ClassVar[tuple[str, ...]] = ("model", "duration")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("asymmetry", "gain", "end", "clusters", "speed", "period", "source"), ("layer", "head")),
         **dict.fromkeys(("effective_step", "turn", "distance"), ("layer", "head")),
@@ -172,7 +172,7 @@ def survey(
     face: Any,
     layers: Any = None,
     heads: Any = None,
-    time: float = 300.0,
+    duration: float = 300.0,
     count: int = 4,
     atol: float = 1e-8,
     seed: int = 0,
@@ -182,8 +182,8 @@ def survey(
 
     Heads are taken in the plain form (:meth:`Pretrained.on_sphere`): no biases, one ``beta`` a layer. The tokens of a
     head of rank m never leave the span of where they start and of the range of V, so every flow is computed there, in at
-    most n + m + count instead of d dimensions, without approximation. A flow ends at ``time``, or where all tokens are at
-    rest (slower than 1e-6).
+    most n + m + count instead of d dimensions, without approximation. It ends after ``duration``, or where all tokens
+    are at rest (slower than 1e-6).
 
     The exponents of a consensus, at rest or turning, are known in closed form from the spectrum of V. Those of other
     ends are of finite time: 100 intervals of one unit of time, after the run and a transient of 20.
@@ -194,7 +194,7 @@ def survey(
         face: ``ctsa.torch`` or ``ctsa.jax``, which computes the flows.
         layers: indices of layers; None for all.
         heads: indices of heads, the same in every layer; None for all.
-        time: how long to follow a flow (at least four steps of the layer).
+        duration: how long to follow a flow (at least four steps of the layer).
         count: how many exponents.
         atol: tolerance of the solver.
         seed: of the directions from which exponents start.
@@ -218,7 +218,7 @@ def survey(
         Consensus at the leading eigenvector: Altafini, arXiv 2511.11553.
     """
     model = model if isinstance(model, Pretrained) else load(model)
-    time, atol = (checks.number(k, v, low=0.0, strict=True) for k, v in (("time", time), ("atol", atol)))
+    duration, atol = (checks.number(k, v, low=0.0, strict=True) for k, v in (("duration", duration), ("atol", atol)))
     count = checks.integer("count", count, low=1)
     if not callable(getattr(face, "SelfAttention", None)):
         raise TypeError(f"face must be ctsa.torch or ctsa.jax, got {face!r:.60}")
@@ -226,7 +226,7 @@ def survey(
     chosen_heads = _indices("heads", heads, model.head_count)
     tokens = model.tokens(text)
     states = model.states(text)
-    run = _Run(face, time, count, atol, seed)
+    run = _Run(face, duration, count, atol, seed)
     rows: list[dict[str, Any]] = []
     per_layer: list[dict[str, Any]] = []
     total = len(chosen_layers) * len(chosen_heads)
@@ -249,7 +249,7 @@ def survey(
         tokens=np.array(tokens),
         layers=np.array(chosen_layers),
         heads=np.array(chosen_heads),
-        time=time,
+        duration=duration,
         **{k: v.reshape(*shape, *v.shape[1:]) for k, v in by_head.items()},
         **{k: np.stack([facts[k] for facts in per_layer]) for k in per_layer[0]},
     )
@@ -276,7 +276,7 @@ class _Run:
     """The settings of a survey, and what it does with a layer and with a head."""
 
     face: Any
-    time: float
+    duration: float
     count: int
     atol: float
     seed: int
@@ -314,7 +314,7 @@ class _Run:
         field = self._field(**reduced_arguments(heads, h, e, plain.beta))
         output = _drift(field, x0)
         discrete = _unit(x0 + step * output)
-        time = max(self.time, 4 * step)
+        time = max(self.duration, 4 * step)
         run = integrate(field, x0, [0.0, step, time / 2, time], atol=self.atol, until="equilibrium")
         xs = as_numpy(run.xs)
         early = xs[1]  # at rest before, if the run stopped before

@@ -147,9 +147,9 @@ def calls(face, other):
     yield call(
         "basins",
         ctsa.basins,
-        dict(field=field, starts=x[None], time=0.5),
+        dict(field=field, starts=x[None], duration=0.5),
         field=fields,
-        time=v.POSITIVE,
+        duration=v.POSITIVE,
         tol=v.POSITIVE,
         gap=v.POSITIVE,
         checkpoint=v.PATHS,
@@ -171,10 +171,10 @@ def calls(face, other):
     yield call(
         "compare",
         ctsa.compare,
-        dict(system=field, x0=x, time=0.2, step_sizes=[0.1]),
+        dict(system=field, x0=x, duration=0.2, step_sizes=[0.1]),
         system=without(fields, "radial"),
         x0=states(),
-        time=v.POSITIVE,
+        duration=v.POSITIVE,
         step_sizes=[("text", "a"), ("zero", [0.0]), ("negative", [-1.0]), ("nan", [float("nan")]), ("tiny", [1e-12])],
     )
     yield call(
