@@ -97,12 +97,12 @@ class _Watch:
     def begin(self, h: float) -> None:
         if self.accepted + self.rejected >= self.problem.max_steps:
             raise _TooManySteps
-        if h < self.shortest:
+        if not h >= self.shortest:  # nan, too
             raise _StepTooSmall
 
     def check_backward(self, steps: int, h: float) -> None:
         """Give up a backward solve of the adjoint equation as a forward one would be."""
-        if steps >= self.problem.max_steps or h < self.shortest:
+        if steps >= self.problem.max_steps or not h >= self.shortest:
             why = "took more than max_steps" if steps >= self.problem.max_steps else "needs steps too short for the clock"
             raise RuntimeError(f"the backward solve of adjoint=True {why}: use adjoint=False, or loosen atol")
 
