@@ -351,8 +351,8 @@ def test_basins_are_images(face, close):
     assert np.array_equal(found.kind_index, of_sphere.kind_index)
     assert np.array_equal(found.direction, of_sphere.direction)
     close(found.ends, image(of_sphere.ends, home), 1e-6)
-    drawn = ctsa.basins(attention(face, home, v, 4.0), 5, n=N, d=D, duration=1.0)  # by the geometry
-    close(home.radius(drawn.ends), np.ones((5, N, 1)), 1e-14)
+    drawn = ctsa.basins(attention(face, home, v, 4.0), 20, n=N, d=D, duration=1.0)  # by the geometry
+    close(home.radius(drawn.ends), np.ones((20, N, 1)), 1e-14)
 
 
 def test_escape_along_a_cylinder(torch_face):
