@@ -251,3 +251,11 @@ def test_effective_step_of_another_precision_says_what_to_do(torch_face):
     module = torch_face.WrappedLayer(torch.nn.Linear(3, 3))
     with pytest.raises(TypeError, match=r"module.double\(\)"):
         ctsa.effective_step(module, ctsa.random_tokens(4, 3), torch_face.SelfAttention(value=np.eye(3)))
+
+
+def test_effective_step_of_plain_callables_asks_for_arrays_of_a_framework():
+    x = ctsa.random_tokens(3, 2)
+    plain = dict(module=lambda x: x, field=lambda t, x: 0 * x)
+    with pytest.raises(TypeError, match="the framework is unknown: pass x as a torch.Tensor or a jax.Array"):
+        ctsa.effective_step(x=x, **plain)
+    assert np.isnan(ctsa.effective_step(x=torch.as_tensor(x), **plain).common_residual)  # nothing moves

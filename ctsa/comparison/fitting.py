@@ -134,7 +134,7 @@ def effective_step(
     g = geometry_of(field, geometry if geometry is not None else getattr(module, "geometry", None))
     layer = module if isinstance(module, Layer) else WrappedLayer(module, geometry=g)
     homes = [a for a in (home_of(layer), field) if framework(a)]
-    home = homes[0] if homes else x
+    home = homes[0] if homes else field
     kinds = {str(r.dtype) for a in homes if (r := load(str(framework(a))).reference(a)) is not None}
     if len(kinds) > 1:
         raise TypeError(
