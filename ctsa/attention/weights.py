@@ -37,7 +37,7 @@ class Weights:
         >>> import ctsa
         >>> from ctsa.attention import Weights
         >>> from ctsa.torch import SelfAttention
-        >>> relu = Weights("relu", lambda xp, s, n: xp.where(s > 0, s, 0 * s) / n)
+        >>> relu = Weights("relu", lambda xp, s, n: xp.clip(s, 0.0, None) / n)
         >>> field = SelfAttention(weights=relu)
         >>> field.attention(ctsa.random_tokens(4, 3, seed=0)).min().item()
         0.0
