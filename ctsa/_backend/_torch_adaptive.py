@@ -80,12 +80,6 @@ class _Flat:
         else:
             self.evaluate(0, t, y)
 
-    def norms(self, error: torch.Tensor) -> torch.Tensor:
-        return torch.stack([torch.linalg.vector_norm(e) / len(e) ** 0.5 for e in error.split(self.sizes)])
-
-    def divide(self, error: torch.Tensor, atol: float, rtol: float, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        return error / (atol + rtol * torch.maximum(y.abs(), z.abs()) if rtol else atol)
-
 
 class _Graph:
     """Stages as tensors of their own, on the graph."""
@@ -125,15 +119,13 @@ class _Graph:
         else:
             self.evaluate(0, t, y)
 
-    def norms(self, error: State) -> torch.Tensor:
-        return torch.stack([torch.linalg.vector_norm(e) / e.numel() ** 0.5 for e in error])
 
-    def divide(self, error: State, atol: float, rtol: float, y: State, z: State) -> State:
-        with torch.no_grad():
-            return tuple(
-                e / (atol + rtol * torch.maximum(a.abs(), b.abs()) if rtol else atol)
-                for e, a, b in zip(error, y, z, strict=True)
-            )
+@torch.no_grad()
+def _size(error: State, y: State, z: State, rtol: float, atol: float) -> float:
+    """Return the error in units of the tolerance: the largest rms of a part of the state."""
+    if rtol:
+        error = tuple(e / (1 + rtol / atol * torch.maximum(a.abs(), b.abs())) for e, a, b in zip(error, y, z, strict=True))
+    return float(torch.stack([torch.linalg.vector_norm(e) / e.numel() ** 0.5 for e in error]).max()) / atol
 
 
 def solve(p: Problem, watch: Any, be: Any) -> None:
@@ -167,7 +159,7 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
         lands = left - h < SLIVER * h  # also a step that would end a sliver short
         h, end = (left, ts[at]) if lands else (h, t + h)
         z, error = stages.step(clock(t + h * method.c), y, h)
-        size = float(stages.norms(stages.divide(error, p.atol, p.rtol, y, z)).max())
+        size = _size(*(stages.leave(part) for part in (error, y, z)), p.rtol, p.atol)
         size = max(size, floor) if size == size else float("inf")  # a step into nan is tried again, shorter
         grow = SAFETY / size ** (1.0 / order) if size < float("inf") else 0.0
         if size > 1:
