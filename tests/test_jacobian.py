@@ -1,5 +1,6 @@
 """Jacobians against finite differences and exact spectra; matrix-free against dense."""
 
+import jax
 import numpy as np
 import pytest
 from dynamics import cat, consensus_jacobian, lorenz
@@ -305,3 +306,29 @@ def test_errors(torch_face):
 
 def test_map_of_the_torus(face):
     assert np.array_equal(face.numpy(ctsa.jacobian(cat, face.array([[0.3, 0.4]]), geometry=FLAT)), [[2, 1], [1, 1]])
+
+
+def test_float32_is_no_tf32_on_a_gpu(jax_face, monkeypatch):
+    """JAX would take TF32 there: what computes asks for full precision, unless the user has set it."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, seen = jax_face.array(ctsa.random_tokens(3, 2)), set()
+
+    def field(t, x):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return ctsa.Sphere().project(x, x @ jax.numpy.asarray([[1.0, 0.5], [0.2, 2.0]]))
+
+    runs = {
+        "integrate": lambda f: ctsa.integrate(f, x, [0.0, 0.1], atol=1e-3),
+        "iterate": lambda f: ctsa.iterate(ctsa.EulerLayer(f, 0.1), x, 2),
+        "lyapunov_spectrum": lambda f: ctsa.lyapunov_spectrum(f, x, intervals=1, transient=0, atol=1e-3),
+        "jacobian": lambda f: ctsa.jacobian(f, x),
+        "eigenvalues": lambda f: ctsa.eigenvalues(f, x),
+    }
+    for name, run in runs.items():
+        seen.clear()
+        run(lambda t, x: field(t, x))  # a field of its own, so that it is traced anew
+        assert seen == {"highest"}, name
+    with jax.default_matmul_precision("float32"):
+        seen.clear()
+        ctsa.jacobian(lambda t, x: field(t, x), x)
+        assert seen == {"float32"}

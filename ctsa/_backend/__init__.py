@@ -8,6 +8,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
@@ -67,6 +68,15 @@ def graded(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled()
 
 
+def full_precision(home: str | None) -> AbstractContextManager:
+    """Return what products of a framework have all the digits of their dtype within, see ``_jax_precision``."""
+    if home != "jax":
+        return nullcontext()
+    from ._jax_precision import full_precision
+
+    return full_precision()
+
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -102,7 +112,7 @@ def analysis(function: _Function) -> _Function:
     def called(*args: Any, **kwargs: Any) -> Any:
         homes = set()
         for key, value in (*zip(names, args, strict=False), *kwargs.items()):
-            parts = [(home, part) for part in _inside(value) if (home := framework(part)) in ("torch", "jax")]
+            parts = [(home, part) for part in _inside(value) if (home := autodiff(part))]
             homes |= {home for home, _ in parts}
             if any(load(home).traced(part) for home, part in parts):
                 raise TypeError(
@@ -110,16 +120,9 @@ def analysis(function: _Function) -> _Function:
                     "known yet: call it outside of the transformation, in a loop instead of vmap. It has no gradient; "
                     "ctsa.jacobian, ctsa.integrate and layers have one"
                 )
-        compute: Callable[..., Any] = function
-        if "jax" in homes:
-            from ._jax_precision import precisely
-
-            compute = precisely(function)
         torch = sys.modules.get("torch")
-        if torch is None:
-            return compute(*args, **kwargs)
-        with torch.no_grad():
-            return compute(*args, **kwargs)
+        with full_precision("jax" if "jax" in homes else None), nullcontext() if torch is None else torch.no_grad():
+            return function(*args, **kwargs)
 
     called.returns_values = True  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import jax
@@ -9,14 +10,19 @@ import jax
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+def full_precision() -> AbstractContextManager:
+    """Return what full precision is taken within, unless ``jax_default_matmul_precision`` is set by the user."""
+    if jax.default_backend() == "cpu" or jax.config.jax_default_matmul_precision is not None:
+        return nullcontext()
+    return jax.default_matmul_precision("highest")
+
+
 def precisely(function: _Function) -> _Function:
-    """Compute what a function does in full precision, unless ``jax_default_matmul_precision`` is set by the user."""
+    """Compute what a function does in full precision."""
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        if jax.default_backend() == "cpu" or jax.config.jax_default_matmul_precision is not None:
-            return function(*args, **kwargs)
-        with jax.default_matmul_precision("highest"):
+        with full_precision():
             return function(*args, **kwargs)
 
     return called  # type: ignore[return-value]

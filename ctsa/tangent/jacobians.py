@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend, rounding
+from ctsa._backend import analysis, backend, full_precision, rounding
 from ctsa.derivatives import basis_directions, in_basis, layer_pushforward, tangent_jacobian
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, system_of
@@ -87,7 +87,8 @@ def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geo
     """
     checks.choice("basis", basis, ("ambient", "tangent"))
     s, x = _read(system, x, geometry, t=t, check=False)  # differentiable, and called in training
-    return _ambient(s, x, t) if basis == "ambient" else tangent_jacobians(s, x, t)[1]
+    with full_precision(backend(x).name):
+        return _ambient(s, x, t) if basis == "ambient" else tangent_jacobians(s, x, t)[1]
 
 
 def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) -> np.ndarray:
