@@ -84,7 +84,7 @@ def compress(left: Array, j: Array, right: Array) -> Array:
     return (left.mT @ m).reshape(*j.shape[:-2], -1, n * r)
 
 
-def tangent_jacobian(field, g: Geometry, t: Array, x: Array, e: Array | None = None) -> tuple[Array, Array, Array]:
+def tangent_jacobian(field, g: Geometry, t: Array, x: Array) -> tuple[Array, Array, Array]:
     """Linearise a field on the tangent space at many states: ``E^T DF(t, x) E``.
 
     From the closed form of the field's Jacobian where it has one, from directions else.
@@ -94,12 +94,19 @@ def tangent_jacobian(field, g: Geometry, t: Array, x: Array, e: Array | None = N
         g: where it lives.
         t: time.
         x: states ``(..., n, d)``.
-        e: the basis ``E`` at every token ``(..., n, d, r)``; ``g.basis(x)`` if it is None.
 
     Returns:
-        ``E``; the velocity ``(..., n, d)``; and the Jacobian ``(..., n r, n r)``.
+        the basis ``E`` at every token, ``(..., n, d, r)``; the velocity ``(..., n, d)``; and the Jacobian
+        ``(..., n r, n r)`` in that basis.
+
+    Example:
+        >>> import torch, ctsa
+        >>> from ctsa.torch import SelfAttention
+        >>> x = torch.as_tensor(ctsa.random_tokens(4, 3, batch=(7,)))
+        >>> [tuple(a.shape) for a in ctsa.derivatives.tangent_jacobian(SelfAttention(), ctsa.Sphere(), 0.0, x)]
+        [(7, 4, 3, 2), (7, 4, 3), (7, 8, 8)]
     """
-    e = g.basis(x) if e is None else e
+    e = g.basis(x)
     if hasattr(field, "drift_jacobian"):
         f, j = g.extend_jacobian(lambda y: field.drift_jacobian(t, y), x)
         return e, g.project(x, f), compress(e, j, e)

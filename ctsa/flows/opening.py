@@ -79,7 +79,8 @@ def check_solver(solver: Solver, x: Array) -> Method:
     elif name not in (*known.adaptive, *known.fixed):
         other = next((k for k, s in SOLVERS_OF.items() if name in (*s.adaptive, *s.fixed)), None)
         if other is not None:
-            raise ValueError(f"solver={name!r} exists on {other.replace('jax', 'JAX')} only; on {home} use {known.hint}")
+            on, here = (k.replace("jax", "JAX") for k in (other, home))
+            raise ValueError(f"solver={name!r} exists on {on} only; on {here} use {known.hint}")
         checks.choice("solver", name, (*known.adaptive, *known.fixed))
     if name in known.adaptive and step is not None:
         raise ValueError(f"step is for {', '.join(FIXED_STEP)}; solver={name!r} adapts its own steps: use atol")

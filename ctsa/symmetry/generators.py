@@ -36,6 +36,17 @@ def commuting(w: np.ndarray, c: np.ndarray, samples: Iterable[Sample], tol: floa
         samples: states ``(n, d)``, bases of their tangent spaces ``(n, d, r)``, velocities ``(n, d)``, and Jacobians
             ``(n r, n r)`` in these bases, see ``ctsa.derivatives.tangent_jacobian``.
         tol: relative to the largest entry of the Jacobians (at least 1), what counts as zero.
+
+    Example:
+        >>> import numpy as np, torch, ctsa
+        >>> from ctsa.derivatives import tangent_jacobian
+        >>> from ctsa.torch import SelfAttention
+        >>> field, x = SelfAttention(value=np.diag([2.0, 1.0, 1.0])), ctsa.random_tokens(4, 3)
+        >>> found = tangent_jacobian(field, ctsa.Sphere(), 0.0, torch.as_tensor(x))
+        >>> sample = (x, *(a.numpy(force=True) for a in found))
+        >>> w, c = ctsa.symmetry.motions(ctsa.Sphere(), 3)
+        >>> ctsa.symmetry.commuting(w, c, [sample]).shape  # one rotation, in the plane of the equal eigenvalues
+        (3, 1)
     """
     rows, scale = [], 1.0
     for x, e, v, j in samples:
