@@ -107,11 +107,25 @@ def tangent_jacobian(field, g: Geometry, t: Array, x: Array) -> tuple[Array, Arr
         [(7, 4, 3, 2), (7, 4, 3), (7, 8, 8)]
     """
     e = g.basis(x)
-    if hasattr(field, "drift_jacobian"):
-        f, j = g.extend_jacobian(lambda y: field.drift_jacobian(t, y), x)
-        return e, g.project(x, f), compress(e, j, e)
+    if hasattr(field, "drift_compressed"):
+        return e, *compressed_tangent(field, g, t, x, e)
     f, df = pushforward(field, t, x, basis_directions(e))
     return e, f, in_basis(e, df)
+
+
+def compressed_tangent(field, g: Geometry, t: Array, x: Array, e: Array) -> tuple[Array, Array]:
+    """Return the velocity of a field of ours and ``E^T DF E`` in an orthonormal tangent basis ``(..., n, d, r)``.
+
+    Returns:
+        ``(..., n, d)`` and ``(..., n r, n r)``.
+    """
+    o, full, own = field.drift_compressed(t, x, g.dual(x, e), e)
+    bend = g.bend(x, e, o)
+    own = bend if own is None else own + bend
+    n, r = own.shape[-3:-1]
+    blocks = backend(x).eye(n, x)[:, None, :, None] * own[..., :, :, None, :]
+    full = blocks if full is None else full + blocks
+    return g.project(x, o), full.reshape(*full.shape[:-4], n * r, n * r)
 
 
 def in_basis(e: Array, u: Array) -> Array:

@@ -3,6 +3,7 @@
 from .calls import (
     HOW as HOW,
     attend as attend,
+    attend_compressed as attend_compressed,
     attend_jacobian as attend_jacobian,
     attend_tangent as attend_tangent,
     dense_pays as dense_pays,

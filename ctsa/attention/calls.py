@@ -4,7 +4,7 @@ from typing import Any
 
 from ctsa.derivatives import jvp_batched
 
-from .dense import along, assembled_fits, jacobian, parts_of
+from .dense import along, assembled_fits, compressed, jacobian, parts_of
 from .heads import Heads, act, lift, score_parts, weigh
 
 Array = Any
@@ -74,6 +74,25 @@ def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, A
     """
     parts = parts_of(heads, x)
     return _summed(heads, parts.y), jacobian(heads, parts)
+
+
+def attend_compressed(heads: Heads, x: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+    """Return the output of attention, and its Jacobian between bases given token by token: ``L_i^T (dy_i/dx_j) R_j``.
+
+    Args:
+        heads: parameters.
+        x: tokens ``(..., n, d)``.
+        left: ``(..., n, d, r)``.
+        right: ``(..., n, d, s)``.
+
+    Returns:
+        ``(..., n, d)``; ``(..., n, r, n, s)``; and what comes on top for ``j = i``, ``(..., n, r, s)``.
+
+    Raises:
+        ValueError: the weights have no closed form (sinkhorn).
+    """
+    parts = parts_of(heads, x)
+    return _summed(heads, parts.y), *compressed(heads, parts, left, right)
 
 
 def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:

@@ -156,3 +156,47 @@ def jacobian(heads: Heads, parts: Parts) -> Array:
         blocks, own = blocks.sum(-5), own.sum(-4)
     blocks = blocks + be.eye(n, v)[:, :, None, None] * own[..., :, None, :, :]
     return be.xp.swapaxes(blocks, -3, -2).reshape(*blocks.shape[:-4], n * d, n * d)
+
+
+def compressed(heads: Heads, parts: Parts, left: Array, right: Array) -> tuple[Array, Array]:
+    """Return ``L_i^T (dy_i/dx_j) R_j`` with bases ``(..., n, d, r)`` and ``(..., n, d, s)`` given token by token.
+
+    The blocks of ``jacobian``, without forming it: first the bases meet the few vectors that the blocks are made of.
+
+    Returns:
+        ``(..., n, r, n, s)``, and what comes on top for ``j = i``, ``(..., n, r, s)``.
+    """
+    q, key, a, w, v, y = parts
+    xp, beta = backend(a).xp, inverse_temperature(heads)
+    (n, d, r), s = left.shape[-3:], right.shape[-1]
+
+    def back(matrix, z):  # M^T z
+        return z if matrix is None else z @ matrix
+
+    def beside(z):  # an axis of heads in front of (n, d, r)
+        return z[..., None, :, :, :] if heads.headed else z
+
+    rows = lift(heads, left.mT.reshape(*left.shape[:-3], n * r, d))  # L_i^T, all below each other
+    columns = lift(heads, xp.swapaxes(right, -3, -2).reshape(*right.shape[:-3], d, n * s))  # R_j, side by side
+    left, right = beside(left), beside(right)
+    reach = rows @ v.mT  # L_i^T v_j
+    reach = reach.reshape(*reach.shape[:-2], n, r, n)
+    if heads.weights.normalised:
+        reach = reach - left.mT @ y[..., None]
+    slope = back(heads.key, q)
+    if heads.key_field is not None:
+        slope = slope + beta * heads.key_field[..., None, :]
+    slope = slope @ columns
+    slope = slope.reshape(*slope.shape[:-2], n, 1, n, s)
+    if heads.weights.distance:
+        pull = (beta * back(heads.key, key))[..., None, :] @ right  # (..., n, 1, s)
+        slope = slope - xp.swapaxes(pull, -3, -2)[..., None, :, :]
+    value = back(heads.value, rows) @ columns  # L_i^T V R_j
+    value = value.reshape(*value.shape[:-2], n, r, n, s)
+    moved = w[..., :, None, :] * reach  # (..., n, r, n)
+    if a is w:
+        full = a[..., :, None, :, None] * (reach[..., None] * slope + value)
+    else:
+        full = moved[..., None] * slope + a[..., :, None, :, None] * value
+    own = moved @ ((beta * back(heads.query, key))[..., None, :, :] @ right)  # (..., n, r, s)
+    return (full.sum(-5), own.sum(-4)) if heads.headed else (full, own)

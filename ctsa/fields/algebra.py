@@ -11,7 +11,7 @@ from ctsa.geometry import Sphere
 from ctsa.parts import constant, inner, inners, parameter, parts_of
 from ctsa.results.base import as_numpy
 
-from .base import Field, drift_jacobian_of, drift_of, drift_tangent_of
+from .base import Field, drift_compressed_of, drift_jacobian_of, drift_of, drift_tangent_of
 
 Array = Any
 
@@ -59,8 +59,17 @@ class Sum(Field):
             y, j = y + a, j + b
         return y, j
 
+    def drift_compressed(self, t, x, left, right):
+        y, full, own = zip(*(drift_compressed_of(f, t, x, left, right) for f in self.fields), strict=True)
+        return sum(y[1:], y[0]), _add(full), _add(own)
+
     def dense_pays(self, x, k):
         return all(isinstance(f, Field) for f in self.fields) and any(f.dense_pays(x, k) for f in self.fields)
+
+
+def _add(arrays):
+    first, *rest = [a for a in arrays if a is not None] or [None]
+    return sum(rest, first)
 
 
 class Scaled(Field):
@@ -89,6 +98,10 @@ class Scaled(Field):
     def drift_jacobian(self, t, x):
         y, j = drift_jacobian_of(self.field, t, x)
         return self.factor * y, self.factor * j
+
+    def drift_compressed(self, t, x, left, right):
+        y, full, own = drift_compressed_of(self.field, t, x, left, right)
+        return self.factor * y, *(None if a is None else self.factor * a for a in (full, own))
 
     def dense_pays(self, x, k):
         return isinstance(self.field, Field) and self.field.dense_pays(x, k)
@@ -143,6 +156,10 @@ class Rescaled(Field):
         y, j = self.field.drift_jacobian(t, self._read(x))
         n = x.shape[-2]
         return y, j * (self.gain if self.gain.ndim == 0 else backend(x).xp.concatenate([self.gain] * n))
+
+    def drift_compressed(self, t, x, left, right):
+        gain = self.gain if self.gain.ndim == 0 else self.gain[:, None]
+        return self.field.drift_compressed(t, self._read(x), left, gain * right)
 
     def dense_pays(self, x, k):
         return self.field.dense_pays(x, k)

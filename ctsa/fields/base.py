@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.derivatives import jvp_batched
+from ctsa.derivatives import compress, jvp_batched
 from ctsa.geometry import Geometry, Sphere, check_geometry
 from ctsa.parts import INNERS, Part, constructor_names, formula_of, parts_of
 
@@ -29,6 +29,22 @@ def drift_jacobian_of(field: Any, t: Array, x: Array) -> tuple[Array, Array]:
     """Return drift and its Jacobian ``(..., n d, n d)``: its own, else from ``drift_tangent_of``, by columns."""
     closed = getattr(field, "drift_jacobian", None)
     return closed(t, x) if closed is not None else _column_by_column(lambda u: drift_tangent_of(field, t, x, u), x)
+
+
+def drift_compressed_of(
+    field: Any, t: Array, x: Array, left: Array, right: Array
+) -> tuple[Array, Array | None, Array | None]:
+    """Return the drift and its Jacobian between bases, see ``Field.drift_compressed``, of any callable."""
+    closed = getattr(field, "drift_compressed", None)
+    if closed is not None:
+        return closed(t, x, left, right)
+    y, j = drift_jacobian_of(field, t, x)
+    return y, _between(left, j, right), None
+
+
+def _between(left: Array, j: Array, right: Array) -> Array:
+    (n, _, r), s = left.shape[-3:], right.shape[-1]
+    return compress(left, j, right).reshape(*left.shape[:-3], n, r, n, s)
 
 
 def _column_by_column(tangent: Any, x: Array) -> tuple[Array, Array]:
@@ -127,6 +143,30 @@ class Field:
             y, columns = self.drift_tangent(t, x, unit)
             return y, _block_diagonal(be, be.xp.moveaxis(columns, 0, -1))
         return _column_by_column(lambda u: self.drift_tangent(t, x, u), x)
+
+    def drift_compressed(
+        self, t: Array, x: Array, left: Array, right: Array
+    ) -> tuple[Array, Array | None, Array | None]:
+        """Return the drift and its Jacobian ``D`` between bases given token by token: ``L_i^T D_ij R_j``.
+
+        In tangent bases it is smaller than ``D``, and attention assembles it from skinny products.
+
+        Args:
+            t: time.
+            x: state ``(..., n, d)``.
+            left: ``(..., n, d, r)``.
+            right: ``(..., n, d, s)``.
+
+        Returns:
+            ``(..., n, d)``; ``(..., n, r, n, s)``; and what comes on top for ``j = i``, ``(..., n, r, s)``. Either of the
+            last two may be None, which is zero.
+        """
+        if self.tokenwise:  # s directions serve all tokens at once
+            xp = backend(x).xp
+            y, du = self.drift_tangent(t, x, xp.moveaxis(right, -1, 0))
+            return y, None, left.mT @ xp.moveaxis(du, 0, -1)
+        y, j = self.drift_jacobian(t, x)
+        return y, _between(left, j, right), None
 
     def dense_pays(self, x: Array, k: int) -> bool:
         """Tell whether the derivative along ``k`` directions is cheapest through ``drift_jacobian``."""

@@ -59,6 +59,12 @@ class Oja(Field):
         every = be.like(np.full((n, n), 1 / n), x)[:, None, :, None] * self.value[None, :, None, :]
         return self._mean(x), every.reshape(n * d, n * d) + 0 * x.sum((-2, -1))[..., None, None]
 
+    def drift_compressed(self, t, x, left, right):
+        rows = (self.value.mT @ left).mT.reshape(*left.shape[:-3], -1, left.shape[-2])  # (V^T L_i)^T below each other
+        columns = backend(x).xp.swapaxes(right, -3, -2).reshape(*right.shape[:-3], right.shape[-2], -1)
+        full = (rows / x.shape[-2]) @ columns
+        return self._mean(x), full.reshape(*full.shape[:-2], *left.shape[-3::2], *right.shape[-3::2]), None
+
 
 class Rotation(Field):
     """Rotation: dx_i/dt = Omega_i x_i with Omega_i antisymmetric.

@@ -9,6 +9,7 @@ from ctsa.attention import (
     Heads,
     Weights,
     attend,
+    attend_compressed,
     attend_jacobian,
     attend_tangent,
     attention_weights,
@@ -168,6 +169,11 @@ class SelfAttention(Field):
         if not self.weights.closed:
             return Field.drift_jacobian(self, t, x)
         return attend_jacobian(self.heads, x, self.how)
+
+    def drift_compressed(self, t, x, left, right):
+        if not self.weights.closed:
+            return Field.drift_compressed(self, t, x, left, right)
+        return attend_compressed(self.heads, x, left, right)
 
     def dense_pays(self, x, k):
         return dense_pays(self.heads, x, k, self.how)

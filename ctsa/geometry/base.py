@@ -212,6 +212,35 @@ class Geometry:
         beyond = ~(np.abs(off).max(-1) <= 1e3 * eps * np.maximum(1.0, np.abs(y).max(-1)))
         return np.where(beyond[..., None], 0.0, w), beyond
 
+    def dual(self, x: Array, e: Array) -> Array:
+        """Return ``L`` with ``L^T v = E^T project(x, v)`` for every ``v``: the basis ``e`` itself where projection is orthogonal."""
+        be, d = backend(x), x.shape[-1]
+        unit = be.eye(d, x).reshape(d, *[1] * (x.ndim - 1), d) + 0 * x
+        return be.xp.moveaxis(self.project(x, unit), 0, -2) @ e
+
+    def bend(self, x: Array, e: Array, o: Array) -> Array:
+        """Return what the curvature adds to the derivative of ``project(x, o)``, in the basis ``e``: ``(..., n, r, r)``.
+
+        The derivative of ``F(x) = project(x, o(x))`` in an orthonormal basis is ``E^T Do E`` and, for every token by
+        itself, ``E^T (d project(x, o)) E``.
+        """
+        xp = backend(x).xp
+        u = xp.moveaxis(e, -1, 0)
+        return e.mT @ xp.moveaxis(self.project_tangent(x, u, o, 0 * u), 0, -1)
+
+    def carried(self, x: Array, v: Array, e: Array) -> Array:
+        """Return the velocity of a tangent basis ``(..., n, d, r)`` that is carried along parallel, where ``x`` moves by ``v``.
+
+        Raises:
+            NotImplementedError: the geometry gives no formula; then directions are not kept in bases.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method carried(x, v, e)")
+
+    @property
+    def carries(self) -> bool:
+        """Whether there is a formula for ``carried``."""
+        return type(self).carried is not Geometry.carried
+
     # ------------------------------------------------------------------------------------------------------- symmetries
     def generators(self, d: int) -> np.ndarray:
         """Return the antisymmetric ``W``, ``(g, d, d)``, whose rotations ``exp(t W)`` of all tokens keep the manifold.

@@ -73,6 +73,14 @@ class Euclidean(Geometry):
         """Return the drift and its Jacobian."""
         return drift_jacobian(y)
 
+    def dual(self, x: Array, e: Array) -> Array:
+        """Return ``e``."""
+        return e
+
+    def bend(self, x: Array, e: Array, o: Array) -> Array:
+        """Return zeros: flat space does not bend."""
+        return 0 * (e.mT @ e)
+
     def exp(self, x: Array, v: Array) -> Array:
         """Return ``x + v``."""
         return x + v

@@ -230,3 +230,27 @@ class Sphere(Geometry):
         groups, size, rank = e.shape[-3:]
         blocks = be.eye(groups, z)[:, None, :, None] * e[..., :, :, None, :]
         return blocks.reshape(*e.shape[:-3], groups * size, groups * rank)
+
+    def _pattern(self, x: Array) -> Array | None:
+        """Return which entries of a basis ``(d, r)`` an oscillator owns; None for whole tokens, which own all."""
+        if self.channels is None:
+            return None
+        groups = x.shape[-1] // self.channels
+        return self.like(np.kron(np.eye(groups), np.ones((self.channels, self.channels - 1))), x)
+
+    def dual(self, x: Array, e: Array) -> Array:
+        """Return ``e``."""
+        return e
+
+    def bend(self, x: Array, e: Array, o: Array) -> Array:
+        """Return ``-<x_i, o_i> I``, an oscillator at a time."""
+        rho, r = -self.inner(x, o)[..., None], e.shape[-1]
+        if self.channels is not None:  # one number for all columns of an oscillator
+            rho = (rho + backend(x).xp.zeros_like(x[..., : self.channels - 1])[..., None, :]).reshape(*x.shape[:-1], r)
+        return rho[..., None] * backend(x).eye(r, x)
+
+    def carried(self, x: Array, v: Array, e: Array) -> Array:
+        """Return ``-x <v, e>``: a tangent vector that stays parallel turns only to stay tangent."""
+        pattern = self._pattern(x)
+        along = v[..., None, :] @ e  # (..., n, 1, r)
+        return -x[..., None] * along if pattern is None else -x[..., None] * pattern * along
