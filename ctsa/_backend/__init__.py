@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 _ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
 
 
+_KNOWN: dict[type, str | None] = {}  # looked up in every formula
+
+
 def _framework_of_type(kind: Any) -> str | None:
+    if kind not in _KNOWN:
+        _KNOWN[kind] = _found(kind)
+    return _KNOWN[kind]
+
+
+def _found(kind: Any) -> str | None:
     for base in kind.__mro__:
         name = _ROOTS.get(base.__module__.partition(".")[0])
         if name is not None:

@@ -1,14 +1,20 @@
-"""What a long run in equal segments needs: how each segment is solved."""
+"""What a long run in equal intervals needs: how it is solved, and how adaptive steps are chosen."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+Array = Any
+
+SPREAD = 2.0  # growth or decay of a direction, in powers of e, after which the frame is made orthonormal again
+BURST = 3 * SPREAD  # with more than that the way since the last time is gone again, in parts
+TINY = 4  # ulps of the time below which a step does not move it
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Solver settings of one segment; ``steps`` cuts it into equal fixed steps (None: adaptive)."""
+    """Solver settings of one interval; ``steps`` cuts it into equal fixed steps (None: adaptive)."""
 
     solver: Any
     rtol: float
@@ -17,5 +23,52 @@ class Segment:
     steps: int | None
 
     def grid(self, interval: float) -> np.ndarray | None:
-        """Return the times of the fixed steps, counted from the start of the segment."""
+        """Return the times of the fixed steps, counted from the start of the interval."""
         return None if self.steps is None else np.linspace(0.0, interval, self.steps + 1)
+
+
+class Tangent(NamedTuple):
+    """A flow with tangent vectors, to be marched in intervals.
+
+    Attributes:
+        coordinates: has ``enter(x, u)``, ``slope(field, t, y)``, ``settle(y)``, ``one(c)`` and ``axes``, see
+            ``ctsa.tangent.coordinates``.
+        field: the field.
+        looks: what ``rule.row`` is given.
+        rule: what is kept of an interval, see ``ctsa.tangent.pieces.Rule``.
+    """
+
+    coordinates: Any
+    field: Any
+    looks: Any
+    rule: Any
+
+    def begin(self, c: Array) -> Array:
+        """Return the total of no triangular factors, for tangent vectors ``c``."""
+        return self.rule.begin(self.coordinates.one(c))
+
+
+def errors(xp: Any, error: tuple, y: tuple, z: tuple, lengths: Array, rtol: Any, atol: Any, axes: tuple, batch: int) -> list:
+    """Return the errors of a step in units of the tolerance, one a part of the state, ``(*batch,)``.
+
+    The root of the mean square of ``error / (atol + rtol max(|y|, |z|))``; a tangent vector counts relative to its length
+    after the step, so that what shrinks keeps its digits: its entries may be off by ``atol`` times its length.
+
+    Args:
+        xp: of the arrays.
+        error: estimates, a part of the state each, tangent vectors last.
+        y: state before the step.
+        z: state after it.
+        lengths: squared lengths of the tangent vectors after it, summed over ``axes``, which are kept as 1.
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        axes: of one tangent vector.
+        batch: the number of leading axes that are no part of a state.
+    """
+    *parts, vectors = error
+    sizes = [atol if rtol is None else atol + rtol * xp.maximum(xp.abs(a), xp.abs(b)) for a, b in zip(y, z, strict=True)][:-1]
+    size = float(np.prod([vectors.shape[a] for a in axes]))
+    scale = atol if rtol is None else atol + rtol / size**0.5
+    relative = (vectors * vectors).sum(axes, keepdims=True) / (size * scale**2 * lengths)
+    squares = [(e / s) ** 2 for e, s in zip(parts, sizes, strict=True)] + [relative]
+    return [e.mean(tuple(range(batch, e.ndim))) ** 0.5 for e in squares]

@@ -112,6 +112,10 @@ def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: 
 SLIVER = 1e-3
 
 
+# The controller of both libraries: the next step is SAFETY * error^(-1 / order) times as long, within these bounds.
+SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
+
+
 def error_floor(eps: float, rtol: float, atol: float) -> float:
     """Return the scaled error below which an estimate is rounding noise.
 

@@ -10,7 +10,7 @@ from torch.special import erf
 
 from ._solve import SOLVERS_OF
 from ._torch_attention import differentiable, in_transform, jvp, vjp
-from ._torch_march import flow_map, march
+from ._torch_march import flow_map, march, march_tangent, marches, separate
 from ._torch_solve import odeint
 
 name = "torch"
@@ -19,9 +19,9 @@ clock = xp.float64  # dtype of output times
 partial = functools.partial
 __all__ = [
     "asarray", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
-    "jvp", "like", "logsumexp", "map", "march", "materialise", "name", "named_parameters", "numbers",
+    "jvp", "like", "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers",
     "odeint", "on_graph", "partial", "reference", "refuse_gradient", "repeat", "repeat_while",
-    "restless", "scan", "softmax", "solvers", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
+    "restless", "scan", "separate", "softmax", "solvers", "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 

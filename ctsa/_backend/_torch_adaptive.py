@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ._solve import SLIVER, Problem, error_floor, first_step
+from ._solve import GROW, SAFETY, SHRINK, SLIVER, Problem, error_floor, first_step
 
-SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
 ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
 State = tuple[torch.Tensor, ...]
 

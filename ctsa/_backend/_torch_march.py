@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
+from ._eager_march import march_tangent as march_tangent
 from ._march import Segment
 from ._solve import Problem
+from ._torch_adaptive import ORDERS
 from ._torch_solve import odeint
 
 
@@ -30,3 +32,25 @@ def march(step, carry, count, size):
             carry, out = step(carry)
             outs.append(out)
     return carry, tuple(torch.stack(column) for column in zip(*outs, strict=True))
+
+
+def marches(solver):
+    """Tell whether ``march_tangent`` takes the steps of a solver."""
+    return isinstance(solver, str) and solver in ORDERS
+
+
+def separate(field, t, x):
+    """Tell whether the members of an ensemble may be marched one by one: the field does not tell them apart."""
+    at = (0,) * (x.ndim - 2), tuple(size - 1 for size in x.shape[:-2])
+    if x.device.type != "cpu":
+        return False
+    with torch.no_grad():
+        try:
+            alone = [field(t, x[i]) for i in at]
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False
+        together = field(t, x)
+        scale = float(together.abs().max())
+    return all(
+        v.shape == x[i].shape and float((v - together[i]).abs().max()) <= 1e-6 * scale for i, v in zip(at, alone, strict=True)
+    )

@@ -174,7 +174,7 @@ def covariant_vectors(
     )  # fmt: skip
     if transient:
         _run(march, transient)
-    _, x, u = (as_numpy(a) for a in march.carry)
+    _, x, u, _ = (as_numpy(a) for a in march.carry)
     r, xs, frames = _run(march, intervals + back)
     if not (np.abs(np.diagonal(r, axis1=1, axis2=2)) > 0).all():
         raise ValueError("a direction is mapped to zero within an interval: ask for fewer vectors (count)")

@@ -129,6 +129,7 @@ class _Checkpoint(Result):
     history: Any
     x: Any
     frame: Any
+    step: Any
     states: Any
     velocities: Any
     speeds: Any
@@ -158,9 +159,11 @@ class _Run:
                 self._read()
 
     def _place(self, index: int, kept: Any) -> None:
-        be, (_, x0, u0) = self.march.be, self.march.carry
+        be, (_, x0, u0, h0) = self.march.be, self.march.carry
         name = dtype_name(x0)
-        self.march.carry = (be.like(float(index), x0), be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0))
+        x, u, h = be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0), np.asarray(kept.step)
+        h = h if h0.ndim else h.reshape(-1)[0]
+        self.march.carry = (be.like(float(index), x0), x, u, be.like(h, x0))
         self.history = np.asarray(kept.history)
         for name in RECORD:
             setattr(self, name, np.asarray(getattr(kept, name)))
@@ -175,9 +178,9 @@ class _Run:
 
     def _write(self) -> None:
         if self.path is not None:
-            _, x, u = self.march.carry
+            _, x, u, h = self.march.carry
             _Checkpoint(
-                history=self.history, x=as_numpy(x), frame=as_numpy(u), states=self.states, velocities=self.velocities,
+                history=self.history, x=as_numpy(x), frame=as_numpy(u), step=as_numpy(h), states=self.states, velocities=self.velocities,
                 speeds=self.speeds, reach=self.reach, index=self.march.index, identity=str(self.identity),
             ).save(self.path)  # fmt: skip
 
@@ -266,7 +269,7 @@ class _Run:
 
     def result(self) -> LyapunovSpectrum:
         m = self.march
-        _, x, u = m.carry
+        _, x, u, h = m.carry
         self.driven = self.driven or m.driven(m.index)  # a drive may not act where the run begins
         atol = m.segment.atol if m.segment is not None and m.segment.steps is None else 0.0
         return LyapunovSpectrum(
@@ -275,5 +278,5 @@ class _Run:
             continuous=m.system.flow, identity=str(self.identity), states=self.states,
             velocities=self.velocities, speeds=self.speeds, reach=self.reach, driven=self.driven, bounded=self.bounded,
             eps=rounding(x), atol=atol,
-            overflow=self.overflow,
+            overflow=self.overflow, step=np.broadcast_to(as_numpy(h).astype(np.float64), self.history.shape[1:-1]).copy(),
         )  # fmt: skip

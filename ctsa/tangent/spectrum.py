@@ -53,6 +53,7 @@ class LyapunovSpectrum(Result):
         eps: rounding of the type that was computed in.
         atol: absolute tolerance of the solver; 0 without step size control.
         overflow: whether the run ended because the state overflowed.
+        step: ``(...)``: the step with which the solver would go on, which ``resume=`` does; 0: to be chosen.
     """
 
     history: Any
@@ -74,6 +75,7 @@ class LyapunovSpectrum(Result):
     eps: float = 2.220446049250313e-16
     atol: float = 0.0
     overflow: bool = False
+    step: Any = 0.0
     _static: ClassVar[tuple[str, ...]] = (
         "interval", "start", "dimension", "continuous", "identity", "driven", "bounded", "eps", "atol", "overflow",
     )  # fmt: skip
@@ -85,7 +87,7 @@ class LyapunovSpectrum(Result):
         "reach": ("start_or_largest",),
         "frame": ("exponent", "token", "component"),
         "x": ("...", "token", "component"),
-        **dict.fromkeys(("speed", "rotations"), ("...",)),
+        **dict.fromkeys(("speed", "rotations", "step"), ("...",)),
     }
 
     def __repr__(self) -> str:
@@ -184,6 +186,7 @@ class LyapunovSpectrum(Result):
         return replace(
             self, history=self.history[rows], x=self.x[index], frame=self.frame[rows],
             speed=np.asarray(self.speed)[index], rotations=np.asarray(self.rotations)[index], identity="",
+            step=np.broadcast_to(self.step, self.x.shape[:-2])[index],
             **record,
         )  # fmt: skip
 
