@@ -115,17 +115,17 @@ class _Walk:
             if not (lands or grown > SPREAD or since * self.rate > SPREAD or since >= longest):
                 s.follow(origin + done, z)
                 continue
-            y, frame, factor = p.coordinates.settle(new)
+            x, frame, factor = p.coordinates.settle(new)
             if _greatest(xp.log(xp.linalg.diagonal(factor))) > BURST and since > self.eps**0.5:
                 (self.z, total), done = kept, settled
                 longest, self.h = since / 2, min(self.h, since / 2)
                 self.begin(origin + done)
                 continue
-            self.z, total, settled, longest = s.flat(y), p.rule.fold(total, factor), done, 2 * longest
-            kept = self.z, total
+            self.z, total = s.flat(p.coordinates.enter(x, frame)), p.rule.fold(total, factor)
+            kept, settled, longest = (self.z, total), done, 2 * longest
             self.begin(origin + done)
             if lands:
-                return y[0], frame, total
+                return x, frame, total
         return None
 
     def _off(self, error: tuple, y: tuple, z: tuple, squares: Any) -> float:

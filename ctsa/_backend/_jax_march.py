@@ -50,7 +50,7 @@ def march(step, carry, count, size):
     ``count`` is traced, so that runs of any length share one program: a resumed run takes the same bits.
     """
     carry, outs = _march(step, carry, jnp.asarray(count), size)
-    return carry, tuple(rows[:count] for rows in outs)
+    return carry, tuple(np.asarray(rows)[:count] for rows in outs)  # in NumPy: JAX would compile every slice
 
 
 # ------------------------------------------------------------------------------------------- adaptive, with tangent vectors
@@ -59,7 +59,7 @@ class _State(NamedTuple):
 
     y: Any  # the state, tangent vectors last; every part has the axes of the batch in front
     slope: Any  # its time derivative, where it is known
-    fresh: Any  # where it is not
+    fresh: Any  # where it is not: of y only the tokens are right, and the tangent vectors are those of ``frame``
     h: Any  # the step that the error allows; 0: not chosen yet
     at: Any  # intervals done, those recorded
     done: Any  # time in this interval
@@ -70,7 +70,7 @@ class _State(NamedTuple):
     steps: Any  # in this interval
     total: Any  # folded triangular factors of this interval
     frame: Any  # directions (*batch, k, n, d) of the last reorthonormalisation
-    kept: Any  # state and total then
+    kept: Any  # tokens, frame and total then
     good: Any
     rows: Any
     fine: Any
@@ -113,19 +113,47 @@ def _select(mask, new, old):
     return jax.tree_util.tree_map(choose, new, old)
 
 
-def _settle(p, due, lands, growth, s: _State) -> _State:
+class _Layout(NamedTuple):
+    """Shapes of the parts of a state, which is one vector ``(*batch, numbers)``: fewer operations to compile."""
+
+    shapes: tuple
+    ends: tuple
+
+    def parts(self, v):
+        return tuple(
+            v[..., a:b].reshape(*v.shape[:-1], *shape) for shape, a, b in zip(self.shapes, (0, *self.ends), self.ends, strict=False)
+        )
+
+    def flat(self, y):
+        lead = len(y[0].shape) - len(self.shapes[0])
+        return jnp.concatenate([q.reshape(*q.shape[:lead], -1) for q in y], -1)
+
+
+    def with_first(self, v, x):
+        return v.at[..., : self.ends[0]].set(x.reshape(*v.shape[:-1], -1))
+
+
+def _layout(y, lead):
+    shapes = tuple(q.shape[lead:] for q in y)
+    return _Layout(shapes, tuple(np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()))
+
+
+def _settle(p, layout, due, lands, growth, s: _State) -> _State:
     """Make frames orthonormal where it is due; where they have grown or shrunk too much meanwhile, go back."""
     since = s.done - s.settled
-    y, frame, factor = p.coordinates.settle(s.y)
+    x, frame, factor = p.coordinates.settle(layout.parts(s.y))
     logs = growth(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)))
     burst = due & (logs > BURST) & (since > jnp.finfo(since.dtype).eps ** 0.5)
     fine = due & ~burst
-    new = y, p.rule.fold(s.total, factor), jnp.moveaxis(frame, 0, frame.ndim - 3)
-    y, total, frame = _select(fine, new, (s.y, s.total, s.frame))
-    y, total = _select(burst, s.kept, (y, total))
+    begun = layout.parts(s.y)[0], s.frame, s.total
+    x, frame, total = _select(fine, (x, jnp.moveaxis(frame, 0, frame.ndim - 3), p.rule.fold(s.total, factor)), begun)
+    x, frame, total = _select(burst, s.kept, (x, frame, total))
+    landed = lands & fine
+    done = jnp.where(burst, s.settled, jnp.where(landed, 0, s.done))  # counted from the next interval's start
+    kept = x, frame, _select(landed, p.begin(layout.parts(s.y)[-1]), total)
     return s._replace(
-        y=y, total=total, frame=frame, kept=_select(fine, (y, total), s.kept), fresh=due, landed=lands & fine,
-        done=jnp.where(burst, s.settled, s.done), settled=jnp.where(fine, s.done, s.settled),
+        y=layout.with_first(s.y, x), total=total, frame=frame, kept=_select(fine, kept, s.kept), fresh=due, landed=landed,
+        done=done, settled=jnp.where(fine, done, s.settled), steps=jnp.where(landed, 0, s.steps),
         longest=jnp.where(burst, since / 2, jnp.where(lands, jnp.inf, 2 * s.longest)),
         h=jnp.where(burst, jnp.minimum(s.h, since / 2), s.h),
     )  # fmt: skip
@@ -134,11 +162,13 @@ def _settle(p, due, lands, growth, s: _State) -> _State:
 @eqx.filter_jit
 def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, size):
     index, x, u, h = carry
-    dtype, shape, ensemble = x.dtype, h.shape, x.ndim - 2
+    dtype, shape, lead = x.dtype, h.shape, x.ndim - 2
     a, c, b, b_error, fsal = _tableau(segment.solver, dtype)
     order = make_solver(segment.solver, 0.0, 1.0).order(None)
     eps = float(jnp.finfo(dtype).eps)
     floor, axes = error_floor(eps, segment.rtol, segment.atol), p.coordinates.axes
+    start = eqx.filter_eval_shape(p.coordinates.enter, x, u)
+    layout = _layout(start, lead)
 
     def worst(w):  # what all members share suits the worst of them
         return w if shape else jnp.max(w)
@@ -146,54 +176,58 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
     def growth(logs):
         return worst(jnp.max(jnp.abs(logs), -1))
 
-    def along(y, slopes, weights, step):
-        moved = (jnp.tensordot(weights, k, 1) for k in slopes)
-        return tuple(q + step.reshape(step.shape + (1,) * (q.ndim - step.ndim)) * m for q, m in zip(y, moved, strict=True))
-
     def first_step(y, slope):
-        size = [_rms(q, ensemble) / jnp.maximum(_rms(k, ensemble), 1e-30) for q, k in zip(y, slope, strict=True)]
+        size = [_rms(q, lead) / jnp.maximum(_rms(k, lead), 1e-30) for q, k in zip(y, slope, strict=True)]
         return jnp.clip(0.01 * -worst(-jnp.min(jnp.stack(size), 0)), 1e-6 * interval, interval)
 
-    def record(s, velocity):
-        row = s.total, *p.rule.row(p.looks, s.y[0], jnp.moveaxis(s.frame, ensemble, 0), velocity)
+    def record(s):
+        velocity, y = layout.parts(s.slope)[0], layout.parts(s.y)
+        row = s.total, *p.rule.row(p.looks, y[0], jnp.moveaxis(s.frame, lead, 0), velocity)
         place = jnp.where(s.landed, s.at, size)  # beyond the end: nowhere
         if shape:
             place = (place, *jnp.indices(shape))
         rows = tuple(r.at[place].set(new, mode="drop") for r, new in zip(s.rows, row, strict=True))
-        return rows, s.fine.at[place].set(True, mode="drop")
+        fine, total = s.fine.at[place].set(True, mode="drop"), _select(s.landed, p.begin(y[-1]), s.total)
+        return s._replace(rows=rows, fine=fine, total=total, at=s.at + s.landed, landed=s.landed & False)
 
-    def begin_interval(s):
-        total = _select(s.landed, p.begin(s.y[-1]), s.total)
-        zero = {key: jnp.where(s.landed, 0, getattr(s, key)) for key in ("done", "settled", "steps")}
-        kept = _select(s.landed, (s.y, total), s.kept)
-        return s._replace(at=s.at + s.landed, landed=s.landed & False, total=total, kept=kept, **zero)
+    def enter(s):
+        # Only here, so that a run that goes on and one that is taken up again come by the same bits.
+        y = p.coordinates.enter(layout.parts(s.y)[0], jnp.moveaxis(s.frame, lead, 0))
+        return s._replace(y=_select(s.fresh, layout.flat(y), s.y))
 
     def body(s):
-        after = begin_interval(s)
-        now = t0 + (index + after.at) * interval + after.done
-        active = s.good & (after.at < count) & (s.h > 0)
-        left = interval - after.done
-        h = jnp.minimum(s.h, after.longest - (after.done - after.settled))
+        s = jax.lax.cond(jnp.any(s.fresh), enter, lambda s: s, s)
+        at = s.at + s.landed
+        now = t0 + (index + at) * interval + s.done
+        active = s.good & (at < count) & (s.h > 0)
+        left = interval - s.done
+        h = jnp.minimum(s.h, s.longest - (s.done - s.settled))
         lands = left - h < SLIVER * h
         step = jnp.where(active, jnp.where(lands, left, h), 0)
+        wide = step[..., None]
 
         def stage(i, state):
             slopes, _ = state
-            z = along(s.y, slopes, a[i], step)
-            f = p.coordinates.slope(p.field, now + c[i] * step, z)
-            return tuple(k.at[i].set(part) for k, part in zip(slopes, f, strict=True)), z
+            z = s.y + wide * jnp.tensordot(a[i], slopes, 1)
+            f = p.coordinates.slope(p.field, now + c[i] * step, layout.parts(z))
+            return slopes.at[i].set(layout.flat(f)), z
 
-        slopes = tuple(jnp.zeros((len(a), *k.shape), dtype).at[0].set(k) for k in s.slope)
+        slopes = jnp.zeros((len(a), *s.slope.shape), dtype).at[0].set(s.slope)
         begin = jnp.where(jnp.any(s.fresh) | (not fsal), 0, 1)
         slopes, z = jax.lax.fori_loop(begin, jnp.where(jnp.any(active), len(a), 1), stage, (slopes, s.y))
-        z = z if fsal else along(s.y, slopes, b, step)
-        slope = tuple(k[0] for k in slopes)
-        rows, fine = record(s, slope[0])  # the velocity is known only now
-        s = after._replace(rows=rows, fine=fine, slope=slope, h=jnp.where(s.h > 0, s.h, first_step(s.y, slope)))
+        z = z if fsal else s.y + wide * jnp.tensordot(b, slopes, 1)
+        slope, y = slopes[0], layout.parts(s.y)
+        tangent, pulled = y[-1], layout.parts(slope)[-1]
+        rate = growth((tangent * pulled).sum(axes) / (tangent * tangent).sum(axes))
+        s = s._replace(
+            slope=slope, h=jnp.where(s.h > 0, s.h, first_step(y, layout.parts(slope))), rate=jnp.where(s.fresh, rate, s.rate)
+        )
+        s = jax.lax.cond(jnp.any(s.landed), record, lambda s: s, s)  # the velocity is known only now
 
-        error = along(tuple(jnp.zeros_like(q) for q in z), slopes, b_error, step)
-        lengths = (z[-1] * z[-1]).sum(axes, keepdims=True)
-        parts = errors(jnp, error, s.y, z, lengths, segment.rtol or None, segment.atol, axes, ensemble)
+        error = layout.parts(wide * jnp.tensordot(b_error, slopes, 1))
+        new = layout.parts(z)
+        lengths = (new[-1] * new[-1]).sum(axes, keepdims=True)
+        parts = errors(jnp, error, y, new, lengths, segment.rtol or None, segment.atol, axes, lead)
         off = worst(jnp.max(jnp.stack(parts), 0))
         off = jnp.where(off >= 0, jnp.maximum(off, floor), jnp.inf)  # nan: again, shorter
         taken = active & (off <= 1)
@@ -202,33 +236,32 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         longer = jnp.where(taken & (step < s.h), jnp.maximum(s.h, step * grow), step * grow)
         stuck = ~taken & (step <= TINY * eps * jnp.maximum(jnp.abs(now), interval))
         steps = s.steps + active
-        tangent = s.y[-1]
-        rate = growth((tangent * slope[-1]).sum(axes) / (tangent * tangent).sum(axes))
-        rate = jnp.where(s.fresh, rate, s.rate)
         lands, done = taken & lands, s.done + jnp.where(taken, step, 0)
-        due = lands | (growth(0.5 * jnp.log(lengths.squeeze(axes))) > SPREAD) | ((done - s.settled) * rate > SPREAD)
-        due = taken & (due | (done - s.settled >= s.longest))
-        y, slope = _select(taken, (z, tuple(k[-1] for k in slopes)), (s.y, slope))
+        since = done - s.settled
+        due = lands | (growth(0.5 * jnp.log(lengths.squeeze(axes))) > SPREAD) | (since * s.rate > SPREAD) | (since >= s.longest)
+        due = taken & due
+        y, slope = _select(taken, (z, slopes[-1]), (s.y, slope))
         s = s._replace(
-            y=y, slope=slope, fresh=due, h=jnp.where(active, longer, s.h), done=jnp.where(lands, interval, done), rate=rate,
+            y=y, slope=slope, fresh=due, h=jnp.where(active, longer, s.h), done=jnp.where(lands, interval, done),
             steps=steps, good=s.good & ~(active & (stuck | (steps > segment.max_steps))),
         )  # fmt: skip
-        return jax.lax.cond(jnp.any(due), lambda s: _settle(p, due, lands, growth, s), lambda s: s, s)
+        return jax.lax.cond(jnp.any(due), lambda s: _settle(p, layout, due, lands, growth, s), lambda s: s, s)
 
     def going(s):
         return jnp.any(s.good & (s.at < count))
 
-    y, zero = p.coordinates.enter(x, u), jnp.zeros(shape, dtype)
-    total, frame, no = p.begin(y[-1]), jnp.moveaxis(u, 0, ensemble), jnp.zeros(shape, bool)
+    zero, no = jnp.zeros(shape, dtype), jnp.zeros(shape, bool)
+    y = layout.with_first(jnp.zeros((*x.shape[:lead], layout.ends[-1]), dtype), x)
+    total, frame = p.begin(layout.parts(y)[-1]), jnp.moveaxis(u, 0, lead)
     row = eqx.filter_eval_shape(lambda: (total, *p.rule.row(p.looks, x, u, x)))
-    start = _State(
-        y=y, slope=tuple(jnp.zeros_like(q) for q in y), fresh=~no, h=h, at=jnp.zeros(shape, int), done=zero, landed=no,
+    s = _State(
+        y=y, slope=jnp.zeros_like(y), fresh=~no, h=h, at=jnp.zeros(shape, int), done=zero, landed=no,
         settled=zero, rate=zero, longest=zero + jnp.inf, steps=jnp.zeros(shape, int), total=total, frame=frame,
-        kept=(y, total), good=~no & jnp.isfinite(x).all(), rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row),
+        kept=(x, frame, total), good=~no & jnp.isfinite(x).all(), rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row),
         fine=jnp.zeros((size, *shape), bool),
     )  # fmt: skip
-    s = jax.lax.while_loop(going, body, start)
-    carry = index + count, s.y[0], jnp.moveaxis(s.frame, ensemble, 0), s.h
+    s = jax.lax.while_loop(going, body, s)
+    carry = index + count, layout.parts(s.y)[0], jnp.moveaxis(s.frame, lead, 0), s.h
     return carry, (s.rows[0], s.fine, *s.rows[1:])
 
 
@@ -245,4 +278,4 @@ def march_tangent(p, segment, t0, interval, carry, count, size):
     steps. The field is traced once, in a loop over the stages of a step. ``h`` is a step a member, or one for all.
     """
     carry, rows = _march_tangent(p, segment, t0, interval, carry, jnp.asarray(count), size)
-    return carry, tuple(r[:count] for r in rows)
+    return carry, tuple(np.asarray(r)[:count] for r in rows)

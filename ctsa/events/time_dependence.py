@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, rounding
+from ctsa._backend import backend, dtype_name, rounding
 
 Array = Any
 # After the given time, in units of time: short and long, incommensurate, so that no period hides a drive from all.
@@ -42,7 +42,8 @@ def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = Non
     states = [x]
     if geometry is not None:  # at a zero of x * cos(t) nothing is seen
         beside = np.random.default_rng(0).normal(size=x.shape)
-        states.append(geometry.retract(x + be.like(0.3 * beside, x)))
+        near = be.to_numpy(x) + (0.3 * beside).astype(dtype_name(x))
+        states.append(be.like(geometry.retract(near), x))
     later = (*_LATER, *(share * reach for share in _WITHIN if reach))
     return any(_differs(be, field, state, t, later) for state in states)
 

@@ -77,16 +77,13 @@ class Carried:
         v, j = compressed_tangent(field, g, t, z, e)
         return g.spread(r, v), g.carried(z, v, e), j @ c  # the degree-1 extension
 
-    def settle(self, y: State) -> tuple[State, Array, Array]:
-        """Return the state with an orthonormal frame, as ``enter`` makes it; that frame; and the triangular factor."""
+    def settle(self, y: State) -> tuple[Array, Array, Array]:
+        """Return the retracted tokens, an orthonormal frame ``(k, ..., n, d)``, and the triangular factor."""
         x, e, c = y
-        n, _, r = e.shape[-3:]
         x = self.geometry.retract(x)
-        u = self._directions(e, c)
-        e = self.geometry.basis(x)
-        q, factor = qr_positive(in_basis(e, u))
-        u = self._directions(e, q)
-        return (x, e, in_basis(e, u)), u, factor  # the same bits as from ``enter``
+        new = self.geometry.basis(x)
+        q, factor = qr_positive(in_basis(new, self._directions(e, c)))
+        return x, self._directions(new, q), factor
 
     def _directions(self, e: Array, c: Array) -> Array:
         n, _, r = e.shape[-3:]
@@ -115,7 +112,6 @@ class Directions:
         v, du = variational(field, self.geometry, t, (y[0], xp.moveaxis(y[1], -3, 0)))
         return v, xp.moveaxis(du, 0, -3)
 
-    def settle(self, y: State) -> tuple[State, Array, Array]:
-        """Return the state with an orthonormal frame, as ``enter`` makes it; that frame; and the triangular factor."""
-        x, u, factor = reorthonormalise(self.geometry, y[0], backend(y[0]).xp.moveaxis(y[1], -3, 0))
-        return self.enter(x, u), u, factor
+    def settle(self, y: State) -> tuple[Array, Array, Array]:
+        """Return the retracted tokens, an orthonormal frame ``(k, ..., n, d)``, and the triangular factor."""
+        return reorthonormalise(self.geometry, y[0], backend(y[0]).xp.moveaxis(y[1], -3, 0))

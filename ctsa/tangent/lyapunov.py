@@ -226,7 +226,7 @@ class _Run:
         with np.errstate(invalid="ignore"):
             finite = np.isfinite(longest + speeds).reshape(size, -1).all(1)
             grown = ~(np.isnan(rates) | np.isposinf(rates)).reshape(size, -1).any(1)  # -inf: a direction that is lost
-        good = ok & finite & grown
+        good = ok.reshape(size, -1).all(1) & finite & grown
         first = int(np.argmin(good)) if not good.all() else size
         skip = max(0, min(self.transient - begin, first))
         self.history = np.concatenate([self.history, rates[skip:first]])

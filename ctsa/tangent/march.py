@@ -23,7 +23,7 @@ from .coordinates import Carried, Directions, flatten_frame, qr_positive, unflat
 from .pieces import FULL, THIN, advance, longest
 
 Array = Any
-_SMALL = 2**16  # numbers in the state and tangent vectors of PyTorch up to which NumPy is faster
+_SMALL = 2**16  # numbers in the tangent vectors of a state up to which NumPy is faster than PyTorch
 _BLOCK = 64  # most intervals between two looks of the host; buffers of compiled loops have this length
 
 
@@ -59,8 +59,9 @@ class March:
         # Steps of its own for every member, unless the field tells the members apart or knows the time.
         own = self.adaptive and x.ndim > 2 and be.separate(s.source, be.like(self.t0, x), x)
         self.carry = (be.like(0.0, x), x, u, be.like(np.zeros(x.shape[:-2] if own else ()), x))
-        small = u.reshape(-1).shape[0] <= _SMALL * (u.reshape(-1).shape[0] // u[..., 0, 0].reshape(-1).shape[0])
-        self.plain = plain(s.source) if be.name == "torch" and small and s.kind != "layers" else None
+        small = u.shape[0] * u.shape[-2] * u.shape[-1] <= _SMALL
+        alone = self.adaptive or s.kind == "layer"
+        self.plain = plain(s.source) if be.name == "torch" and small and alone else None
 
     def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
         be, g, dim = self.be, self.system.geometry, self.dimension
@@ -68,8 +69,8 @@ class March:
             k = dim if count is None else checks.integer("count", count, low=1)
             if k > dim:
                 raise ValueError(f"count={k} is more than the dimension of the manifold, {dim}")
-            u = be.like(direction_generator(seed).normal(size=(k, *x.shape)), x)
-            return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
+            u = g.project(as_numpy(x), direction_generator(seed).normal(size=(k, *x.shape)).astype(dtype_name(x)))
+            return be.like(unflatten_frame(qr_positive(flatten_frame(u))[0], u.shape), x)
         u = be.asarray(checks.plain("frame", as_numpy(frame)), dtype_name(x), x, "frame")
         if tuple(u.shape[1:]) != tuple(x.shape) or u.shape[0] == 0:
             raise ValueError(
@@ -79,17 +80,18 @@ class March:
             raise ValueError(f"count={count} contradicts frame, which has {u.shape[0]} directions: leave one out")
         if u.shape[0] > dim:
             raise ValueError(f"frame has {u.shape[0]} directions, more than the dimension of the manifold, {dim}")
-        values, off = as_numpy(u), as_numpy(g.project(x, u) - u)
+        values = as_numpy(u)
+        off = g.project(as_numpy(x), values) - values
         if not np.isfinite(values).all():
             raise ValueError("frame must be finite, got nan or inf")
         worst = float(np.abs(off).max())
         if worst > 1e4 * rounding(x) * max(1.0, float(np.abs(values).max())):
             raise ValueError(f"frame is not tangent at x0 (off by up to {worst:.3g}): pass geometry.project(x0, frame)")
-        q, r = qr_positive(flatten_frame(u))
-        diagonal = np.abs(as_numpy(self.be.xp.linalg.diagonal(r)))
+        q, r = qr_positive(flatten_frame(values))
+        diagonal = np.abs(np.linalg.diagonal(r))
         if not (diagonal > 1e-10 * np.abs(values).max()).all():
             raise ValueError("frame is rank deficient: its directions are not linearly independent")
-        return unflatten_frame(q, u.shape)
+        return be.like(unflatten_frame(q, u.shape), x)
 
     @property
     def index(self) -> int:
@@ -172,7 +174,7 @@ class March:
 
     def longest(self) -> np.ndarray:
         """Return the length of the longest token at the present state, a number a member of the ensemble."""
-        return as_numpy(longest(self.carry[1])).astype(float)
+        return longest(as_numpy(self.carry[1])).astype(float)
 
     def driven(self, intervals: int) -> bool:
         """Tell whether the law changes with time: a field that depends on t, or layers that differ.

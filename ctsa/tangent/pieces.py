@@ -19,6 +19,7 @@ class Rule(NamedTuple):
     begin: Any  # (..., k) -> the total of no factor
     fold: Any  # (total, factor) -> total
     row: Any  # (looks, x, u, v) -> tuple of arrays
+    moving: bool  # whether it looks at the velocity v
 
 
 def log_diagonal(r: Array) -> Array:
@@ -65,8 +66,8 @@ def _motion(looks: Array, x: Array, u: Array, v: Array) -> tuple:
     return _flat(x) @ looks, _flat(v) @ looks, longest(v), longest(x)
 
 
-FULL = Rule(_one, _compound, _state_and_frame)  # triangular factors, states and frames
-THIN = Rule(_zero, _add_logs, _motion)  # logarithms of growth factors, and what verdicts need
+FULL = Rule(_one, _compound, _state_and_frame, False)  # triangular factors, states and frames
+THIN = Rule(_zero, _add_logs, _motion, True)  # logarithms of growth factors, and what verdicts need
 
 
 # ------------------------------------------------------------------------------------------------------------ by pieces
@@ -146,7 +147,7 @@ def advance(rule: Rule, looks: Array, source: Any, static: tuple, interval: Any,
     total = rule.begin(u[..., 0, 0] if u.ndim == 3 else backend(u).xp.moveaxis(u[..., 0, 0], 0, -1))
     if kind == "flow":
         x, u, total, ok = _push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, rule.fold)
-        v = source(t0 + (index + 1) * interval, x)
+        v = source(t0 + (index + 1) * interval, x) if rule.moving else x
     else:
         layers = source if kind == "layers" else (source,)
         x, u, total, ok, v = _push_layer(layers, g, int(interval), x, u, total, rule.fold)
