@@ -65,7 +65,7 @@ class _Walk:
         self.p, self.segment, self.interval, self.h = p, segment, interval, h
         x = y[0]
         self.xp: Any = np if isinstance(x, np.ndarray) else torch
-        self.ensemble, self.axes, self.order = x.ndim - 2, p.coordinates.axes, ORDERS[segment.solver]
+        self.ensemble, self.order = x.ndim - 2, ORDERS[segment.solver]
         self.eps = float(self.xp.finfo(x.dtype).eps)
         self.floor = error_floor(self.eps, segment.rtol, segment.atol)
         self.stages = _Stages(self.xp, tableau(segment.solver), self._slope, y)
@@ -81,7 +81,8 @@ class _Walk:
         s = self.stages
         s.evaluate(0, t, self.z)
         y, slope = s.parts(self.z), s.parts(s.slopes[0])
-        self.rate = _greatest((y[-1] * slope[-1]).sum(self.axes) / (y[-1] * y[-1]).sum(self.axes))
+        products = self.p.coordinates.products
+        self.rate = _greatest(products(y[-1], slope[-1]) / products(y[-1], y[-1]))
         if not self.h > 0:
             ratio = [_rms(q) / max(_rms(k), 1e-30) for q, k in zip(y, slope, strict=True)]
             self.h = min(max(0.01 * min(ratio), 1e-6 * self.interval), self.interval)
@@ -99,7 +100,7 @@ class _Walk:
             steps += 1
             z, error = s.step(origin + done, self.z, step)
             new = s.parts(z)
-            squares = (new[-1] * new[-1]).sum(self.axes, keepdims=True)
+            squares = p.coordinates.products(new[-1], new[-1])
             off = self._off(s.parts(error), s.parts(self.z), new, squares)
             grow = min(max(SAFETY * off ** (-1.0 / self.order), SHRINK), GROW)
             if not off <= 1:
@@ -130,7 +131,7 @@ class _Walk:
 
     def _off(self, error: tuple, y: tuple, z: tuple, squares: Any) -> float:
         rtol, atol = self.segment.rtol or None, self.segment.atol
-        parts = [float(e.max()) for e in errors(self.xp, error, y, z, squares, rtol, atol, self.axes, self.ensemble)]
+        parts = [float(e.max()) for e in errors(self.xp, self.p.coordinates, error, y, z, squares, rtol, atol, self.ensemble)]
         return max(*parts, self.floor) if all(e >= 0 for e in parts) else float("inf")  # nan: again, shorter
 
 

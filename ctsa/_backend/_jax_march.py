@@ -114,28 +114,42 @@ def _select(mask, new, old):
 
 
 class _Layout(NamedTuple):
-    """Shapes of the parts of a state, which is one vector ``(*batch, numbers)``: fewer operations to compile."""
+    """Shapes of the parts of a state but the last: they are one vector ``(*batch, numbers)``, beside the tangent vectors.
+
+    The fewer arrays, the less to compile; but the tangent vectors are most of the state, and joining them costs a pass.
+    """
 
     shapes: tuple
     ends: tuple
 
-    def parts(self, v):
-        return tuple(
-            v[..., a:b].reshape(*v.shape[:-1], *shape) for shape, a, b in zip(self.shapes, (0, *self.ends), self.ends, strict=False)
-        )
+    def parts(self, y):
+        v, vectors = y
+        bounds = zip(self.shapes, (0, *self.ends), self.ends, strict=False)
+        return *(v[..., a:b].reshape(*v.shape[:-1], *shape) for shape, a, b in bounds), vectors
 
     def flat(self, y):
-        lead = len(y[0].shape) - len(self.shapes[0])
-        return jnp.concatenate([q.reshape(*q.shape[:lead], -1) for q in y], -1)
+        *small, vectors = y
+        lead = small[0].ndim - len(self.shapes[0])
+        return jnp.concatenate([q.reshape(*q.shape[:lead], -1) for q in small], -1), vectors
 
-
-    def with_first(self, v, x):
-        return v.at[..., : self.ends[0]].set(x.reshape(*v.shape[:-1], -1))
+    def with_first(self, y, x):
+        v, vectors = y
+        return v.at[..., : self.ends[0]].set(x.reshape(*v.shape[:-1], -1)), vectors
 
 
 def _layout(y, lead):
-    shapes = tuple(q.shape[lead:] for q in y)
+    shapes = tuple(q.shape[lead:] for q in y[:-1])
     return _Layout(shapes, tuple(np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()))
+
+
+def _along(y, step, weights, slopes):
+    """Return ``y + step * sum_i weights_i slopes_i`` of both arrays; ``y`` None: zero."""
+    moved = []
+    for i, k in enumerate(slopes):
+        m = jnp.tensordot(weights, k, 1)
+        m = step.reshape(step.shape + (1,) * (m.ndim - step.ndim)) * m
+        moved.append(m if y is None else y[i] + m)
+    return tuple(moved)
 
 
 def _settle(p, layout, due, lands, growth, s: _State) -> _State:
@@ -166,7 +180,7 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
     a, c, b, b_error, fsal = _tableau(segment.solver, dtype)
     order = make_solver(segment.solver, 0.0, 1.0).order(None)
     eps = float(jnp.finfo(dtype).eps)
-    floor, axes = error_floor(eps, segment.rtol, segment.atol), p.coordinates.axes
+    floor = error_floor(eps, segment.rtol, segment.atol)
     start = eqx.filter_eval_shape(p.coordinates.enter, x, u)
     layout = _layout(start, lead)
 
@@ -180,15 +194,21 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         size = [_rms(q, lead) / jnp.maximum(_rms(k, lead), 1e-30) for q, k in zip(y, slope, strict=True)]
         return jnp.clip(0.01 * -worst(-jnp.min(jnp.stack(size), 0)), 1e-6 * interval, interval)
 
-    def record(s):
-        velocity, y = layout.parts(s.slope)[0], layout.parts(s.y)
-        row = s.total, *p.rule.row(p.looks, y[0], jnp.moveaxis(s.frame, lead, 0), velocity)
+    def arrive(s):
+        """Look at the slope where it is new; only now the velocity at the end of an interval is known, and recorded."""
+        slope, y = layout.parts(s.slope), layout.parts(s.y)
+        rate = growth(p.coordinates.products(y[-1], slope[-1]) / p.coordinates.products(y[-1], y[-1]))
+        h = jnp.where(s.h > 0, s.h, first_step(y, slope))
+        row = s.total, *p.rule.row(p.looks, y[0], jnp.moveaxis(s.frame, lead, 0), slope[0])
         place = jnp.where(s.landed, s.at, size)  # beyond the end: nowhere
         if shape:
             place = (place, *jnp.indices(shape))
         rows = tuple(r.at[place].set(new, mode="drop") for r, new in zip(s.rows, row, strict=True))
         fine, total = s.fine.at[place].set(True, mode="drop"), _select(s.landed, p.begin(y[-1]), s.total)
-        return s._replace(rows=rows, fine=fine, total=total, at=s.at + s.landed, landed=s.landed & False)
+        return s._replace(
+            rows=rows, fine=fine, total=total, at=s.at + s.landed, landed=s.landed & False, h=h,
+            rate=jnp.where(s.fresh, rate, s.rate),
+        )  # fmt: skip
 
     def enter(s):
         # Only here, so that a run that goes on and one that is taken up again come by the same bits.
@@ -204,30 +224,24 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         h = jnp.minimum(s.h, s.longest - (s.done - s.settled))
         lands = left - h < SLIVER * h
         step = jnp.where(active, jnp.where(lands, left, h), 0)
-        wide = step[..., None]
 
         def stage(i, state):
             slopes, _ = state
-            z = s.y + wide * jnp.tensordot(a[i], slopes, 1)
+            z = _along(s.y, step, a[i], slopes)
             f = p.coordinates.slope(p.field, now + c[i] * step, layout.parts(z))
-            return slopes.at[i].set(layout.flat(f)), z
+            return tuple(k.at[i].set(new) for k, new in zip(slopes, layout.flat(f), strict=True)), z
 
-        slopes = jnp.zeros((len(a), *s.slope.shape), dtype).at[0].set(s.slope)
+        slopes = tuple(jnp.zeros((len(a), *k.shape), dtype).at[0].set(k) for k in s.slope)
         begin = jnp.where(jnp.any(s.fresh) | (not fsal), 0, 1)
         slopes, z = jax.lax.fori_loop(begin, jnp.where(jnp.any(active), len(a), 1), stage, (slopes, s.y))
-        z = z if fsal else s.y + wide * jnp.tensordot(b, slopes, 1)
-        slope, y = slopes[0], layout.parts(s.y)
-        tangent, pulled = y[-1], layout.parts(slope)[-1]
-        rate = growth((tangent * pulled).sum(axes) / (tangent * tangent).sum(axes))
-        s = s._replace(
-            slope=slope, h=jnp.where(s.h > 0, s.h, first_step(y, layout.parts(slope))), rate=jnp.where(s.fresh, rate, s.rate)
-        )
-        s = jax.lax.cond(jnp.any(s.landed), record, lambda s: s, s)  # the velocity is known only now
+        z = z if fsal else _along(s.y, step, b, slopes)
+        first, last = (tuple(k[i] for k in slopes) for i in (0, -1))
+        s = jax.lax.cond(jnp.any(s.fresh), arrive, lambda s: s, s._replace(slope=first))
 
-        error = layout.parts(wide * jnp.tensordot(b_error, slopes, 1))
+        error = layout.parts(_along(None, step, b_error, slopes))
         new = layout.parts(z)
-        lengths = (new[-1] * new[-1]).sum(axes, keepdims=True)
-        parts = errors(jnp, error, y, new, lengths, segment.rtol or None, segment.atol, axes, lead)
+        lengths = p.coordinates.products(new[-1], new[-1])
+        parts = errors(jnp, p.coordinates, error, layout.parts(s.y), new, lengths, segment.rtol or None, segment.atol, lead)
         off = worst(jnp.max(jnp.stack(parts), 0))
         off = jnp.where(off >= 0, jnp.maximum(off, floor), jnp.inf)  # nan: again, shorter
         taken = active & (off <= 1)
@@ -238,9 +252,9 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         steps = s.steps + active
         lands, done = taken & lands, s.done + jnp.where(taken, step, 0)
         since = done - s.settled
-        due = lands | (growth(0.5 * jnp.log(lengths.squeeze(axes))) > SPREAD) | (since * s.rate > SPREAD) | (since >= s.longest)
+        due = lands | (growth(0.5 * jnp.log(lengths)) > SPREAD) | (since * s.rate > SPREAD) | (since >= s.longest)
         due = taken & due
-        y, slope = _select(taken, (z, slopes[-1]), (s.y, slope))
+        y, slope = _select(taken, (z, last), (s.y, first))
         s = s._replace(
             y=y, slope=slope, fresh=due, h=jnp.where(active, longer, s.h), done=jnp.where(lands, interval, done),
             steps=steps, good=s.good & ~(active & (stuck | (steps > segment.max_steps))),
@@ -251,11 +265,11 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         return jnp.any(s.good & (s.at < count))
 
     zero, no = jnp.zeros(shape, dtype), jnp.zeros(shape, bool)
-    y = layout.with_first(jnp.zeros((*x.shape[:lead], layout.ends[-1]), dtype), x)
-    total, frame = p.begin(layout.parts(y)[-1]), jnp.moveaxis(u, 0, lead)
+    y = layout.flat(tuple(jnp.zeros(q.shape, dtype) for q in start))
+    y, total, frame = layout.with_first(y, x), p.begin(y[-1]), jnp.moveaxis(u, 0, lead)
     row = eqx.filter_eval_shape(lambda: (total, *p.rule.row(p.looks, x, u, x)))
     s = _State(
-        y=y, slope=jnp.zeros_like(y), fresh=~no, h=h, at=jnp.zeros(shape, int), done=zero, landed=no,
+        y=y, slope=tuple(jnp.zeros_like(q) for q in y), fresh=~no, h=h, at=jnp.zeros(shape, int), done=zero, landed=no,
         settled=zero, rate=zero, longest=zero + jnp.inf, steps=jnp.zeros(shape, int), total=total, frame=frame,
         kept=(x, frame, total), good=~no & jnp.isfinite(x).all(), rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row),
         fine=jnp.zeros((size, *shape), bool),

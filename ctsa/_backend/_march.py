@@ -31,8 +31,8 @@ class Tangent(NamedTuple):
     """A flow with tangent vectors, to be marched in intervals.
 
     Attributes:
-        coordinates: has ``enter(x, u)``, ``slope(field, t, y)``, ``settle(y)``, ``one(c)`` and ``axes``, see
-            ``ctsa.tangent.coordinates``.
+        coordinates: has ``enter(x, u)``, ``slope(field, t, y)``, ``settle(y)``, ``products(a, b)``, ``size(c)`` and
+            ``one(c)``, see ``ctsa.tangent.coordinates``.
         field: the field.
         looks: what ``rule.row`` is given.
         rule: what is kept of an interval, see ``ctsa.tangent.pieces.Rule``.
@@ -48,7 +48,9 @@ class Tangent(NamedTuple):
         return self.rule.begin(self.coordinates.one(c))
 
 
-def errors(xp: Any, error: tuple, y: tuple, z: tuple, lengths: Array, rtol: Any, atol: Any, axes: tuple, batch: int) -> list:
+def errors(
+    xp: Any, coordinates: Any, error: tuple, y: tuple, z: tuple, lengths: Array, rtol: Any, atol: Any, batch: int
+) -> list:
     """Return the errors of a step in units of the tolerance, one a part of the state, ``(*batch,)``.
 
     The root of the mean square of ``error / (atol + rtol max(|y|, |z|))``; a tangent vector counts relative to its length
@@ -56,19 +58,21 @@ def errors(xp: Any, error: tuple, y: tuple, z: tuple, lengths: Array, rtol: Any,
 
     Args:
         xp: of the arrays.
+        coordinates: see ``Tangent``.
         error: estimates, a part of the state each, tangent vectors last.
         y: state before the step.
         z: state after it.
-        lengths: squared lengths of the tangent vectors after it, summed over ``axes``, which are kept as 1.
-        rtol: relative tolerance.
+        lengths: squared lengths of the tangent vectors after it, ``(*batch, k)``.
+        rtol: relative tolerance; None is 0.
         atol: absolute tolerance.
-        axes: of one tangent vector.
         batch: the number of leading axes that are no part of a state.
     """
     *parts, vectors = error
-    sizes = [atol if rtol is None else atol + rtol * xp.maximum(xp.abs(a), xp.abs(b)) for a, b in zip(y, z, strict=True)][:-1]
-    size = float(np.prod([vectors.shape[a] for a in axes]))
+    squares = []
+    for e, a, b in zip(parts, y, z, strict=False):
+        e = e / (atol if rtol is None else atol + rtol * xp.maximum(xp.abs(a), xp.abs(b)))
+        squares.append((e * e).mean(tuple(range(batch, e.ndim))))
+    size = coordinates.size(vectors)
     scale = atol if rtol is None else atol + rtol / size**0.5
-    relative = (vectors * vectors).sum(axes, keepdims=True) / (size * scale**2 * lengths)
-    squares = [(e / s) ** 2 for e, s in zip(parts, sizes, strict=True)] + [relative]
-    return [e.mean(tuple(range(batch, e.ndim))) ** 0.5 for e in squares]
+    relative = coordinates.products(vectors, vectors) / lengths
+    return [s**0.5 for s in [*squares, relative.mean(-1) / (size * scale**2)]]

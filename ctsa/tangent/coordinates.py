@@ -57,7 +57,16 @@ class Carried:
     """Coefficients in carried bases, for fields of ours on a geometry that carries them."""
 
     geometry: Geometry
-    axes = (-2,)  # over which a tangent vector is summed
+
+    @staticmethod
+    def size(c: Array) -> int:
+        """Return how many numbers a tangent vector has."""
+        return c.shape[-2]
+
+    @staticmethod
+    def products(a: Array, b: Array) -> Array:
+        """Return the inner products of corresponding tangent vectors, ``(..., k)``."""
+        return (backend(a).xp.ones_like(a[..., :, 0])[..., None, :] @ (a * b))[..., 0, :]  # XLA adds up columns slowly
 
     @staticmethod
     def one(c: Array) -> Array:
@@ -95,7 +104,17 @@ class Directions:
     """Directions in R^(n d), for any field and geometry."""
 
     geometry: Geometry
-    axes = (-2, -1)
+
+    @staticmethod
+    def size(u: Array) -> int:
+        """Return how many numbers a tangent vector has."""
+        return u.shape[-2] * u.shape[-1]
+
+    @staticmethod
+    def products(a: Array, b: Array) -> Array:
+        """Return the inner products of corresponding tangent vectors, ``(..., k)``."""
+        w = (a * b).reshape(*a.shape[:-2], -1)
+        return (w @ backend(a).xp.ones_like(w[..., 0, :, None]))[..., 0]
 
     @staticmethod
     def one(u: Array) -> Array:
