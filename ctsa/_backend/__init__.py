@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 _ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
 
 
-_KNOWN: dict[type, str | None] = {}  # looked up in every formula
+_KNOWN: dict[type, str | None] = {}  # looked up in every formula, as the next
+_MODULES: dict[type, ModuleType] = {}
 
 
 def _framework_of_type(kind: Any) -> str | None:
@@ -143,7 +144,12 @@ def backend(x: Any) -> ModuleType:
     Raises:
         TypeError: ``x`` is not an array of torch, JAX or NumPy.
     """
+    known = _MODULES.get(x.__class__)
+    if known is not None:
+        return known
     name = framework(x)
     if name is None:
         raise TypeError(f"expected an array of torch, jax or numpy, got {type(x).__module__}.{type(x).__qualname__}")
-    return load(name)
+    module = load(name)
+    _MODULES[x.__class__] = module
+    return module

@@ -12,7 +12,7 @@ from jax.lax import stop_gradient
 from jax.nn import softmax
 from jax.scipy.special import erf, logsumexp
 
-from ._jax_march import flow_map, march, march_tangent, marches, separate
+from ._jax_march import flow_map, march, march_tangent, marches, separate, timeless
 from ._jax_precision import precisely
 from ._jax_solve import odeint
 from ._solve import SOLVERS_OF
@@ -25,7 +25,7 @@ __all__ = [
     "asarray", "call", "clock", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
     "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers", "odeint", "on_graph", "partial",
     "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "separate", "softmax", "solvers",
-    "stop_gradient", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
+    "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 _X64 = (

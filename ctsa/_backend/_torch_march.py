@@ -39,6 +39,11 @@ def marches(solver):
     return isinstance(solver, str) and solver in ORDERS
 
 
+def timeless(field, t, x):
+    """Tell whether what a field computes does not know the time, for certain: in torch nothing tells."""
+    return False
+
+
 def separate(field, t, x):
     """Tell whether the members of an ensemble may be marched one by one: the field does not tell them apart."""
     at = (0,) * (x.ndim - 2), tuple(size - 1 for size in x.shape[:-2])

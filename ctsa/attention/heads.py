@@ -5,6 +5,7 @@ no hidden 1/sqrt(d): the scale is ``beta``), the output of a head is ``sum_j a_i
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ctsa._backend import backend
@@ -32,6 +33,7 @@ class Heads:
     causal: bool = False
     key_field: Array | None = None
 
+    @cached_property
     def _axis(self) -> int | None:
         ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2), (self.mask, 3))
         return next((a.shape[0] for a, rank in ranks if a is not None and a.ndim == rank), None)
@@ -39,12 +41,12 @@ class Heads:
     @property
     def headed(self) -> bool:
         """Whether there is an axis of heads."""
-        return self._axis() is not None
+        return self._axis is not None
 
     @property
     def count(self) -> int:
         """The number of heads."""
-        return self._axis() or 1
+        return self._axis or 1
 
 
 def lift(heads: Heads, x: Array) -> Array:

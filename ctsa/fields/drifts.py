@@ -123,6 +123,12 @@ class Rotation(Field):
     def drift_tangent(self, t, x, u):
         return self._turn(x), self._turn(u)
 
+    def drift_compressed(self, t, x, left, right):
+        if self.omega is None:
+            return super().drift_compressed(t, x, left, right)
+        w = 0.5 * (self.omega - self.omega.mT)
+        return (w @ x[..., None])[..., 0], None, left.mT @ (w @ right)
+
 
 class Injection(Field):
     """Constant input: dx_i/dt = P_i C_i.

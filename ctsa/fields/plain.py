@@ -1,5 +1,6 @@
 """Fields and layers of PyTorch on NumPy views of their tensors: for small states the calls of PyTorch are most of the time."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,11 @@ def _view(value: Any) -> np.ndarray:
 
 def _kind(formula: type) -> type:
     if formula not in _KINDS:
-        _KINDS[formula] = type(formula.__name__, (formula,), {"face": "numpy", "__call__": _call})
+        own: dict[str, Any] = {"face": "numpy", "__call__": _call}
+        if hasattr(formula, "heads"):
+            own["heads"] = cached_property(formula.heads.fget)
+            own["heads"].__set_name__(None, "heads")
+        _KINDS[formula] = type(formula.__name__, (formula,), own)
     return _KINDS[formula]
 
 
