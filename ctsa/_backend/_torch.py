@@ -11,6 +11,7 @@ from torch.special import erf
 from ._solve import SOLVERS_OF
 from ._torch_attention import differentiable, in_transform, jvp, vjp
 from ._torch_march import flow_map, march, march_tangent, marches, separate, timeless
+from ._torch_rows import by_rows
 from ._torch_solve import odeint
 
 name = "torch"
@@ -18,7 +19,7 @@ solvers = SOLVERS_OF[name]
 clock = xp.float64  # dtype of output times
 partial = functools.partial
 __all__ = [
-    "asarray", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
+    "asarray", "by_rows", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
     "jvp", "like", "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers",
     "odeint", "on_graph", "partial", "reference", "refuse_gradient", "repeat", "repeat_while",
     "restless", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",

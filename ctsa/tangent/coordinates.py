@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctsa._backend import backend
-from ctsa.derivatives import compressed_tangent, in_basis, variational
+from ctsa.derivatives import compressed_tangent, in_basis, pushforward, variational
 from ctsa.geometry import Geometry
 
 Array = Any
@@ -127,8 +127,14 @@ class Directions:
 
     def slope(self, field: Any, t: Array, y: State) -> State:
         """Return the time derivative of a state."""
-        xp = backend(y[0]).xp
-        v, du = variational(field, self.geometry, t, (y[0], xp.moveaxis(y[1], -3, 0)))
+        g, xp = self.geometry, backend(y[0]).xp
+        x, u = y[0], xp.moveaxis(y[1], -3, 0)
+        if g.flat:
+            v, du = variational(field, g, t, (x, u))
+        else:
+            z = g.retract(x)
+            v, du = pushforward(field, t, z, g.project(z, u))  # whose u stays tangent, as z moves
+            v = g.spread(g.radius(x)[..., 0], v) if g.radial else v
         return v, xp.moveaxis(du, 0, -3)
 
     def settle(self, y: State) -> tuple[Array, Array, Array]:
