@@ -24,7 +24,7 @@ partial = eqx.Partial
 __all__ = [
     "asarray", "by_rows", "call", "clock", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
     "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers", "odeint", "on_graph", "partial",
-    "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "separate", "softmax", "solvers",
+    "qr", "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "separate", "softmax", "solvers",
     "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
@@ -165,6 +165,24 @@ def call(f, *args):
 def by_rows(function, x, before, forward):
     """Return ``function``: compiled, forward mode is as fast as its Jacobian."""
     return function
+
+
+def _by_cholesky(a):
+    """Factor by two rounds of Cholesky's factors of ``a^T a``: products, where Householder's columns wait for each other."""
+    q, r = a, xp.eye(a.shape[-1], dtype=a.dtype)
+    for _ in range(2):
+        factor = xp.linalg.cholesky(q.mT @ q, upper=True)
+        q, r = jax.lax.linalg.triangular_solve(factor, q), factor @ r
+    off = xp.abs(q.mT @ q - xp.eye(a.shape[-1], dtype=a.dtype)).max()
+    fine = off < 1e3 * xp.finfo(a.dtype).eps  # false for nan, from columns that are close to dependent
+    return jax.lax.cond(fine, lambda a: (q, r), lambda a: tuple(xp.linalg.qr(a)), a)
+
+
+def qr(a):
+    """Return ``q`` and ``r`` of ``a``; on a GPU by products, which takes half the time from 32 columns on."""
+    if a.shape[-1] < 32:
+        return xp.linalg.qr(a)
+    return jax.lax.platform_dependent(a, cpu=lambda a: tuple(xp.linalg.qr(a)), default=_by_cholesky)
 
 
 def materialise(values):

@@ -14,8 +14,8 @@ from ._march import BURST, SPREAD, TINY, Segment, Tangent, errors
 from ._solve import GROW, SAFETY, SHRINK, SLIVER, error_floor
 
 
-def flow_map(rhs, y0, t0, interval, segment: Segment):
-    """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too."""
+def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
+    """Solve over ``[t0, t0 + interval]``; ``adjoint`` is one of diffrax, which has one for every mode. Return end state, whether it was reached, and steps, rejected ones too."""
     dtype = y0[0].dtype
     ends = jnp.stack([t0, t0 + interval]).astype(dtype)
     share = None if segment.steps is None else jnp.arange(segment.steps + 1, dtype=dtype) / segment.steps
@@ -24,7 +24,7 @@ def flow_map(rhs, y0, t0, interval, segment: Segment):
     solution = _solve(
         rhs, y0, ends, grid, jnp.asarray(segment.rtol, dtype), jnp.asarray(segment.atol, dtype),
         jnp.asarray(floor, dtype), None, solver=make_solver(segment.solver, segment.rtol, segment.atol),
-        max_steps=segment.max_steps, adjoint=dx.RecursiveCheckpointAdjoint(), bar=False, throw=False,
+        max_steps=segment.max_steps, adjoint=adjoint or dx.RecursiveCheckpointAdjoint(), bar=False, throw=False,
     )  # fmt: skip
     reached = solution.result == dx.RESULTS.successful
     return tuple(y[-1] for y in solution.ys), reached, solution.stats["num_steps"]

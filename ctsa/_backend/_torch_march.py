@@ -10,7 +10,7 @@ from ._torch_adaptive import ORDERS
 from ._torch_solve import odeint
 
 
-def flow_map(rhs, y0, t0, interval, segment: Segment):
+def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
     """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too."""
     start, grid = float(t0), segment.grid(float(interval))
     problem = Problem(

@@ -37,8 +37,8 @@ def unflatten_frame(q: Array, shape: tuple[int, ...]) -> Array:
 
 def qr_positive(a: Array) -> tuple[Array, Array]:
     """Factor ``a = q r`` with orthonormal columns and a positive diagonal, which makes the factors unique."""
-    xp = backend(a).xp
-    q, r = xp.linalg.qr(a)
+    be, xp = backend(a), backend(a).xp
+    q, r = be.qr(a)
     diagonal = xp.linalg.diagonal(r)
     s = xp.where(diagonal < 0, -xp.ones_like(diagonal), xp.ones_like(diagonal))
     return q * s[..., None, :], r * s[..., :, None]

@@ -20,12 +20,12 @@ def plain_flow(p, ts, tol):
     import jax
     import jax.numpy as jnp
 
-    f = p.velocity(jnp, jnp.asarray, lambda s: jax.nn.softmax(s, -1))
+    f, ts = p.velocity(jnp, jnp.asarray, lambda s: jax.nn.softmax(s, -1)), jnp.asarray(ts, p.x0.dtype)
 
     @jax.jit
     def run(x):
         return dx.diffeqsolve(
-            dx.ODETerm(lambda t, y, args: f(y)), dx.Dopri5(), ts[0], ts[-1], 0.01, x, saveat=dx.SaveAt(ts=ts),
+            dx.ODETerm(lambda t, y, args: f(y)), dx.Dopri5(), ts[0], ts[-1], ts[1] / 100, x, saveat=dx.SaveAt(ts=ts),
             stepsize_controller=dx.PIDController(rtol=tol, atol=tol), max_steps=100_000,
         ).ys  # fmt: skip
 
