@@ -104,7 +104,7 @@ class _Walk:
             off = self._off(s.parts(error), s.parts(self.z), new, squares)
             grow = min(max(SAFETY * off ** (-1.0 / self.order), SHRINK), GROW)
             if not off <= 1:
-                if step <= TINY * self.eps * max(abs(origin + done), self.interval):
+                if step <= TINY * self.eps * self.interval:
                     return None
                 self.h = step * min(grow, 1.0)
                 continue

@@ -250,7 +250,7 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         grow = jnp.clip(SAFETY * off ** (-1.0 / order), SHRINK, GROW)
         grow = jnp.where(taken, jnp.where(off < 1, jnp.maximum(grow, 1), grow), jnp.minimum(grow, 1))
         longer = jnp.where(taken & (step < s.h), jnp.maximum(s.h, step * grow), step * grow)
-        stuck = ~taken & (step <= TINY * eps * jnp.maximum(jnp.abs(now), interval))
+        stuck = ~taken & (step <= TINY * eps * interval)
         steps = s.steps + active
         lands, done = taken & lands, s.done + jnp.where(taken, step, 0)
         since = done - s.settled
