@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import autodiff, backend, dtype_name, framework, graded, load, rounding
+from ._backend import autodiff, backend, dtype_name, framework, graded, load, modules, rounding
 from .parts import everything, walk
 
 Array = Any
@@ -249,7 +249,7 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool | None = False
     kind = dtype_name(x)
     if x.dtype != object and "float" not in kind:
         raise TypeError(f"{name} must be floating, got {kind}: convert it, e.g. {name}.astype(float)")
-    reference = be.reference(field)
+    reference = modules(home).reference(field)
     if came in (None, "numpy"):
         x = be.asarray(x, None if reference is None else dtype_name(reference), reference, name)
     elif reference is not None and x.dtype != reference.dtype:
@@ -281,7 +281,7 @@ def given(x: Any, field: Any, name: str = "x", axis: bool = False) -> Array:
     if home is None:
         return x
     be = load(home)
-    reference = be.reference(field)
+    reference = modules(home).reference(field)
     if framework(x) != home or not hasattr(x, "dtype"):
         if x is None or isinstance(x, (str, bytes)) or callable(x) or framework(x) not in (None, "numpy"):
             came = type(x).__name__ if framework(x) in (None, "numpy", home) else f"an array of {framework(x)}"

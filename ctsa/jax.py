@@ -16,7 +16,7 @@ except ImportError as error:
     raise ImportError(f"ctsa.jax needs {error.name}: pip install 'ctsa[jax]'") from error
 
 from . import checks, fields as formulas
-from ._backend import load
+from ._backend import load, modules
 from .flows.systems import start_of
 from .layers import base, euler, normalisation, recurrent, runge_kutta, wrap
 from .parts import STATIC, inherited_constructor, parts_of
@@ -53,7 +53,7 @@ class _Assign(eqx.Module):
         parts = parts_of(type(self))
         arrays = [value for name, value in values.items() if parts[name].is_array]
         others = [value for name, value in values.items() if not parts[name].is_array]
-        dtype = checks.common_dtype(arrays) or checks.common_dtype([_be.reference(v) for v in others])
+        dtype = checks.common_dtype(arrays) or checks.common_dtype([modules("jax").reference(v) for v in others])
         for name, value in values.items():
             if parts[name].is_array:
                 value = None if value is None else _be.asarray(value, dtype, name=name)

@@ -16,7 +16,8 @@ except ImportError as error:
     raise ImportError(f"ctsa.torch needs {error.name}: pip install 'ctsa[torch]'") from error
 
 from . import checks, fields as formulas
-from ._backend import load
+from ._backend import load, modules, on_graph
+from ._backend._torch_attention import differentiable, in_transform
 from .flows.systems import start_of
 from .layers import euler, normalisation, recurrent, runge_kutta, wrap
 from .parts import INNER, INNERS, PARAMETER, inherited_constructor, parts_of
@@ -51,9 +52,10 @@ class _Assign(torch.nn.Module):
         parts = parts_of(type(self))
         arrays = {name: value for name, value in values.items() if parts[name].is_array}
         static = {name: value for name, value in values.items() if name not in arrays}
-        dtype = checks.common_dtype(arrays.values()) or checks.common_dtype([_be.reference(v) for v in static.values()])
+        dtype = checks.common_dtype(arrays.values())
+        dtype = dtype or checks.common_dtype([modules("torch").reference(v) for v in static.values()])
         for name, value in arrays.items():
-            if _be.on_graph(value) and not isinstance(value, torch.nn.Parameter):
+            if on_graph(value) and not isinstance(value, torch.nn.Parameter):
                 setattr(self, name, _be.asarray(value, dtype))
                 self.computed = (*self.computed, name)
             elif parts[name].kind == PARAMETER:
@@ -226,7 +228,7 @@ class WrappedLayer(_Layer, wrap.WrappedLayer):
 
     def _assign(self, **values):
         super()._assign(**values)
-        restless = _be.restless(self.module)
+        restless = modules("torch").restless(self.module)
         if restless:
             message = f"module is in training mode and {restless}: every call is another map; module.eval() makes it one"
             warnings.warn(message, UserWarning, stacklevel=3)
@@ -235,7 +237,7 @@ class WrappedLayer(_Layer, wrap.WrappedLayer):
         return self.update(x if isinstance(x, torch.Tensor) else start_of(x, self, self.geometry))
 
     def run(self, x):
-        return (_be.differentiable(self.module) if _be.in_transform() else self.module)(x)
+        return (differentiable(self.module) if in_transform() else self.module)(x)
 
 
 def from_jax(field: Any) -> Any:

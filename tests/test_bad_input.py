@@ -109,12 +109,13 @@ def test_tokens_that_are_unit_to_float32_are_normalised(face, close):
     coarse = X.astype(np.float32).astype(np.float64)
     assert 1e-9 < abs(np.linalg.norm(coarse, axis=-1) - 1).max() < 1e-6
     field = face.SelfAttention()
-    run = ctsa.integrate(field, coarse, [0.0, 1.0])
+    steps = dict(solver="rk4", step=0.1)
+    run = ctsa.integrate(field, coarse, [0.0, 1.0], **steps)
     assert abs(np.linalg.norm(face.numpy(run.xs[0]), axis=-1) - 1).max() < 1e-15
-    close(run.xs[-1], ctsa.integrate(field, X, [0.0, 1.0]).xs[-1], 1e-6)
+    close(run.xs[-1], ctsa.integrate(field, X, [0.0, 1.0], **steps).xs[-1], 1e-6)
     ctsa.eigenvalues(field, coarse)
     ctsa.iterate(face.EulerLayer(field, 0.1), coarse, depth=2)
-    ctsa.lyapunov_spectrum(field, coarse, intervals=2)
+    ctsa.lyapunov_spectrum(field, coarse, intervals=2, **steps)
     with pytest.raises(ValueError, match="unit tokens"):
         ctsa.integrate(field, (1 + 1e-5) * X, [0.0, 1.0])
 

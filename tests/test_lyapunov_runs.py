@@ -212,12 +212,11 @@ def done_so_far(path):
 
 def test_killed_run_resumes_to_the_bit(jax_face, tmp_path):
     """SIGKILL at some moment of a run; what comes out in the end is what would have."""
-    path, count = tmp_path / "run.npz", 100_000
+    path, count = tmp_path / "run.npz", 1_000_000  # more than any machine does between two writes
     command = [sys.executable, "-c", KILLED, str(path), str(count), str(Path(__file__).parent)]
     process = subprocess.Popen(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE)
     try:
-        end = time.monotonic() + 120
-        while done_so_far(path) < 200 and process.poll() is None and time.monotonic() < end:
+        while done_so_far(path) < 200 and process.poll() is None:  # a run that writes nothing ends, and fails below
             time.sleep(0.05)
             assert done_so_far(path) >= 0  # whole at any moment
     finally:

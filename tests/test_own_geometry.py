@@ -94,7 +94,15 @@ def name(geometry):
 
 
 own, every = (pytest.mark.parametrize("geometry", some, ids=name) for some in (OWN, EVERY))
-conjugate = pytest.mark.parametrize("home", [Ellipsoid(SHEAR), Plain(SHEAR)], ids=name)
+HOMES = {"Ellipsoid": Ellipsoid(SHEAR), "Plain": Plain(SHEAR)}
+conjugate = pytest.mark.parametrize("home", HOMES.values(), ids=name)
+
+
+def conjugate_runs(in_jax):
+    """Both geometries in torch and one in JAX, which compiles a run anew for each."""
+    cases = [("torch", home) for home in HOMES.values()] + [("jax", HOMES[in_jax])]
+    ids = [f"{face}-{name(home)}" for face, home in cases]
+    return pytest.mark.parametrize(("face", "home"), cases, ids=ids, indirect=["face"])
 
 
 def width(geometry):
@@ -231,7 +239,7 @@ def test_velocities_are_images(face, home, close):
     close(attention(face, home, value())(0.0, face.array(image(u, home))), image(v, home), 1e-13)
 
 
-@conjugate
+@conjugate_runs(in_jax="Plain")
 def test_integrate(face, home, close):
     u, ts = ctsa.random_tokens(N, D), [0.0, 1.0, 3.0]
     exact = ctsa.integrate(attention(face, ctsa.Sphere(), value()), u, ts, "dopri8", atol=1e-13)
@@ -244,7 +252,7 @@ def test_integrate(face, home, close):
 
 
 @pytest.mark.slow
-@conjugate
+@conjugate_runs(in_jax="Ellipsoid")
 def test_order_of_convergence(face, home):
     u, ts = ctsa.random_tokens(N, D), [0.0, 2.0]
     exact = ctsa.integrate(attention(face, ctsa.Sphere(), value()), u, ts, "dopri8", atol=1e-13).xs[-1]
@@ -265,7 +273,7 @@ def test_steps_are_images(face, close):
     close(run.xs, image(face.numpy(of_sphere.xs), home), 1e-12)
 
 
-@conjugate
+@conjugate_runs(in_jax="Plain")
 def test_spectrum_at_an_equilibrium(face, home, close):
     """All exponents are those on the sphere: real parts of the eigenvalues; one step has the same factors on both."""
     v, run = np.diag([3.0, 1.0, -2.0]), dict(intervals=5, interval=0.5, transient=15, solver="rk4", step=0.125)
@@ -280,7 +288,9 @@ def test_spectrum_at_an_equilibrium(face, home, close):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("geometry", OWN[1::2], ids=name)
+@pytest.mark.parametrize(("face", "geometry"), [
+    ("torch", Ellipsoid(SHEAR)), ("torch", Cylinder()), ("jax", Cylinder()),
+], indirect=["face"])  # fmt: skip
 def test_sum_of_exponents_is_the_mean_divergence(face, geometry):
     """Div F is the trace of the Jacobian in orthonormal bases; exact in time, up to quadrature."""
     u, w = points(geometry)[0][:2], face.array(0.5 * value())
@@ -295,7 +305,7 @@ def test_sum_of_exponents_is_the_mean_divergence(face, geometry):
     assert abs(spectrum.exponents.sum() - simpson / ts[-1]) < 1e-5
 
 
-@conjugate
+@conjugate_runs(in_jax="Ellipsoid")
 def test_jacobian_at_an_equilibrium(face, home, close):
     v = np.diag([3.0, 2.0, 1.0]) + 0.2 * value()
     sphere = attention(face, ctsa.Sphere(), v)

@@ -32,11 +32,11 @@ def test_integrate(face):
         ctsa.integrate(field, X, [0.0, 50.0], ctsa.Solver(max_steps=3))
 
 
-def test_what_is_left_out_is_the_functions_own(face):
-    field = field_of(face)
+def test_what_is_left_out_is_the_functions_own(torch_face):
+    field = field_of(torch_face)
     assert same(
-        face.numpy(ctsa.integrate(field, X, [0.0, 1.0], ctsa.Solver("dopri8")).xs),
-        face.numpy(ctsa.integrate(field, X, [0.0, 1.0], "dopri8").xs),
+        torch_face.numpy(ctsa.integrate(field, X, [0.0, 1.0], ctsa.Solver("dopri8")).xs),
+        torch_face.numpy(ctsa.integrate(field, X, [0.0, 1.0], "dopri8").xs),
     )
 
 
@@ -79,8 +79,8 @@ def test_solvers_of_diffrax(jax_face):
     assert same(one.xs, ctsa.integrate(field, X, [0.0, 1.0], "tsit5", atol=1e-9).xs)
 
 
-def test_contradictions(face):
-    field, fine = field_of(face), ctsa.Solver("dopri8", atol=1e-10)
+def test_contradictions(torch_face):
+    field, fine = field_of(torch_face), ctsa.Solver("dopri8", atol=1e-10)
     with pytest.raises(ValueError, match=r"atol=1e-08 contradicts Solver\('dopri8', atol=1e-10\): give atol once"):
         ctsa.integrate(field, X, [0.0, 1.0], fine, atol=1e-8)  # also where it is the default
     with pytest.raises(ValueError, match="solver has rtol=1e-06, but compare takes no rtol"):

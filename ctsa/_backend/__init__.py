@@ -1,7 +1,9 @@
-"""What the shared mathematics needs from a framework: the 30 or so names in ``__all__``, one module a framework.
+"""What the shared mathematics needs from a framework: the 33 names in ``__all__``, one module a framework.
 
 The arrays decide: ``backend(x)`` looks at the type of ``x`` and returns the module that speaks its language.
 There is no global switch, no environment variable and no registry.
+
+What is asked about modules, not about arrays, is apart: the 6 names of ``modules(home)``.
 """
 
 import functools
@@ -72,6 +74,32 @@ def load(name: str) -> ModuleType:
     raise ValueError(f"unknown framework {name!r}: expected 'torch', 'jax' or 'numpy'")
 
 
+def modules(home: str | None) -> ModuleType:
+    """Import what is asked about the modules of a framework ("torch" or "jax"): their parameters, dtype and mode."""
+    if home == "torch":
+        from . import _torch_modules
+
+        return _torch_modules
+    if home == "jax":
+        from . import _jax_modules
+
+        return _jax_modules
+    raise ValueError(f"unknown framework of modules {home!r}: expected 'torch' or 'jax'")
+
+
+def half(module: Any, home: str) -> str | None:
+    """Name the half precision that a module of a framework computes in, or None."""
+    reference = modules(home).reference(module)
+    kind = None if reference is None else dtype_name(reference)
+    return kind if kind in ("float16", "bfloat16") else None
+
+
+def on_graph(value: Any) -> bool:
+    """Tell whether a value is an array through which a gradient may pass on, or one that is not known yet."""
+    home = autodiff(value)
+    return home is not None and (bool(getattr(value, "requires_grad", False)) or bool(modules(home).traced(value)))
+
+
 def graded(value: Any) -> bool:
     """Tell whether PyTorch records a graph of what is computed from ``value``, a tensor: a number made of it is cut off."""
     torch = sys.modules.get("torch")
@@ -124,7 +152,7 @@ def analysis(function: _Function) -> _Function:
         for key, value in (*zip(names, args, strict=False), *kwargs.items()):
             parts = [(home, part) for part in _inside(value) if (home := autodiff(part))]
             homes |= {home for home, _ in parts}
-            if any(load(home).traced(part) for home, part in parts):
+            if any(modules(home).traced(part) for home, part in parts):
                 raise TypeError(
                     f"{function.__name__} needs values, but {key} is traced (under jit, grad, vmap or compile) and not "
                     "known yet: call it outside of the transformation, in a loop instead of vmap. It has no gradient; "

@@ -19,14 +19,12 @@ from ._solve import SOLVERS_OF
 
 name = "jax"
 solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.AbstractAdjoint,))
-clock = float  # dtype of output times: the widest there is
 partial = eqx.Partial
 __all__ = [
-    "asarray", "by_rows", "call", "clock", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like",
-    "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers",
-    "odeint", "on_graph", "partial", "qr", "reference", "refuse_gradient", "repeat", "repeat_while", "restless",
-    "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap",
-    "with_number", "xp",
+    "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
+    "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
+    "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -95,65 +93,6 @@ def _refused_jvp(given, tangents):
 def refuse_gradient(x, bad, message):
     """Return ``x``; its derivative is nan where ``bad``."""
     return _refused(x, bad)
-
-
-def reference(field):
-    """Return the first floating array in a field's pytree, or None."""
-    for a in jax.tree_util.tree_leaves(field):
-        if eqx.is_inexact_array(a):
-            return a
-    return None
-
-
-def traced(thing):
-    """Tell whether values of an array, or of the leaves of a pytree, are not known yet."""
-    return any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves(thing))
-
-
-def on_graph(value):
-    """Tell whether a value is an array through which a gradient may pass on."""
-    return isinstance(value, jax.core.Tracer)
-
-
-def half(module):
-    """Name the half precision that a module computes in, or None."""
-    a = reference(module)
-    return str(a.dtype) if a is not None and str(a.dtype) in ("float16", "bfloat16") else None
-
-
-def restless(module):
-    """Say why every call of a module is another map; None: a pytree holds no state, and dropout wants a key."""
-    return None
-
-
-def named_parameters(module):
-    """Return name and value of every floating array in a pytree."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(module)
-    return [(jax.tree_util.keystr(path).lstrip("."), a) for path, a in flat if eqx.is_inexact_array(a)]
-
-
-def _named(module):
-    flat = jax.tree_util.tree_flatten_with_path(module)[0]
-    return [(".".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in p), a) for p, a in flat]
-
-
-def numbers(module):
-    """Return the leaves of a module that are single floating numbers, by name."""
-    if not isinstance(module, eqx.Module):
-        return {}
-    return {
-        name: xp.asarray(a, float if isinstance(a, float) else a.dtype).reshape(())
-        for name, a in _named(module)
-        if isinstance(a, float) or (eqx.is_inexact_array(a) and a.size == 1)
-    }
-
-
-def with_number(module, name, value):
-    """Return the module with another value of one of its ``numbers``."""
-    place = [key for key, _ in _named(module)].index(name)
-    old = jax.tree_util.tree_leaves(module)[place]
-    new = xp.reshape(value, xp.shape(old))
-    return eqx.tree_at(lambda m: jax.tree_util.tree_leaves(m)[place], module, new)
 
 
 @precisely

@@ -9,22 +9,21 @@ from torch.func import vmap
 from torch.special import erf
 
 from ._solve import SOLVERS_OF
-from ._torch_attention import differentiable, in_transform, jvp, vjp
+from ._torch_attention import in_transform, jvp, vjp
 from ._torch_march import flow_map, march, march_tangent, marches, separate, timeless
+from ._torch_modules import tensors as tensors  # for _torch_solve
 from ._torch_rows import by_rows
 from ._torch_solve import odeint
 
 name = "torch"
 qr = xp.linalg.qr
 solvers = SOLVERS_OF[name]
-clock = xp.float64  # dtype of output times
 partial = functools.partial
 __all__ = [
-    "asarray", "by_rows", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half",
-    "in_transform", "jvp", "like", "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name",
-    "named_parameters", "numbers", "odeint", "on_graph", "partial", "qr", "reference", "refuse_gradient", "repeat",
-    "repeat_while", "restless", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
-    "traced", "vjp", "vmap", "with_number", "xp",
+    "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
+    "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
+    "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 
@@ -101,72 +100,6 @@ def refuse_gradient(x, bad, message):
         x = x.view_as(x)
         x.register_hook(refuse)
     return x
-
-
-def reference(field):
-    """Return the first floating parameter or buffer of a field, or None."""
-    return next((a for a in tensors(field) if a.is_floating_point()), None)
-
-
-def tensors(field):
-    """Return parameters, buffers and computed attributes of a field; none of what is no module."""
-    if not isinstance(field, xp.nn.Module):
-        return []
-    computed = [getattr(m, name) for m in field.modules() for name in getattr(m, "computed", ())]
-    return [*field.parameters(), *field.buffers(), *computed]
-
-
-def on_graph(value):
-    """Tell whether a value is a tensor through which a gradient passes on."""
-    return isinstance(value, xp.Tensor) and (value.requires_grad or xp._C._functorch.is_functorch_wrapped_tensor(value))
-
-
-def traced(thing):
-    """Tell whether values of an array, or of what a module is made of, are not known yet."""
-    parts = [thing] if isinstance(thing, xp.Tensor) else tensors(thing)
-    return xp.compiler.is_compiling() or any(xp._C._functorch.is_functorch_wrapped_tensor(a) for a in parts)
-
-
-def half(module):
-    """Name the half precision that a module computes in, or None."""
-    a = reference(module)
-    return {xp.float16: "float16", xp.bfloat16: "bfloat16"}.get(None if a is None else a.dtype)
-
-
-def restless(module):
-    """Say why every call of a module is another map, as it is in training mode; None if it is not."""
-    for name, part in module.named_modules() if isinstance(module, xp.nn.Module) else ():
-        name = name or type(part).__name__
-        drops = isinstance(part, xp.nn.modules.dropout._DropoutNd)
-        rate = part.p if drops else part.dropout if isinstance(part, xp.nn.MultiheadAttention) else 0.0
-        if part.training and rate > 0:
-            return f"draws random numbers ({name})"
-        if part.training and isinstance(part, xp.nn.modules.batchnorm._BatchNorm):
-            return f"normalises by the batch, and remembers ({name})"
-    return None
-
-
-def named_parameters(module):
-    """Return name and value of everything trainable in a module, at any depth."""
-    return list(module.named_parameters())
-
-
-def numbers(module):
-    """Return the parameters and buffers of a module that are single floating numbers, by name."""
-    if not isinstance(module, xp.nn.Module):
-        return {}
-    every = (*module.named_parameters(), *module.named_buffers())
-    return {name: a.detach().reshape(()) for name, a in every if a.numel() == 1 and a.is_floating_point()}
-
-
-def with_number(module, name, value):
-    """Return the module as a function, with another value of one of its ``numbers``."""
-    shape = dict((*module.named_parameters(), *module.named_buffers()))[name].shape
-
-    def call(*args):
-        return xp.func.functional_call(module, {name: value.reshape(shape)}, args)
-
-    return call
 
 
 def call(f, *args):

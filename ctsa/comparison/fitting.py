@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend, framework, load, rounding
+from ctsa._backend import analysis, autodiff, backend, framework, modules, rounding
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Geometry, geometry_of
@@ -135,7 +135,7 @@ def effective_step(
     layer = module if isinstance(module, Layer) else WrappedLayer(module, geometry=g)
     homes = [a for a in (home_of(layer), field) if framework(a)]
     home = homes[0] if homes else field
-    kinds = {str(r.dtype) for a in homes if (r := load(str(framework(a))).reference(a)) is not None}
+    kinds = {str(r.dtype) for a in homes if (r := modules(autodiff(a)).reference(a)) is not None}
     if len(kinds) > 1:
         raise TypeError(
             f"module and field are of different precision ({', '.join(sorted(kinds))}): convert one, e.g. module.double()"

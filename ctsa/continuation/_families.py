@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import autodiff, backend, load
+from ctsa._backend import autodiff, backend, framework, modules
 from ctsa.derivatives import tangent_jacobian
 from ctsa.geometry import Geometry
 from ctsa.parts import INNERS, inside, parts_of
@@ -24,7 +24,7 @@ def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
     described = parts_of(type(field))
     if not described:
         home = autodiff(field)
-        for name, value in load(home).numbers(field).items() if home else ():
+        for name, value in modules(home).numbers(field).items() if home else ():
             yield (*path, _OWN, name), value
     for name, part in described.items():
         value = getattr(field, name)
@@ -38,7 +38,7 @@ def with_value(field: Any, path: tuple, value: Any) -> Any:
     """Rebuild a field with another value of the constructor argument at ``path``."""
     name, *rest = path
     if name == _OWN:
-        return backend(value).with_number(field, rest[0], value)
+        return modules(framework(value)).with_number(field, rest[0], value)
     arguments = field.arguments()
     if parts_of(type(field))[name].kind == INNERS:
         inner = list(arguments[name])

@@ -173,7 +173,7 @@ def _follow(s: System, x: np.ndarray, like: Any, ts: np.ndarray, solver: Solver)
 
 def _return(s: System, x: np.ndarray, like: Any, horizon: float | None, solver: Solver) -> tuple[np.ndarray, float]:
     """Follow the flow until it comes back to where it was; return a state and the time that took."""
-    be = backend(like)
+    backend(like)
     speed = _speed(as_numpy(s.image(like)))
     if horizon is None:
         horizon = 60.0 / max(speed, 1e-2)

@@ -230,9 +230,9 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)
-    reached_ts = be.xp.asarray(kept, dtype=be.clock)
+    reached_ts = be.xp.asarray(kept)  # NumPy's float64, or the widest float of JAX
     if solved.stopped is not None and getattr(solved.stopped[0], "requires_grad", False):
-        reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].to(be.clock)])
+        reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].double()])
     trajectory = Trajectory(reached_ts, geometry.retract(y), stats)
     if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
         solved.failure.trajectory = trajectory  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctsa._backend import autodiff, backend, dtype_name, framework, load
+from ctsa._backend import autodiff, backend, dtype_name, framework, half, load
 from ctsa.checks import arity, fit_field, tokens
 from ctsa.derivatives import layer_pushforward, pushforward
 from ctsa.geometry import Geometry, geometry_of
@@ -23,10 +23,9 @@ def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool | None = Fa
     """Check and convert a state; that of a module in half precision is kept in float32, or in float64 if it comes so."""
     own = autodiff(home)
     if own and not hasattr(home, "drift"):
-        be = load(own)
         kind = dtype_name(x0) if hasattr(x0, "dtype") else "float32"
-        if be.half(home) and framework(x0) in (None, "numpy", own):
-            x = be.asarray(x0, kind if kind == "float64" else "float32")
+        if half(home, own) and framework(x0) in (None, "numpy", own):
+            x = load(own).asarray(x0, kind if kind == "float64" else "float32")
             coarse = kind in ("float16", "bfloat16")
             return tokens(x, None, geometry, normalize=True if coarse else normalize, name=name)
     return tokens(x0, home, geometry, normalize=normalize, name=name)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import autodiff, backend, framework
+from ctsa._backend import autodiff, backend, framework, on_graph
 from ctsa.derivatives import jvp_batched
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.parts import Part, constant, inner, parameter, parts_of
@@ -31,12 +31,11 @@ class Layer:
         parts = parts_of(type(self))
         for name, value in values.items():
             if value is not None and parts[name].is_array:
-                home = autodiff(value)
-                if home and backend(value).on_graph(value):
+                if on_graph(value):
                     kind = type(self).__name__
                     raise TypeError(
                         f"{name} is traced or requires a gradient, but ctsa.{kind} holds plain numbers: use the {kind} of "
-                        f"ctsa.{home}, whose {name} can be learnt, or pass its value"
+                        f"ctsa.{autodiff(value)}, whose {name} can be learnt, or pass its value"
                     )
                 value = np.asarray(checks.concrete(value), dtype=float)
                 value = float(value) if value.ndim == 0 else value

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, autodiff, backend, dtype_name, rounding
+from ctsa._backend import analysis, autodiff, backend, dtype_name, half, modules, rounding
 from ctsa.geometry import Geometry, direction_generator, geometry_of
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.text import lines
@@ -148,7 +148,7 @@ def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint
 
 def check_restless(layer: Any, x: Array) -> None:
     """Raise ValueError if a module is in a mode in which every call is another map."""
-    restless = backend(x).restless(getattr(layer, "module", layer))
+    restless = modules(backend(x).name).restless(getattr(layer, "module", layer))
     if restless:
         raise ValueError(f"module is in training mode and {restless}: every call is another map; call module.eval() first")
 
@@ -220,7 +220,7 @@ def _quotient(be: Any, layer: Any, x: Array, u: Array, du: np.ndarray, size: flo
     One-sided ones serve at a kink or a jump, where a map has a derivative to one side.
     """
     step = _STEPS.get(dtype_name(x))
-    if step is None or be.half(getattr(layer, "module", layer)):
+    if step is None or half(getattr(layer, "module", layer), be.name):
         return float("nan"), float("nan")
     scale = max(1.0, float((x * x).sum()) ** 0.5)
     found, noise, middle = [], float("nan"), as_numpy(be.call(layer, x)).astype(float)

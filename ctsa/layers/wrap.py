@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import autodiff, backend, dtype_name, framework
+from ctsa._backend import autodiff, backend, dtype_name, framework, half
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.parts import inner, static
 
@@ -106,10 +106,10 @@ class WrappedLayer(Layer):
     def image(self, x: Array, scale: float) -> Array:
         """Return what the module makes of ``scale * x``, before normalisation, of the shape and dtype of ``x``."""
         be, given = backend(x), x.reshape(-1, *x.shape[-2:]) if self.batched else x
-        half = be.half(self.module) if autodiff(x) else None
+        coarse = half(self.module, be.name) if autodiff(x) else None
         given = scale * given
         try:
-            y = self.run(be.asarray(given, half) if half else given)
+            y = self.run(be.asarray(given, coarse) if coarse else given)
         except Exception as error:
             if not self.batched and x.ndim == 2:
                 error.add_note(f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis")
@@ -121,7 +121,7 @@ class WrappedLayer(Layer):
             y = y[0] if isinstance(y, (tuple, list)) and y else y
         if framework(y) != be.name:
             raise TypeError(f"module must return an array of {be.name}, got {type(y).__name__}: use pick=")
-        if half and y.shape == given.shape:
+        if coarse and y.shape == given.shape:
             y = be.asarray(y, dtype_name(x))
         if y.shape != given.shape or y.dtype != x.dtype:
             hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import autodiff, backend, framework, load
+from ctsa._backend import autodiff, backend, framework, modules
 from ctsa.parts import walk
 
 Array = Any
@@ -76,7 +76,7 @@ def _arrays(source: Any, where: Callable[[str], bool] | None) -> Iterable[Any]:
     if home is not None and hasattr(source, "shape"):
         return [source]
     if autodiff(source) and not isinstance(source, (list, tuple)):
-        named = load(str(home)).named_parameters(source)
+        named = modules(home).named_parameters(source)
         return [m for name, a in named if where is None or where(name) for m in _matrices(name, a)]
     if not isinstance(source, Iterable):
         raise TypeError(f"source must be arrays, a field, a layer or a module, got {type(source).__name__}")

@@ -1,0 +1,58 @@
+"""The names of the frameworks: as many as the docstring says, the same in both, and none that nobody uses."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import ctsa._backend
+from ctsa._backend import load, modules
+
+LIBRARY = Path(ctsa._backend.__file__).parent.parent
+CALLS = {"backend": "arrays", "load": "arrays", "modules": "modules"}  # what returns a module of names
+HELD = {"be", "_be"}  # what such a module is called that has been kept
+
+
+def called(node):
+    return CALLS.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+
+
+def used(kind):
+    """The names that the library takes from the modules of a kind."""
+    names = set()
+    for path in LIBRARY.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        loads = "_backend import" in path.read_text(encoding="utf-8") or path.parent.name == "_backend"
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not loads:
+                continue
+            of = node.value
+            held = getattr(of, "id", getattr(of, "attr", None)) in HELD
+            if called(of) == kind or (held and kind == "arrays"):
+                names.add(node.attr)
+    return names
+
+
+@pytest.mark.parametrize("kind, load", [("arrays", load), ("modules", modules)])
+def test_names_are_those_that_are_used(kind, load):
+    names = load("torch").__all__
+    assert load("jax").__all__ == names == sorted(names) and set(names) == used(kind)
+    for home in ("torch", "jax"):
+        assert all(hasattr(load(home), name) for name in names)
+
+
+def test_numpy_has_some_of_them():
+    assert set(load("numpy").__all__) < set(load("torch").__all__)
+
+
+def test_the_docstring_counts_them():
+    arrays, of_modules = re.findall(r"the (\d+) names", ctsa._backend.__doc__)
+    assert (int(arrays), int(of_modules)) == (len(load("torch").__all__), len(modules("torch").__all__))
+
+
+def test_frameworks_are_known_by_name():
+    with pytest.raises(ValueError, match="expected 'torch', 'jax' or 'numpy'"):
+        load("tensorflow")
+    with pytest.raises(ValueError, match="expected 'torch' or 'jax'"):
+        modules("numpy")
