@@ -142,12 +142,12 @@ def effective_rank(x: Array) -> Array:
 
 
 @analysis
-def clusters(x: Array, tol: float = 1e-3) -> np.ndarray:
-    """Label the clusters: tokens linked by chains of distances below ``tol`` share a label.
+def clusters(x: Array, gap: float = 1e-3) -> np.ndarray:
+    """Label the clusters: tokens linked by chains of distances below ``gap`` share a label.
 
     Args:
         x: tokens ``(..., n, d)``.
-        tol: distance in the ambient space (equals the angle for small angles).
+        gap: distance in the ambient space (equals the angle for small angles).
 
     Returns:
         NumPy integers ``(..., n)``; labels count from 0 in order of first appearance.
@@ -159,14 +159,14 @@ def clusters(x: Array, tol: float = 1e-3) -> np.ndarray:
     """
     from scipy.sparse.csgraph import connected_components
 
-    tol = checks.number("tol", tol, low=0.0, strict=True)
+    gap = checks.number("gap", gap, low=0.0, strict=True)
     x = checks.states(x, finite=True)
     points = np.asarray(backend(x).to_numpy(x), dtype=float)
     flat = points.reshape(-1, *points.shape[-2:])
     labels = np.empty(flat.shape[:2], dtype=int)
     for row, sample in zip(labels, flat, strict=True):
         gaps = np.linalg.norm(sample[:, None] - sample[None], axis=-1)
-        row[:] = _in_order(connected_components(gaps < tol, directed=False)[1])
+        row[:] = _in_order(connected_components(gaps < gap, directed=False)[1])
     return labels.reshape(points.shape[:-1])
 
 
@@ -176,7 +176,7 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
 
 
 @analysis
-def cluster_count(x: Array, tol: float = 1e-3) -> np.ndarray:
+def cluster_count(x: Array, gap: float = 1e-3) -> np.ndarray:
     """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
 
     Example:
@@ -184,4 +184,4 @@ def cluster_count(x: Array, tol: float = 1e-3) -> np.ndarray:
         >>> int(ctsa.cluster_count(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])))
         2
     """
-    return clusters(x, tol).max(-1) + 1
+    return clusters(x, gap).max(-1) + 1

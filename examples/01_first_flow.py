@@ -44,7 +44,7 @@ print(flow)
 # Hollow marks are where tokens start, filled ones where they end. The colours are those of the clusters at the end,
 # found by linking tokens that are less than 0.01 apart.
 
-labels = ctsa.clusters(flow.xs[-1], tol=1e-2)
+labels = ctsa.clusters(flow.xs[-1], gap=1e-2)
 ax = plot.sphere(flow, labels=labels)
 ax.view_init(60, 105)
 
@@ -65,7 +65,7 @@ rate = torch.func.jvp(lambda x: ctsa.energy(field, x), (flow.xs,), (velocity,))[
 formula = (torch.exp(field.scores(flow.xs)).sum(-1) * (velocity**2).sum(-1)).sum(-1)
 print(f"largest difference of the two rates, relative: {float((rate - formula).abs().max() / formula.max()):.1e}")
 
-counts = ctsa.cluster_count(flow.xs, tol=1e-2)
+counts = ctsa.cluster_count(flow.xs, gap=1e-2)
 series = {"energy / final": energy / energy[-1], "clusters": counts, "effective rank": ctsa.effective_rank(flow.xs)}
 plot.panels(ts, series)
 
@@ -88,7 +88,7 @@ late = np.linspace(0.0, 20.0, 41)
 figure, ax = plt.subplots(figsize=(4.2, 2.8), layout="constrained")
 for b in (1.0, 4.0) if SHORT else (1.0, 4.0, 9.0, 16.0):
     many = ctsa.integrate(SelfAttention(beta=b), starts, late, atol=1e-6)
-    ax.plot(late, ctsa.cluster_count(many.xs, tol=1e-2).mean(1), label=rf"$\beta = {b:g}$")
+    ax.plot(late, ctsa.cluster_count(many.xs, gap=1e-2).mean(1), label=rf"$\beta = {b:g}$")
 ax.set(xlabel="time $t$", ylabel="clusters (mean)", yscale="log")
 ax.legend(frameon=False)
 

@@ -47,7 +47,7 @@ runs, values = {}, []
 for name, matrix in (("V", V), ("W", W)):
     for beta in (1.0, 4.0) if SHORT else (0.25, 1.0, 4.0):
         flow = ctsa.integrate(attention(matrix, beta), ctsa.random_tokens(n, d, seed=3), np.linspace(0.0, 20.0, 201))
-        kind = ctsa.classify(attention(matrix, beta), flow.xs[-1], tol=1e-3)
+        kind = ctsa.classify(attention(matrix, beta), flow.xs[-1], rest=1e-3)
         runs[rf"${name}$, $\beta = {beta:g}$" + f"\n{kind}"] = flow
         values.append(matrix)
 ctsa.plot.equilibria.trajectories(runs, values)

@@ -63,7 +63,7 @@ def test_shares_of_random_starts(face, matrix, beta, counted):
 
 def test_frameworks_agree(torch_face, jax_face):
     a, b = (ctsa.basins(make(face, W, 2.0), STARTS) for face in (torch_face, jax_face))
-    for name in ("kind_index", "direction", "sizes", "stability_index", "times"):
+    for name in ("kind_index", "eigenvector", "sizes", "stability_index", "times"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
     assert {"clustering", "bipartite consensus"} <= set(a.kind)
     assert np.abs(a.ends - b.ends).max() < 1e-9 and np.abs(a.growth - b.growth).max() < 1e-9
@@ -71,7 +71,7 @@ def test_frameworks_agree(torch_face, jax_face):
 
 def test_growth_is_that_of_theory(torch_face):
     found = ctsa.basins(make(torch_face, V, 1.0), STARTS)
-    sizes, k = found.sizes, found.direction
+    sizes, k = found.sizes, found.eigenvector
     for row, growth in zip(sizes, found.growth, strict=True):
         if row[1]:
             known = ctsa.theory.bipartite_spectrum(V, V, 1.0, 0, int(row[0]), int(row[1]))
@@ -114,7 +114,7 @@ def test_every_sign_vector_against_the_census(torch_face, matrix, beta, k):
     census = ctsa.theory.census(matrix, matrix, beta, 10)
     for kind in ("consensus", "bipartite consensus"):
         assert found.counts().get(f"{kind} on v{k}", 0) == census[kind, k]
-    assert (found.direction == k).all() and set(found.stability) <= {"stable", "unstable"}
+    assert (found.eigenvector == k).all() and set(found.stability) <= {"stable", "unstable"}
     assert found.counts("kind") == {"bipartite consensus": 1022, "consensus": 2}
 
 
@@ -128,7 +128,7 @@ def test_labels_are_those_of_classify(torch_face):
     for system, b in zip((field, torch_face.Oja(np.eye(3))), found, strict=True):
         for i, x in enumerate(b.ends):
             about = ctsa.classification(system, x)
-            assert (about.kind, about.direction) == (b.kind[i], b.direction[i])
+            assert (about.kind, about.eigenvector) == (b.kind[i], b.eigenvector[i])
             assert sorted(about.multiplicities, reverse=True) == [s for s in b.sizes[i] if s]
             assert about.overlap == pytest.approx(b.overlap[i], abs=1e-12)
 
@@ -156,7 +156,7 @@ def test_batches_do_not_matter(torch_face):
 def test_too_little_time_is_unresolved(face):
     found = ctsa.basins(make(face, V, 1.0), STARTS, duration=1.0, atol=1e-8)
     assert found.counts() == {"unresolved": 200} and not found.resolved.any()
-    assert (found.stability == "unknown").all() and np.isnan(found.growth).all() and (found.direction == -1).all()
+    assert (found.stability == "unknown").all() and np.isnan(found.growth).all() and (found.eigenvector == -1).all()
     share, low, high = found.share("unresolved")
     assert (share, high) == (1.0, 1.0) and low == pytest.approx(0.025 ** (1 / 200))
     exact = ctsa.integrate(make(ctsa.torch, V, 1.0), STARTS, [0.0, 1.0], atol=1e-10)
@@ -170,7 +170,7 @@ def test_plateaus_are_not_limits(torch_face):
     assert set(found.labels()) <= {"consensus on v0", "unresolved"}
     slow = found.speed[~found.resolved] < 1e-4
     assert slow.sum() > 5  # speed alone would have named these
-    naive = ctsa.basins(field, STARTS[:40], tol=1e-4, verify=False)
+    naive = ctsa.basins(field, STARTS[:40], rest=1e-4, verify=False)
     assert "clustering" in naive.counts("kind") and set(naive.stability) == {"unknown"}
 
 
@@ -312,7 +312,7 @@ def test_an_interrupt_inside_a_batch_leaves_it_undone(torch_face, tmp_path, monk
 def test_a_checkpoint_of_another_run_is_refused(torch_face, tmp_path):
     path = tmp_path / "run.npz"
     ctsa.basins(make(torch_face, V, 1.0), STARTS[:10], checkpoint=path)
-    for changed in (dict(field=make(torch_face, V, 2.0)), dict(starts=STARTS[:11]), dict(duration=50.0), dict(tol=1e-7)):
+    for changed in (dict(field=make(torch_face, V, 2.0)), dict(starts=STARTS[:11]), dict(duration=50.0), dict(rest=1e-7)):
         options = dict(field=make(torch_face, V, 1.0), starts=STARTS[:10], checkpoint=path) | changed
         with pytest.raises(ValueError, match="belongs to another run"):
             ctsa.basins(**options)
@@ -416,7 +416,7 @@ def test_starts_are_those_of_random_tokens(torch_face):
 def test_single_precision(torch_face):
     field = torch_face.SelfAttention(key=V.astype(np.float32), value=V.astype(np.float32), beta=np.float32(1.0))
     x = torch.tensor(STARTS[:20], dtype=torch.float32)
-    found = ctsa.basins(field, x, normalize=True, atol=1e-5, tol=1e-5)
+    found = ctsa.basins(field, x, normalize=True, atol=1e-5, rest=1e-5)
     exact = ctsa.basins(make(torch_face, V, 1.0), STARTS[:20])
     assert np.array_equal(found.labels("sizes"), exact.labels("sizes"))
     with pytest.raises(ValueError, match="below what float32 can hold"):
@@ -436,7 +436,7 @@ def test_oscillators(torch_face):
     """Kuramoto's pairs of channels under attraction meet; they have no eigenvector to align with."""
     field = torch_face.SelfAttention(beta=0.5, geometry=ctsa.Sphere(channels=2))
     found = ctsa.basins(field, 10, n=4, d=4)
-    assert set(found.kind) == {"consensus"} and (found.direction == -1).all()
+    assert set(found.kind) == {"consensus"} and (found.eigenvector == -1).all()
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
@@ -454,7 +454,7 @@ BAD = [
     (dict(starts=np.nan * STARTS), ValueError, "starts must be finite"),
     (dict(starts=STARTS, n=9, d=None), ValueError, "n=9 contradicts starts of shape"),
     (dict(duration=0.0), ValueError, "duration must be a finite number above 0"),
-    (dict(tol=-1.0), ValueError, "tol must be"),
+    (dict(rest=-1.0), ValueError, "rest must be"),
     (dict(gap=0), ValueError, "gap must be"),
     (dict(confidence=1.0), ValueError, "confidence must be below 1"),
     (dict(confidence=95), ValueError, "confidence must be below 1"),

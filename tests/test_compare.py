@@ -98,7 +98,7 @@ def test_long_runs_keep_few_states(torch_face):
 
 
 def test_parting(torch_face):
-    comp = ctsa.compare(torch_face.Rotation(frequencies=[1.0, 1.0]), X, 4.0, [0.5, 0.05], tol=0.2)
+    comp = ctsa.compare(torch_face.Rotation(frequencies=[1.0, 1.0]), X, 4.0, [0.5, 0.05], parted=0.2)
     lag = 0.5 - np.arctan(0.5)  # every layer falls behind by as much
     assert comp.errors[0][:9] == pytest.approx(lag * np.arange(9), abs=1e-11)
     assert comp.parting[0] == pytest.approx(0.5 * np.ceil(0.2 / lag)) and comp.parting[1] == np.inf
@@ -406,7 +406,7 @@ def test_names_of_schemes(torch_face):
         (dict(layer=lambda f, h: lambda x: x[:-1]), ValueError, "layer must return a state like x0"),
         (dict(x0=ctsa.random_tokens(N, D, batch=(2,))), ValueError, "x0 must be one state"),
         (dict(x0=2 * X), ValueError, "unit tokens"),
-        (dict(tol=0), ValueError, "tol must be"),
+        (dict(parted=0), ValueError, "parted must be"),
         (dict(spectra=True, interval=0), ValueError, "interval must be"),
     ],
 )

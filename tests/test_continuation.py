@@ -115,12 +115,12 @@ def test_tokens_of_the_smaller_group_part(torch_face, close):
     assert len(along) == 2  # one token against two, towards v2 and towards v3
     for new in along:
         assert max(residuals(lambda p: diagonal(torch_face, beta=p), new, torch_face)) < 1e-10
-        labels = [ctsa.clusters(x, tol=1e-6).tolist() for x in new.xs[[0, -1]]]
+        labels = [ctsa.clusters(x, gap=1e-6).tolist() for x in new.xs[[0, -1]]]
         assert labels == [[0] * 7 + [1, 2, 2]] * 2
     direction = np.zeros((10, 3))
     direction[7:, 1] = [0, 1, -1]  # the third token stays: another axis of symmetry
     (new,) = ctsa.switch_branch(field, branch, point, direction, max_points=40)
-    assert len(np.unique(ctsa.clusters(new.xs[-1], tol=1e-6))) == 4
+    assert len(np.unique(ctsa.clusters(new.xs[-1], gap=1e-6))) == 4
     assert len(ctsa.switch_branch(field, branch, point, 0, max_points=5)) <= 1
     found = ctsa.switch_branch(field, branch, point, "random", tries=3, max_points=5)
     assert found

@@ -58,7 +58,7 @@ def test_all_are_found(torch_face, case):
     n, d, beta = case
     found = ctsa.find_equilibria(standard(torch_face, d, beta), n, d)
     assert (len(found), len(found.stable), total(found)) == COUNTS[case], found.reason
-    assert max(e.residual for e in found) < 1e-10
+    assert max(e.speed for e in found) < 1e-10
     assert found.report["index_sum"] == found.report["euler"] == (2**n if d == 3 else 0)
     assert "Poincare" in found.reason and found.report["seen_once"] == 0
     census = theory.census(V[:d, :d], V[:d, :d], beta, n)
@@ -115,7 +115,7 @@ def test_general_matrices(torch_face, seed):
     assert found.report["index_sum"] == 8 and len(found.symmetry.signs) == 2
     for e in found:
         if e.kind == "consensus":
-            assert np.abs(e.eigenvalues - theory.consensus_spectrum(v, e.direction, 3)).max() < 1e-8
+            assert np.abs(e.eigenvalues - theory.consensus_spectrum(v, e.eigenvector, 3)).max() < 1e-8
     assert sum(e.kind == "consensus" for e in found) == len(eigenspaces(v))
 
 
@@ -125,14 +125,14 @@ def test_spectra(torch_face):
     met = Counter()
     for e in found:
         if e.kind == "consensus":
-            exact = theory.consensus_spectrum(V, e.direction, 4)
+            exact = theory.consensus_spectrum(V, e.eigenvector, 4)
         elif e.kind == "bipartite consensus":
-            plus = int((e.x[:, e.direction] > 0).sum())
-            exact = theory.bipartite_spectrum(V, V, 0.5, e.direction, plus, 4 - plus)
+            plus = int((e.x[:, e.eigenvector] > 0).sum())
+            exact = theory.bipartite_spectrum(V, V, 0.5, e.eigenvector, plus, 4 - plus)
         else:
             continue
         met[e.kind] += 1
-        assert e.direction >= 0 and e.overlap > 1 - 1e-12
+        assert e.eigenvector >= 0 and e.overlap > 1 - 1e-12
         assert np.abs(e.eigenvalues - exact).max() < 1e-9
         assert e.stable == bool((exact.real < 0).all())
     assert met == {"consensus": 3, "bipartite consensus": 6}
@@ -145,7 +145,7 @@ def test_unnormalised_weights(torch_face):
     found = ctsa.find_equilibria(standard(torch_face, weights="unnormalised"), 2, 3)
     for e in found:
         if e.kind == "consensus":
-            exact = theory.consensus_spectrum(V, e.direction, 2) * np.exp(V[e.direction, e.direction])
+            exact = theory.consensus_spectrum(V, e.eigenvector, 2) * np.exp(V[e.eigenvector, e.eigenvector])
             assert np.abs(e.eigenvalues - exact).max() < 1e-9
     assert found.report["index_sum"] == 4
 
@@ -155,7 +155,7 @@ def test_two_heads(torch_face):
     found = ctsa.find_equilibria(torch_face.SelfAttention(query=value[::-1].copy(), value=value), 2, 3)
     poles = [e for e in found if e.kind == "consensus"]
     spaces = eigenspaces(value.sum(0))  # the sum of all values acts at consensus
-    assert sorted(e.direction for e in poles) == [k for k, _, _ in spaces]
+    assert sorted(e.eigenvector for e in poles) == [k for k, _, _ in spaces]
     assert found.report["index_sum"] == 4
 
 
@@ -186,7 +186,7 @@ def test_causal_mask(torch_face):
     for e in found:
         assert np.abs(np.abs(e.x[0]).max() - 1) < 1e-12
         if e.kind == "consensus":
-            exact = theory.consensus_spectrum(v, e.direction, 2, mask="causal")
+            exact = theory.consensus_spectrum(v, e.eigenvector, 2, mask="causal")
             assert np.abs(e.eigenvalues - exact).max() < 1e-9
         # Two sign changes and nothing else: four images, or two where a token sits on the mirror of one.
         assert e.orbit == len({tuple(np.round(e.x * s, 6).ravel() + 0.0) for s in found.symmetry.signs})
@@ -238,7 +238,7 @@ def test_families_without_a_symmetry(torch_face):
     # V has equal eigenvalues, but the scores tell the directions apart: a circle of consensus that nothing rotates.
     field = torch_face.SelfAttention(query=np.diag([1.0, 2.0, 3.0]), value=np.diag([2.0, 2.0, 1.0]))
     found = ctsa.find_equilibria(field, 2, 3)
-    circle = [e for e in found if e.kind == "consensus" and e.direction == 0]
+    circle = [e for e in found if e.kind == "consensus" and e.eigenvector == 0]
     assert len(circle) == 1
     (e,) = circle
     assert (e.neutral, e.neutral_symmetry, e.family, e.stable, e.orbit) == (1, 0, 1, True, math.inf)
@@ -249,7 +249,7 @@ def test_symmetry_explains_part(torch_face):
     found = ctsa.find_equilibria(torch_face.SelfAttention(query=v, value=v), 2, 3)
     assert len(found.symmetry.generators) == 1 and [len(b) for b in found.symmetry.blocks] == [2]
     poles = [e for e in found if e.kind == "consensus"]
-    assert [(e.direction, e.family, e.stable) for e in poles] == [(0, 1, True), (2, 0, False)]
+    assert [(e.eigenvector, e.family, e.stable) for e in poles] == [(0, 1, True), (2, 0, False)]
     assert poles[1].orbit == 2
 
 
@@ -369,7 +369,7 @@ def test_convergence_is_quadratic_also_in_families(torch_face, monkeypatch):
     assert e.family == 3
     x = ctsa.Sphere().retract(e.x + 0.03 * np.random.default_rng(10).normal(size=e.x.shape))
     monkeypatch.setattr(newton, "_POLISH", 0)
-    speeds = [float(solve(field, torch.as_tensor(x[None]), iterations=k, tol=1e-15).speeds[0]) for k in (0, 1, 2, 3)]
+    speeds = [float(solve(field, torch.as_tensor(x[None]), iterations=k, rest=1e-15).speeds[0]) for k in (0, 1, 2, 3)]
     assert speeds[1] < 10 * speeds[0] ** 2 and speeds[2] < 10 * speeds[1] ** 2 and speeds[3] < 10 * speeds[2] ** 2
 
 
@@ -472,7 +472,7 @@ def test_bad_input(torch_face):
     refused(ValueError, ["starts", "unit"], field, 2, 3, starts=np.ones((4, 2, 3)))
     refused(ValueError, ["known", "(2, 3)", "(3, 3)"], field, 2, 3, known=[ctsa.random_tokens(3, 3)])
     refused(ValueError, ["known", "zero token"], field, 2, 3, known=[np.zeros((2, 3))])
-    refused(ValueError, ["tol"], field, 2, 3, tol=0.0)
+    refused(ValueError, ["rest"], field, 2, 3, rest=0.0)
     refused(ValueError, ["rounds"], field, 2, 3, rounds=-1)
     refused(TypeError, ["plain callable", "starts="], lambda t, x: x, 2, 3)
     refused(ValueError, ["not tangent"], lambda t, x: x + 1, 2, 3, starts=face.array(ctsa.random_tokens(2, 3, batch=(4,))))
@@ -492,10 +492,10 @@ def test_terms_read_at_other_tokens(torch_face):
     assert np.allclose(consensus_matrix((2.0 * inner + field).rescaled(3.0), 2), 3 * (2 * v * gain + v), rtol=1e-14)
     assert consensus_matrix(field.rescaled(2.0, np.array([0.1, 0.3])).rescaled(2.0), 2) is None
     found = ctsa.find_equilibria(inner, 2, 2)
-    assert sorted(e.direction for e in found if "consensus" in e.kind) == [0, 0, 1, 1]
+    assert sorted(e.eigenvector for e in found if "consensus" in e.kind) == [0, 0, 1, 1]
     for e in found:
         if e.kind == "consensus":
-            assert np.abs(e.eigenvalues - theory.consensus_spectrum(v * gain, e.direction, 2)).max() < 1e-9
+            assert np.abs(e.eigenvalues - theory.consensus_spectrum(v * gain, e.eigenvector, 2)).max() < 1e-9
 
 
 def test_poincare_and_hopf_ask_for_continuity(torch_face):
@@ -513,6 +513,6 @@ def test_one_known_equilibrium(torch_face):
 
 def test_single_precision(torch_face):
     v = V[:2, :2].astype(np.float32)
-    found = ctsa.find_equilibria(torch_face.SelfAttention(query=v, value=v), 2, 2, tol=1e-4)
+    found = ctsa.find_equilibria(torch_face.SelfAttention(query=v, value=v), 2, 2, rest=1e-4)
     assert (len(found), len(found.stable)) == COUNTS[2, 2, 1.0][:2] and found[0].x.dtype == np.float64
-    assert max(e.residual for e in found) < 1e-4
+    assert max(e.speed for e in found) < 1e-4

@@ -45,7 +45,7 @@ def test_until_equilibrium(torch_face, jax_face, x0):
     ends = []
     for face in (torch_face, jax_face):
         field = resting(face)
-        traj = ctsa.integrate(field, x0, 40 * TS, until="equilibrium", tol=1e-6, atol=1e-10)
+        traj = ctsa.integrate(field, x0, 40 * TS, until="equilibrium", rest=1e-6, atol=1e-10)
         ts, xs = arrays(face, traj)
         assert traj.stats["stopped"] and len(ts) == len(xs) == 2 and 0 < ts[-1] < 20
         speed = np.linalg.norm(face.numpy(field(0.0, traj.xs[-1])), axis=-1).max()
@@ -57,7 +57,7 @@ def test_until_equilibrium(torch_face, jax_face, x0):
 
 def test_another_tolerance_of_rest(torch_face, x0):
     times = [
-        float(ctsa.integrate(resting(torch_face), x0, [0.0, 80.0], until="equilibrium", tol=tol, atol=1e-11).ts[-1])
+        float(ctsa.integrate(resting(torch_face), x0, [0.0, 80.0], until="equilibrium", rest=tol, atol=1e-11).ts[-1])
         for tol in (1e-2, 1e-4, 1e-6)
     ]
     assert np.allclose(np.diff(times), np.log(100), atol=0.5)  # it settles like exp(-t)
@@ -262,8 +262,8 @@ def test_other_numbers_do_not_recompile(jax_face, x0):
     other = ctsa.random_tokens(4, 3, seed=9)
     assert solve(0, x0, [0.0, 1.0], atol=1e-6) > 0
     assert solve(1, other, [0.3, 1.7], atol=1e-7, rtol=1e-7) == 0
-    assert solve(2, x0, [0.0, 1.0], atol=1e-6, until="equilibrium", tol=1e-2) > 0
-    assert solve(3, other, [0.0, 2.0], atol=1e-5, until="equilibrium", tol=1e-3) == 0
+    assert solve(2, x0, [0.0, 1.0], atol=1e-6, until="equilibrium", rest=1e-2) > 0
+    assert solve(3, other, [0.0, 2.0], atol=1e-5, until="equilibrium", rest=1e-3) == 0
 
 
 def test_fields_of_ours_do_not_recompile(jax_face):

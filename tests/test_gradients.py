@@ -505,7 +505,7 @@ def test_fixed_steps_in_float32(name, solver, close):
     close(face.numpy(run.xs).astype(float), double.xs, 1e-6)
     assert np.isfinite(ctsa.lyapunov_spectrum(field, x, intervals=2, transient=0, **options).history).all()
     one = dict(options, step=0.5)  # a step a look, and one program for all of them
-    assert sum(ctsa.basins(field, x[None], duration=1.0, tol=1e-3, **one).counts().values()) == 1
+    assert sum(ctsa.basins(field, x[None], duration=1.0, rest=1e-3, **one).counts().values()) == 1
     with pytest.raises(ValueError, match="atol"):
         ctsa.integrate(field, x, [0.0, 1.0])
 

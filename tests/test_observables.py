@@ -163,15 +163,15 @@ def test_clusters(array):
     assert labels.tolist() == [[0, 1, 0, 1, 2], [0] * 5, [0, 1, 2, 3, 4]]
     counts = ctsa.cluster_count(array(x))
     assert counts.tolist() == [3, 1, 5]
-    assert ctsa.cluster_count(array(x), tol=1e-4).tolist() == [4, 1, 5]
+    assert ctsa.cluster_count(array(x), gap=1e-4).tolist() == [4, 1, 5]
     assert ctsa.clusters(array(x[0])).tolist() == [0, 1, 0, 1, 2] and int(ctsa.cluster_count(array(x[0]))) == 3
 
 
 def test_clusters_follow_chains():
-    angle = np.array([0.0, 0.009, 0.018, 0.027, 1.0])  # neighbours within tol, ends not
+    angle = np.array([0.0, 0.009, 0.018, 0.027, 1.0])  # neighbours within gap, ends not
     x = np.stack([np.cos(angle), np.sin(angle)], -1)
-    assert ctsa.clusters(x, tol=0.01).tolist() == [0, 0, 0, 0, 1]
-    assert ctsa.clusters(x[[4, 0, 3, 1, 2]], tol=0.01).tolist() == [0, 1, 1, 1, 1]
+    assert ctsa.clusters(x, gap=0.01).tolist() == [0, 0, 0, 0, 1]
+    assert ctsa.clusters(x[[4, 0, 3, 1, 2]], gap=0.01).tolist() == [0, 1, 1, 1, 1]
 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=12), seed=st.integers(0, 2**32 - 1))
@@ -185,10 +185,10 @@ def test_clusters_find_what_was_planted(labels, seed):
     assert ctsa.cluster_count(x) == len(first)
 
 
-@pytest.mark.parametrize("tol", [0, -1.0, float("nan")])
-def test_clusters_need_a_tolerance(tol):
-    with pytest.raises(ValueError, match="tol must be a finite number above 0"):
-        ctsa.clusters(np.eye(2), tol=tol)
+@pytest.mark.parametrize("gap", [0, -1.0, float("nan")])
+def test_clusters_need_a_distance(gap):
+    with pytest.raises(ValueError, match="gap must be a finite number above 0"):
+        ctsa.clusters(np.eye(2), gap=gap)
 
 
 def test_clusters_need_tokens():

@@ -350,8 +350,8 @@ def test_equilibria_without_closed_forms(torch_face):
     assert len(found) >= 5 and max(float(sphere(0.0, u).detach().abs().max()) for u in images) < 1e-7
     assert np.isnan(found.report["index_sum"])
     one = ctsa.classification(attention(torch_face, Ellipsoid(SHEAR), v), image(np.eye(3)[[1, 1]], home))
-    assert one.kind == "consensus" and one.direction == 1
-    assert ctsa.classification(attention(torch_face, home, v), image(np.eye(3)[[1, 1]], home)).direction == -1
+    assert one.kind == "consensus" and one.eigenvector == 1
+    assert ctsa.classification(attention(torch_face, home, v), image(np.eye(3)[[1, 1]], home)).eigenvector == -1
 
 
 def test_basins_are_images(face, close):
@@ -359,7 +359,7 @@ def test_basins_are_images(face, close):
     of_sphere = ctsa.basins(attention(face, ctsa.Sphere(), v, 4.0), u, duration=60.0)
     found = ctsa.basins(attention(face, home, v, 4.0), image(u, home), duration=60.0)
     assert np.array_equal(found.kind_index, of_sphere.kind_index)
-    assert np.array_equal(found.direction, of_sphere.direction)
+    assert np.array_equal(found.eigenvector, of_sphere.eigenvector)
     close(found.ends, image(of_sphere.ends, home), 1e-6)
     drawn = ctsa.basins(attention(face, home, v, 4.0), 20, n=N, d=D, duration=1.0)  # by the geometry
     close(home.radius(drawn.ends), np.ones((20, N, 1)), 1e-14)

@@ -98,7 +98,7 @@ def ends(g: Geometry, end: np.ndarray, last: list[np.ndarray], found: list) -> d
         angles.append(np.nan if f is None else _matched(g, end, of_flow.labels, x, f.labels))
         same.append(f is not None and np.array_equal(f.labels, of_flow.labels))
     return dict(
-        flow_kind=of_flow.kind, flow_clusters=len(of_flow.multiplicities), speed=float(of_flow.residual),
+        flow_kind=of_flow.kind, flow_clusters=len(of_flow.multiplicities), speed=float(of_flow.speed),
         layer_kinds=np.array(["overflow" if f is None else f.kind for f in of_layers]),
         layer_clusters=np.array([0 if f is None else len(f.multiplicities) for f in of_layers]),
         cluster_angles=np.array(angles), same_groups=np.array(same),

@@ -171,7 +171,7 @@ def _end(comp: Any, i: int) -> Iterator[Artefact]:
     text = ""
     if here != there or comp.layer_clusters[i] != comp.flow_clusters:
         text = f"{here} of {comp.layer_clusters[i]}, but the flow ends in {there} of {comp.flow_clusters}"
-    elif comp.cluster_angles[i] > comp.tol:
+    elif comp.cluster_angles[i] > comp.parted:
         text = f"clusters up to {comp.cluster_angles[i]:.3g} away from the flow's"
     elif not comp.same_groups[i]:
         text = "the clusters are made of other tokens than the flow's"

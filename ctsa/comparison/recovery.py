@@ -135,7 +135,7 @@ def as_euler(layer: Any, states: Any = None, seed: int = 0) -> EulerForm:
     steps, step = as_numpy(s), float(as_numpy(layer.flow_step))
     constant = bool((steps == np.asarray(step, dtype=steps.dtype)).all())
     if constant:
-        plain = EulerLayer(field, step, geometry=g, time=getattr(layer, "time", 0.0))
+        plain = EulerLayer(field, step, geometry=g, t=getattr(layer, "t", 0.0))
         difference = max(difference, _farthest(y, be.call(plain, x)))
     return EulerForm(
         layer, field, type(layer).__name__, type(field).__name__, step, constant, difference, float(steps.min()),

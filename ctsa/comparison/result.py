@@ -27,7 +27,7 @@ class Comparison(Result):
         ts: output times of the flow, ``(T,)``: all the times of all the layers.
         flow_xs: the flow at them, ``(T, n, d)``.
         layer_xs: the layers at ``times``, ``(S, M, n, d)``.
-        tol: distance from which on they count as parted.
+        parted: distance from which on they count as parted.
         reference_error: how far the flow moved when its tolerance was loosened tenfold, a bound of its own error; at least
             100 rounding errors.
         scheme: how the layers step, "euler", ..., or "layer" where it is not known.
@@ -61,7 +61,7 @@ class Comparison(Result):
     ts: Any
     flow_xs: Any
     layer_xs: Any
-    tol: float
+    parted: float
     reference_error: float
     scheme: str
     geometry: Any
@@ -86,7 +86,7 @@ class Comparison(Result):
     exponents: Any
     stderr: Any
     _static: ClassVar[tuple[str, ...]] = (
-        "tol", "reference_error", "scheme", "geometry", "flow_kind", "flow_clusters", "speed", "pure_rotation",
+        "parted", "reference_error", "scheme", "geometry", "flow_kind", "flow_clusters", "speed", "pure_rotation",
     )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("step_sizes", "depths", "layer_kinds", "layer_clusters", "cluster_angles"), ("step_size",)),
@@ -125,8 +125,8 @@ class Comparison(Result):
 
     @property
     def parting(self) -> np.ndarray:
-        """Times at which flow and layers first differ by more than ``tol``, ``(S,)``; inf where they never do."""
-        over = np.asarray(self.errors) > self.tol
+        """Times at which flow and layers first differ by more than ``parted``, ``(S,)``; inf where they never do."""
+        over = np.asarray(self.errors) > self.parted
         return np.where(over.any(1), np.take_along_axis(self.times, over.argmax(1)[:, None], 1)[:, 0], np.inf)
 
     def _left_out(self, errors: np.ndarray, ends: bool) -> list[str]:
@@ -177,8 +177,8 @@ class Comparison(Result):
     # -------------------------------------------------------------------------------------------------------- findings
     @property
     def same_end(self) -> np.ndarray:
-        """Whether flow and layers end in as many clusters, less than ``tol`` apart, ``(S,)``."""
-        return np.nan_to_num(self.cluster_angles, nan=np.inf) <= self.tol
+        """Whether flow and layers end in as many clusters, less than ``parted`` apart, ``(S,)``."""
+        return np.nan_to_num(self.cluster_angles, nan=np.inf) <= self.parted
 
     @cached_property
     def artefacts(self) -> tuple[Artefact, ...]:

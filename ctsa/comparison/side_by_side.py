@@ -46,7 +46,7 @@ def compare(
     step_sizes: Sequence[float] | None = None,
     *,
     layer: str | Callable[[Any, float], Any] | None = None,
-    tol: float = 0.1,
+    parted: float = 0.1,
     solver: Any = "dopri8",
     atol: float | None = None,
     spectra: bool = False,
@@ -73,7 +73,7 @@ def compare(
         layer: how a layer is made of the field and a step: "euler", "post-norm", "exp" (geodesic), "midpoint", "heun",
             "rk4", or a function ``layer(field, step)`` that returns a layer or a sequence of at least
             ``round(duration / step)`` layers. None: "euler", or for a layer steps of its own kind.
-        tol: distance from which on flow and layers count as parted, radians; in flat space a length.
+        parted: distance from which on flow and layers count as parted, radians; in flat space a length.
         solver: of the flow, see ``ctsa.integrate``.
         atol: its tolerance; None is 1e-12, or what the dtype can hold. Spectra take 100 times that.
         spectra: compute Lyapunov exponents of all of them, too.
@@ -102,7 +102,7 @@ def compare(
         1.0
     """
     duration = checks.number("duration", duration, low=0.0, strict=True)
-    tol = checks.number("tol", tol, low=0.0, strict=True)
+    parted = checks.number("parted", parted, low=0.0, strict=True)
     field, own = _flow_of(system)
     g = geometry_of(field, geometry if geometry is not None else getattr(own, "geometry", None))
     x = checks.tokens(x0, field if own is None else home_of(own), g, normalize=normalize)
@@ -137,10 +137,10 @@ def compare(
     run |= dict(solver=solver, atol=100 * atol)
     return Comparison(
         step_sizes=steps, depths=depths, times=padded(times), errors=padded(errors), ts=ts, flow_xs=flow,
-        layer_xs=padded(paths), tol=tol, reference_error=max(float(apart(g, flow, loose).max()), 100 * eps),
+        layer_xs=padded(paths), parted=parted, reference_error=max(float(apart(g, flow, loose).max()), 100 * eps),
         scheme=scheme, geometry=g,
         **match_ends(g, flow[-1], [path[-1] for path in paths], found),
-        **stability(field, g, state_like(g, flow[-1], x), found[0].residual <= _REST, layers, steps, scheme),
+        **stability(field, g, state_like(g, flow[-1], x), found[0].speed <= _REST, layers, steps, scheme),
         jumps=np.array([jumps(each, g, path, x) for each, path in zip(layers, paths, strict=True)]),
         change=np.array([a for a, _ in after]), back=np.array([b for _, b in after]), frequencies=frequencies,
         pure_rotation=pure,

@@ -280,7 +280,7 @@ def symmetric_directions(curve: Curve, point: SpecialPoint) -> list[tuple[np.nda
     s = curve.system(point.x, point.parameter)
     flat = s.u.reshape(len(s.u), -1)
     blocks = (flat.T @ s.jacobian @ flat).reshape(n, d, n, d)
-    labels = clusters(point.x, tol=1e-6)
+    labels = clusters(point.x, gap=1e-6)
     found: list[np.ndarray] = []
     for label in range(labels.max() + 1):
         members = np.flatnonzero(labels == label)

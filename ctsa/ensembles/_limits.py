@@ -167,7 +167,7 @@ def turning(
     x: np.ndarray,
     v: np.ndarray,
     shape: np.ndarray,
-    tol: float,
+    rest: float,
     gap: float,
     evaluate: Evaluate,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +182,7 @@ def turning(
         x: states ``(S, n, d)``.
         v: their velocities.
         shape: 0 for consensus, see ``shapes``.
-        tol: speed that counts as zero.
+        rest: speed that counts as zero.
         gap: tokens closer than this are one cluster.
         evaluate: the field.
     """
@@ -190,7 +190,7 @@ def turning(
     if not g.closed:
         return found, pair
     speed = np.sqrt((v * v).sum(-1)).max(1)
-    rigid = (_deforming(x, v, gap) < tol) & (speed > 10 * tol)
+    rigid = (_deforming(x, v, gap) < rest) & (speed > 10 * rest)
     if matrix is not None and (rigid & (shape == 0)).any():
         some = np.flatnonzero(rigid & (shape == 0))
         yes, k = _driven(g, matrix, x[some, 0], v[some, 0])

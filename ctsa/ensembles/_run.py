@@ -56,7 +56,7 @@ class _BasinCheckpoint(Result):
 
     ends: Any
     kind_index: Any
-    direction: Any
+    eigenvector: Any
     overlap: Any
     sizes: Any
     stability_index: Any
@@ -101,13 +101,13 @@ class Run:
     """Follow many starts to their limits; ``rows`` has a column for each of the arrays of ``ctsa.Basins``."""
 
     def __init__(
-        self, field, starts, n, d, seed, *, geometry, normalize, duration, tol, gap, verify, batch, solver, t,
+        self, field, starts, n, d, seed, *, geometry, normalize, duration, rest, gap, verify, batch, solver, t,
     ):  # fmt: skip
         self.field, self.g = field, field_geometry(field, geometry)
         x = _starts(field, self.g, starts, n, d, seed, normalize)
         self.be, self.one = backend(x), x[:1]
         self.duration = checks.number("duration", duration, low=0.0, strict=True)
-        self.tol, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("tol", tol), ("gap", gap)))
+        self.rest, self.gap = (checks.number(k, v, low=0.0, strict=True) for k, v in (("rest", rest), ("gap", gap)))
         self.verify = bool(verify)
         self.eps = rounding(x)
         self.solver = check_solver(solver, x)
@@ -129,7 +129,7 @@ class Run:
         self.path: Path | None = None
         self.identity, self.written = "", 0.0
         self.rows: dict[str, np.ndarray] = dict(
-            ends=as_numpy(x).astype(np.float64), kind_index=np.full(count, UNRESOLVED), direction=np.full(count, -1),
+            ends=as_numpy(x).astype(np.float64), kind_index=np.full(count, UNRESOLVED), eigenvector=np.full(count, -1),
             overlap=np.zeros(count), sizes=np.zeros((count, n), int), stability_index=np.full(count, UNKNOWN),
             growth=np.full(count, np.nan), speed=np.full(count, np.nan), times=np.zeros(count),
             rounds=np.zeros(count, int),
@@ -196,16 +196,16 @@ class Run:
         if self.radius is not None:
             new["kind_index"][np.abs(x).max((1, 2)) > float(as_numpy(self.radius))] = ESCAPED
         resting = new["kind_index"] == UNRESOLVED
-        slow = np.flatnonzero(resting & (new["speed"] < (_CLOSE * self.tol if self.verify else self.tol)))
+        slow = np.flatnonzero(resting & (new["speed"] < (_CLOSE * self.rest if self.verify else self.rest)))
         if len(slow):
             self._settle(new, slow, drift[slow], last)
         shape, new["sizes"] = shapes(new["ends"], self.gap)
         going = np.flatnonzero(new["kind_index"] == UNRESOLVED)
         if len(going):
-            still = max(self.tol, 10 * self.solver.atol)  # what moves keeps the solver's errors
+            still = max(self.rest, 10 * self.solver.atol)  # what moves keeps the solver's errors
             found, pair = turning(self.g, self.matrix, x[going], v[going], shape[going], still, self.gap, self.velocity)
             new["kind_index"][going[found]] = TURNING + shape[going[found]]
-            new["direction"][going[found]] = pair[found]
+            new["eigenvector"][going[found]] = pair[found]
             new["overlap"][going] = self._directions(x[going])[1]
         whole = {name: values.copy() for name, values in r.items()}
         for name, values in new.items():
@@ -217,21 +217,21 @@ class Run:
         x, speed = new["ends"][slow], new["speed"][slow]
         rest, stability, growth = np.ones(len(x), bool), np.full(len(x), UNKNOWN), np.full(len(x), np.nan)
         if self.verify:
-            solved = solve(self.field, x, iterations=1, tol=self.tol, t=self.t, geometry=self.g, like=self.one)
+            solved = solve(self.field, x, iterations=1, rest=self.rest, t=self.t, geometry=self.g, like=self.one)
             before, x, speed = x, solved.states, solved.speeds
             if hasattr(self.field, "drift"):
                 drift = np.sqrt((solved.drifts**2).sum(-1)).max(1)
-        direction, overlap, dimension = self._directions(x)
+        eigenvector, overlap, dimension = self._directions(x)
         shape, _ = shapes(x, self.gap)
         if self.verify:
             # Consensus on an eigenspace of several dimensions is one of a family.
-            families = np.where((shape == 0) & (direction >= 0), dimension - 1, 0)
+            families = np.where((shape == 0) & (eigenvector >= 0), dimension - 1, 0)
             rest, stability, growth = judge(self.g, before, solved, self.gap, self.eps, families, self._symmetries)
-            rest &= speed < self.tol
-        zero = (drift <= self.tol) & (not self.g.flat)
+            rest &= speed < self.rest
+        zero = (drift <= self.rest) & (not self.g.flat)
         kind = np.where(shape == 2, np.where(zero, KINDS.index("polygonal"), 2), shape)
         found = dict(
-            ends=x, kind_index=kind, direction=direction, overlap=overlap, stability_index=stability, growth=growth,
+            ends=x, kind_index=kind, eigenvector=eigenvector, overlap=overlap, stability_index=stability, growth=growth,
             speed=speed,
         )  # fmt: skip
         sure = rest & (last | (stability != UNSTABLE))
@@ -251,7 +251,7 @@ class Run:
         """Keep the run in a file, and continue from what is there."""
         self.path = path
         settings = (
-            self.g, self.be.name, self.duration, self.tol, self.gap, self.verify, self.batch, self.solver.name,
+            self.g, self.be.name, self.duration, self.rest, self.gap, self.verify, self.batch, self.solver.name,
             self.solver.rtol, self.solver.atol, self.solver.step, self.t,
         )  # fmt: skip
         identity, name = Identity(field=self.field, starts=self.rows["ends"], settings=settings), f"checkpoint {path}"

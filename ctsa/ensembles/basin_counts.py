@@ -16,7 +16,7 @@ from ctsa.results.base import Result, archive, picture
 from ._limits import KINDS as KINDS, STABILITY as STABILITY, STABLE, UNKNOWN, UNRESOLVED
 from ._run import GaveUp, Run
 
-LEVELS = ("kind", "direction", "sizes")
+LEVELS = ("kind", "eigenvector", "sizes")
 
 
 class BasinsError(RuntimeError):
@@ -34,7 +34,7 @@ class Basins(Result):
     Attributes:
         ends: final states ``(S, n, d)``; those at rest are polished by Newton's method.
         kind_index: indices into ``KINDS`` of this module; ``kind`` has the names.
-        direction: index of the eigenvector of V with which all tokens align, up to sign, -1 if none (see
+        eigenvector: index of the eigenvector of V with which all tokens align, up to sign, -1 if none (see
             ``ctsa.classify``); for a limit that turns, that of the complex pair which drives it.
         overlap: how well the tokens align with the best eigenvector.
         sizes: sizes of the groups ``(S, n)``, descending, zeros after the last.
@@ -50,7 +50,7 @@ class Basins(Result):
 
     ends: Any
     kind_index: Any
-    direction: Any
+    eigenvector: Any
     overlap: Any
     sizes: Any
     stability_index: Any
@@ -62,7 +62,7 @@ class Basins(Result):
     attractor: Any = None
     _static: ClassVar[tuple[str, ...]] = ("duration", "confidence")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "ends": ("start", "token", "component"), "kind_index": ("start",), "direction": ("start",),
+        "ends": ("start", "token", "component"), "kind_index": ("start",), "eigenvector": ("start",),
         "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
         "speed": ("start",), "times": ("start",), "attractor": ("start",),
     }  # fmt: skip
@@ -94,24 +94,24 @@ class Basins(Result):
         """Number of clusters ``(S,)`` of the final states, also of those that are unresolved."""
         return (np.asarray(self.sizes) > 0).sum(1)
 
-    def labels(self, by: str = "direction") -> np.ndarray:
+    def labels(self, by: str = "eigenvector") -> np.ndarray:
         """Return a name a start ``(S,)``.
 
         Args:
-            by: "kind"; "direction": the eigenvector, what is not stable, and in flat space which limit it is, too;
+            by: "kind"; "eigenvector": the eigenvector, what is not stable, and in flat space which limit it is, too;
                 "sizes": and the sizes of the groups.
         """
         checks.choice("by", by, LEVELS)
         columns = [np.asarray(self.kind_index)[:, None]]
         if by != "kind":
             number = np.full(len(self), -1) if self.attractor is None else np.asarray(self.attractor)
-            columns += [np.asarray(self.direction)[:, None], np.asarray(self.stability_index)[:, None], number[:, None]]
+            columns += [np.asarray(self.eigenvector)[:, None], np.asarray(self.stability_index)[:, None], number[:, None]]
         if by == "sizes":
             columns.append(np.asarray(self.sizes))
         rows, which = np.unique(np.concatenate(columns, 1), axis=0, return_inverse=True)
         return np.array([_name(row, by) for row in rows.tolist()], dtype=object).astype(str)[which.reshape(-1)]
 
-    def counts(self, by: str = "direction") -> dict[str, int]:
+    def counts(self, by: str = "eigenvector") -> dict[str, int]:
         """Count the starts by label, the most frequent first, those unresolved last."""
         found = Counter(self.labels(by).tolist())
         return dict(sorted(found.items(), key=lambda item: (item[0].startswith("unresolved"), -item[1], item[0])))
@@ -132,11 +132,11 @@ class Basins(Result):
         count = max(int((self.labels(by) == label).sum()) for by in LEVELS)
         return _interval(count, len(self), self.confidence)
 
-    def shares(self, by: str = "direction") -> dict[str, tuple[float, float, float]]:
+    def shares(self, by: str = "eigenvector") -> dict[str, tuple[float, float, float]]:
         """Return ``{label: (share, low, high)}``, in the order of ``counts``."""
         return {label: _interval(count, len(self), self.confidence) for label, count in self.counts(by).items()}
 
-    def table(self, by: str = "direction") -> str:
+    def table(self, by: str = "eigenvector") -> str:
         """Return counts, shares and confidence intervals as a text table."""
         counts = self.counts(by)
         width = max(len("limit"), *map(len, counts))
@@ -162,7 +162,7 @@ def _name(row: list[int], by: str) -> str:
         return kind
     sizes = "+".join(str(s) for s in rest[3:] if s)
     if kind == "unresolved":
-        return kind if by == "direction" else f"{kind}, {sizes}"
+        return kind if by == "eigenvector" else f"{kind}, {sizes}"
     if kind == "escaped":
         return kind
     name = kind + (f" on v{rest[0]}" if rest[0] >= 0 else "") + (f" #{rest[2]}" if rest[2] >= 0 else "")
@@ -188,7 +188,7 @@ def basins(
     d: int | None = None,
     seed: int = 0,
     duration: float = 100.0,
-    tol: float = 1e-6,
+    rest: float = 1e-6,
     gap: float = 1e-3,
     verify: bool = True,
     confidence: float = 0.95,
@@ -225,7 +225,7 @@ def basins(
         d: dimension of a token, if ``starts`` is a number.
         seed: seed of the random starts, which are those of ``ctsa.random_tokens(n, d, seed, batch=(starts,))``.
         duration: longest time. Limits are approached at the rate ``growth``: near a bifurcation allow more.
-        tol: speed below which a token is at rest (1000 times that is slow), and size of the drift that counts as zero.
+        rest: speed below which a token is at rest (1000 times that is slow), and size of the drift that counts as zero.
         gap: tokens closer than this are one cluster; and how far off an equilibrium may be.
         verify: whether to look at the Jacobian. Without it speed alone decides: a saddle or a plateau may pass for a limit,
             and stability is unknown. It costs an eigenvalue problem of size n (d - 1) a start.
@@ -268,7 +268,7 @@ def basins(
     if not confidence < 1:
         raise ValueError(f"confidence must be below 1, such as 0.95, got {confidence!r}")
     run = Run(
-        field, starts, n, d, seed, geometry=geometry, normalize=normalize, duration=duration, tol=tol, gap=gap,
+        field, starts, n, d, seed, geometry=geometry, normalize=normalize, duration=duration, rest=rest, gap=gap,
         verify=verify, batch=batch, solver=Solver(solver, rtol, atol, step, max_steps), t=t,
     )  # fmt: skip
     if checkpoint is not None:

@@ -24,7 +24,7 @@ class EquilibriaTable(Result):
     eigenvalues: Any
     stable: Any
     index: Any
-    residual: Any
+    speed: Any
     multiplicities: Any
     labels: Any
     direction: Any

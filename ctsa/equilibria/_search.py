@@ -105,12 +105,12 @@ def _invariants(x: np.ndarray, j: np.ndarray) -> np.ndarray:
 class Search:
     """One search: what ``find_equilibria`` was asked, its rounds, and what they brought."""
 
-    def __init__(self, field, n, d, starts, seed, tol, known, iterations, t, geometry: Geometry | None):
+    def __init__(self, field, n, d, starts, seed, rest, known, iterations, t, geometry: Geometry | None):
         self.field, self.g = field, field_geometry(field, geometry)
         self.n, self.d = checks.integer("n", n, low=1), checks.integer("d", d, low=1)
         self.g.check_dimension(self.d)
         self.dimension = check_room(self.g, self.n, self.d)
-        self.tol = checks.number("tol", tol, low=0.0, strict=True)
+        self.rest = checks.number("rest", rest, low=0.0, strict=True)
         self.iterations = checks.integer("iterations", iterations, low=1)
         known = [known] if hasattr(known, "x") else known
         states = [np.asarray(as_numpy(getattr(e, "x", e)), dtype=np.float64) for e in known]
@@ -122,10 +122,10 @@ class Search:
         be, self.one = backend(x), x[:1]
         self.t = still_time(field, self.one, t, self.g, "find_equilibria")
         self.eps = rounding(x)
-        if self.tol < 8 * self.eps:
+        if self.rest < 8 * self.eps:
             raise ValueError(
-                f"tol={self.tol:g} is below what {str(x.dtype).rpartition('.')[2]} can hold ({8 * self.eps:.1g}): loosen "
-                "tol, or pass float64 tokens and parameters"
+                f"rest={self.rest:g} is below what {str(x.dtype).rpartition('.')[2]} can hold ({8 * self.eps:.1g}): loosen "
+                "rest, or pass float64 tokens and parameters"
             )
         check_velocity(be, field, self.g, be.like(self.t, x), self.one)
         self.starts = as_numpy(x).astype(np.float64)
@@ -168,13 +168,13 @@ class Search:
         """Look for a zero from each of the states."""
         states = backend(self.one).like(x, self.one)
         iterations = self.iterations if iterations is None else iterations
-        return solve(self.field, states, iterations=iterations, tol=self.tol, t=self.t, geometry=self.g, like=self.one)
+        return solve(self.field, states, iterations=iterations, rest=self.rest, t=self.t, geometry=self.g, like=self.one)
 
     def at_rest(self, s: Solved) -> np.ndarray:
-        """Tell which ends are equilibria: slower than ``tol``, or than rounding allows where the field is huge."""
+        """Tell which ends are equilibria: slower than ``rest``, or than rounding allows where the field is huge."""
         finite = np.isfinite(s.jacobians).all((1, 2)) & np.isfinite(s.states).all((1, 2))
         floor = 1e3 * self.eps * np.sqrt((np.where(finite[:, None, None], s.jacobians, 0.0) ** 2).sum((1, 2)))
-        return finite & (s.speeds <= np.maximum(self.tol, floor))
+        return finite & (s.speeds <= np.maximum(self.rest, floor))
 
     def _good(self, s: Solved) -> list[tuple[tuple, np.ndarray]]:
         good = self.at_rest(s)

@@ -30,8 +30,8 @@ class Classification(Result):
         kind: "consensus", "bipartite consensus", "clustering", "polygonal" or "none".
         multiplicities: sizes of the clusters, in the order of their labels.
         labels: cluster of every token ``(n,)``, counted from 0 in order of first appearance.
-        residual: speed of the fastest token.
-        direction: index of the eigenvector with which all tokens align, up to sign: eigenvalues of the matrix that acts
+        speed: speed of the fastest token.
+        eigenvector: index of the eigenvector with which all tokens align, up to sign: eigenvalues of the matrix that acts
             at consensus (all values together), by real part, descending; -1 if there is none.
         overlap: ``|<x_i, v>|`` of the worst aligned token with the best eigenvector; 0 if the field has no such matrix.
         zero_output: whether the drift of every token vanishes, not just its tangent part.
@@ -40,24 +40,24 @@ class Classification(Result):
     kind: str
     multiplicities: Any
     labels: Any
-    residual: float
-    direction: int
+    speed: float
+    eigenvector: int
     overlap: float
     zero_output: bool
-    _static: ClassVar[tuple[str, ...]] = ("kind", "residual", "direction", "overlap", "zero_output")
+    _static: ClassVar[tuple[str, ...]] = ("kind", "speed", "eigenvector", "overlap", "zero_output")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {"multiplicities": ("cluster",), "labels": ("token",)}
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, self.multiplicities))
-        along = f", direction={self.direction}" if self.direction >= 0 else ""
-        return f"Classification({self.kind}, multiplicities=({sizes}){along}, residual={self.residual:.1e})"
+        along = f", eigenvector={self.eigenvector}" if self.eigenvector >= 0 else ""
+        return f"Classification({self.kind}, multiplicities=({sizes}){along}, speed={self.speed:.1e})"
 
     def table(self) -> str:
         """Return the class as text, a line each, then the tokens of every cluster."""
         labels = np.asarray(self.labels)
         about = lines([
-            ("kind", self.kind), ("speed of the fastest token", self.residual),
-            ("on eigenvector", self.direction if self.direction >= 0 else "none"),
+            ("kind", self.kind), ("speed of the fastest token", self.speed),
+            ("on eigenvector", self.eigenvector if self.eigenvector >= 0 else "none"),
             ("overlap with the best one", self.overlap), ("output vanishes", self.zero_output),
         ])  # fmt: skip
         return f"{about}\n{cluster_table(self.multiplicities, labels)}"
@@ -74,11 +74,11 @@ def cluster_table(multiplicities: Any, labels: Any) -> str:
 
 @analysis
 def classify(
-    field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
+    field: Any, x: Any, rest: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
 ) -> str:
     """Name the kind of equilibrium that ``x`` is.
 
-    - "none": a token is faster than ``tol``;
+    - "none": a token is faster than ``rest``;
     - "consensus": all tokens are equal;
     - "bipartite consensus": all tokens are ``+x`` or ``-x``, and both occur;
     - "polygonal": the output ``sum_j a_ij V x_j`` vanishes for every token (not in flat space);
@@ -90,13 +90,13 @@ def classify(
     Args:
         field: a field, ours or any callable.
         x: one state ``(n, d)``.
-        tol: speed, and size of the drift, that counts as zero.
+        rest: speed, and size of the drift, that counts as zero.
         gap: tokens closer than this are one cluster.
         t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives. Its drift is not known, so "polygonal" is never said of it.
 
     Raises:
-        ValueError: ``x`` is not one state of unit tokens, or ``tol`` or ``gap`` is not positive.
+        ValueError: ``x`` is not one state of unit tokens, or ``rest`` or ``gap`` is not positive.
 
     Example:
         >>> import numpy as np, ctsa
@@ -108,49 +108,49 @@ def classify(
     References:
         Altafini, arXiv 2511.11553.
     """
-    return classification(field, x, tol, gap=gap, t=t, geometry=geometry).kind
+    return classification(field, x, rest, gap=gap, t=t, geometry=geometry).kind
 
 
 @analysis
 def classification(
-    field: Any, x: Any, tol: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
+    field: Any, x: Any, rest: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
 ) -> Classification:
-    """Classify an equilibrium in detail: its kind, clusters, direction and residual. Arguments as for ``classify``.
+    """Classify an equilibrium in detail: its kind, clusters, eigenvector and speed. Arguments as for ``classify``.
 
     Example:
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import SelfAttention
         >>> field = SelfAttention(value=np.diag([3.0, 2.0, 1.0]))
         >>> ctsa.classification(field, [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
-        Classification(bipartite consensus, multiplicities=(2, 1), direction=1, residual=0.0e+00)
+        Classification(bipartite consensus, multiplicities=(2, 1), eigenvector=1, speed=0.0e+00)
     """
     g = field_geometry(field, geometry)
-    tol, gap = checks.number("tol", tol, low=0.0, strict=True), checks.number("gap", gap, low=0.0, strict=True)
+    rest, gap = checks.number("rest", rest, low=0.0, strict=True), checks.number("gap", gap, low=0.0, strict=True)
     x = checks.tokens(x, field, g, name="x", normalize=None)
     if x.ndim != 2:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     be = backend(x)
     time = be.like(still_time(field, x, t, g, "the kind of an equilibrium"), x)
     check_velocity(be, field, g, time, x)
-    return classified(field, g, time, x, tol, gap)
+    return classified(field, g, time, x, rest, gap)
 
 
-def classified(field: Any, g: Geometry, t: Array, x: Array, tol: float = 1e-6, gap: float = 1e-3) -> Classification:
+def classified(field: Any, g: Geometry, t: Array, x: Array, rest: float = 1e-6, gap: float = 1e-3) -> Classification:
     """Classify one state that has been checked, see ``classification``."""
     velocity = as_numpy(field(t, x))
     drift = as_numpy(field.drift(t, x)) if hasattr(field, "drift") else None
-    return sort_out(field, g, as_numpy(x), velocity, drift, tol, gap)
+    return sort_out(field, g, as_numpy(x), velocity, drift, rest, gap)
 
 
-def sort_out(field, g, x, velocity, drift, tol, gap) -> Classification:
+def sort_out(field, g, x, velocity, drift, rest, gap) -> Classification:
     """Classify from NumPy states, velocities and drifts (None if not known), all ``(n, d)``."""
-    residual = float(np.sqrt((velocity**2).sum(-1)).max())
+    speed = float(np.sqrt((velocity**2).sum(-1)).max())
     labels = clusters(x, gap)
     sizes = np.bincount(labels)
-    zero = bool(not g.flat and drift is not None and np.sqrt((drift**2).sum(-1)).max() <= tol)
+    zero = bool(not g.flat and drift is not None and np.sqrt((drift**2).sum(-1)).max() <= rest)
     lines = x if g.unit else x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-300)
-    direction, overlap = _direction(field, lines) if g.radial else (-1, 0.0)
-    if not residual <= tol:
+    eigenvector, overlap = _direction(field, lines) if g.radial else (-1, 0.0)
+    if not speed <= rest:
         kind = "none"
     elif len(sizes) == 1:
         kind = "consensus"
@@ -158,7 +158,7 @@ def sort_out(field, g, x, velocity, drift, tol, gap) -> Classification:
         kind = "bipartite consensus"
     else:
         kind = "polygonal" if zero else "clustering"
-    return Classification(kind, sizes, labels, residual, direction, overlap, zero)
+    return Classification(kind, sizes, labels, speed, eigenvector, overlap, zero)
 
 
 def _opposite(x: np.ndarray, gap: float) -> bool:

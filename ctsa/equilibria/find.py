@@ -35,10 +35,10 @@ class Equilibrium(Result):
         stable: whether nearby states return to it, or, where equilibria come in a continuous family, to the family: no
             eigenvalue has a positive real part, and those without a real part are the family's own zeros.
         index: number of eigenvalues with positive real part.
-        residual: speed of the fastest token.
+        speed: speed of the fastest token.
         multiplicities: sizes of the clusters.
         labels: cluster of every token.
-        direction: index of the eigenvector of V with which all tokens align, -1 if none; see ``ctsa.classification``.
+        eigenvector: index of the eigenvector of V with which all tokens align, -1 if none; see ``ctsa.classification``.
         overlap: how well they align with the best one.
         neutral: number of eigenvalues that vanish.
         neutral_symmetry: number of directions in which rotations that commute with the field move ``x``.
@@ -52,17 +52,17 @@ class Equilibrium(Result):
     eigenvalues: Any
     stable: bool
     index: int
-    residual: float
+    speed: float
     multiplicities: Any
     labels: Any
-    direction: int
+    eigenvector: int
     overlap: float
     neutral: int
     neutral_symmetry: int
     family: int
     orbit: float
     _static: ClassVar[tuple[str, ...]] = (
-        "kind", "stable", "index", "residual", "direction", "overlap", "neutral", "neutral_symmetry", "family", "orbit",
+        "kind", "stable", "index", "speed", "eigenvector", "overlap", "neutral", "neutral_symmetry", "family", "orbit",
     )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "x": ("token", "component"), "eigenvalues": ("mode",), "multiplicities": ("cluster",), "labels": ("token",),
@@ -80,8 +80,8 @@ class Equilibrium(Result):
     def table(self) -> str:
         """Return all of it as text: a line each, then the clusters, then the eigenvalues."""
         about = lines([
-            ("kind", self.kind), ("stability", self._verdict), ("speed of the fastest token", self.residual),
-            ("on eigenvector", self.direction if self.direction >= 0 else "none"), ("overlap", self.overlap),
+            ("kind", self.kind), ("stability", self._verdict), ("speed of the fastest token", self.speed),
+            ("on eigenvector", self.eigenvector if self.eigenvector >= 0 else "none"), ("overlap", self.overlap),
             ("eigenvalues that vanish", self.neutral), ("of these by symmetry", self.neutral_symmetry),
             ("dimension of its family", self.family), ("equilibria it stands for", self.orbit),
         ])  # fmt: skip
@@ -94,9 +94,9 @@ class Equilibrium(Result):
 
     def __repr__(self) -> str:
         sizes = "+".join(map(str, sorted(self.multiplicities, reverse=True)))
-        along = f" on v{self.direction}" if self.direction >= 0 else ""
+        along = f" on v{self.eigenvector}" if self.eigenvector >= 0 else ""
         family = f", family of dimension {self.family}" if self.family else ""
-        return f"Equilibrium({self.kind} {sizes}{along}, {self._verdict}{family}, residual={self.residual:.0e})"
+        return f"Equilibrium({self.kind} {sizes}{along}, {self._verdict}{family}, speed={self.speed:.0e})"
 
 
 class Equilibria(list):
@@ -139,12 +139,12 @@ class Equilibria(list):
 
     def table(self) -> str:
         """Return a line an equilibrium as text, then how the search went."""
-        heads = ("equilibrium", "kind", "clusters", "eigenvector", "stability", "family", "stands for", "residual")
+        heads = ("equilibrium", "kind", "clusters", "eigenvector", "stability", "family", "stands for", "speed")
         rows = []
         for i, e in enumerate(self):
             sizes = "+".join(map(str, sorted(e.multiplicities, reverse=True)))
-            along = e.direction if e.direction >= 0 else "-"
-            rows.append((i, e.kind, sizes, along, e._verdict, e.family, e.orbit, e.residual))
+            along = e.eigenvector if e.eigenvector >= 0 else "-"
+            rows.append((i, e.kind, sizes, along, e._verdict, e.family, e.orbit, e.speed))
         about = [("reason", self.reason), *((str(k).replace("_", " "), v) for k, v in self.report.items())]
         return f"{columns(heads, rows) if rows else 'none found'}\n{lines(about)}"
 
@@ -163,10 +163,10 @@ def find_equilibria(
     field: Any,
     n: int,
     d: int,
+    *,
     starts: Any = 100,
     seed: int = 0,
-    *,
-    tol: float = 1e-10,
+    rest: float = 1e-10,
     structured: bool = True,
     flow_limits: bool = True,
     known: Iterable[Any] = (),
@@ -197,7 +197,7 @@ def find_equilibria(
         starts: number of random starts of the first round; or the starts themselves, ``(S, n, d)``, which also tell the
             framework of a bare callable.
         seed: seed of everything random.
-        tol: speed below which a state is an equilibrium; raised to the rounding error where the field is so large that
+        rest: speed below which a state is an equilibrium; raised to the rounding error where the field is so large that
             it cannot be reached.
         structured: whether to try structured states.
         flow_limits: whether to follow the flow of a few starts and go on from where they end.
@@ -213,13 +213,13 @@ def find_equilibria(
 
     Raises:
         TypeError: the field is not callable, or its framework cannot be told.
-        ValueError: sizes do not fit the field, tokens cannot move (d = 1), or ``tol`` is below what the dtype holds.
+        ValueError: sizes do not fit the field, tokens cannot move (d = 1), or ``rest`` is below what the dtype holds.
 
     Example:
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import SelfAttention
         >>> found = ctsa.find_equilibria(SelfAttention(value=np.diag([2.0, 1.0]), beta=1.0), n=2, d=2)
-        >>> [(e.kind, e.direction, e.stable) for e in found if e.kind == "consensus"]
+        >>> [(e.kind, e.eigenvector, e.stable) for e in found if e.kind == "consensus"]
         [('consensus', 0, True), ('consensus', 1, False)]
 
     References:
@@ -227,7 +227,7 @@ def find_equilibria(
         (deflation, whose place recombination takes here); Chao, Scand. J. Statist. 11 (1984) 265; Milnor, *Topology from
         the Differentiable Viewpoint* (1965), section 6.
     """
-    search = Search(field, n, d, starts, seed, tol, known, iterations, t, geometry)
+    search = Search(field, n, d, starts, seed, rest, known, iterations, t, geometry)
     rounds = int(np.clip(2560 // search.dimension**2, 2, 40)) if rounds is None else checks.integer("rounds", rounds, low=1)
     search.first(structured, flow_limits)
     quiet = last = 0
@@ -251,7 +251,7 @@ def _results(search: Search, rounds: int, quiet: int) -> Equilibria:
     for k, family in enumerate(search.families()):
         e = _describe(search, k, family)
         if e.family > e.neutral_symmetry:
-            key = (e.kind, tuple(sorted(e.multiplicities)), e.index, e.family, e.direction)
+            key = (e.kind, tuple(sorted(e.multiplicities)), e.index, e.family, e.eigenvector)
             if key in seen:
                 continue
             seen.add(key)
@@ -269,7 +269,7 @@ def _results(search: Search, rounds: int, quiet: int) -> Equilibria:
 
 def _order(e: Equilibrium) -> tuple:
     modes = tuple(-e.eigenvalues.real.round(6))
-    return not e.stable, e.index, KINDS.index(e.kind), e.direction, -max(e.multiplicities), modes
+    return not e.stable, e.index, KINDS.index(e.kind), e.eigenvector, -max(e.multiplicities), modes
 
 
 def _reason(search: Search, report: dict, found: int, quiet: int) -> str:
@@ -278,7 +278,7 @@ def _reason(search: Search, report: dict, found: int, quiet: int) -> str:
         text = f"none of {report['starts']} starts led to {'a new' if search.repeated else 'an'} equilibrium"
         if search.repeated:
             text += f", {search.repeated} led to known ones"
-        elif search.slowest > search.tol:
+        elif search.slowest > search.rest:
             text += f"; the lowest speed met is {search.slowest:.3g}"
     elif quiet >= _PATIENCE and not report["seen_once"]:
         text += f"; the last {quiet} brought nothing new, and each was met at least twice"
@@ -312,11 +312,11 @@ def _describe(search: Search, k: int, family: int) -> Equilibrium:
     values = values[np.lexsort((-values.imag, -values.real))]
     slack = NEUTRAL * max(float(np.linalg.norm(jacobian, 2)), 1e-300)
     known_drift = drift if hasattr(search.field, "drift") else None
-    about = sort_out(search.field, search.g, x, velocity, known_drift, max(1e-6, search.tol), 1e-3)
+    about = sort_out(search.field, search.g, x, velocity, known_drift, max(1e-6, search.rest), 1e-3)
     index, still = int((values.real > slack).sum()), int((np.abs(values.real) <= slack).sum())
     return Equilibrium(
         x=x, kind=about.kind, eigenvalues=values, stable=index == 0 and still <= family, index=index,
-        residual=about.residual, multiplicities=about.multiplicities, labels=about.labels, direction=about.direction,
+        speed=about.speed, multiplicities=about.multiplicities, labels=about.labels, eigenvector=about.eigenvector,
         overlap=about.overlap, neutral=int((np.abs(values) <= slack).sum()),
         neutral_symmetry=search.symmetry.modes(x), family=family, orbit=math.inf if family else search.orbit(k),
     )  # fmt: skip

@@ -56,7 +56,7 @@ def solve(
     x: Any,
     *,
     iterations: int = 200,
-    tol: float = 1e-10,
+    rest: float = 1e-10,
     t: float | None = None,
     geometry: Geometry | None = None,
     like: Array | None = None,
@@ -68,7 +68,7 @@ def solve(
             one.
         x: states ``(S, n, d)``, on the geometry.
         iterations: most Levenberg--Marquardt steps; 0 only evaluates.
-        tol: speed of the fastest token below which a state is handed to Newton's method.
+        rest: speed of the fastest token below which a state is handed to Newton's method.
         t: a time at which to freeze a field that depends on it; such a field is refused without.
         geometry: where a bare callable lives.
         like: a state ``(1, n, d)`` that has been checked, whose framework and dtype the others take; then neither they
@@ -98,16 +98,16 @@ def solve(
     be, xs = backend(one), as_numpy(x)
     count, size = len(xs), chunk_size(*xs.shape[1:])
     step = be.partial(_chunk, field, g)
-    settings = (be.like(checks.integer("iterations", iterations), one), be.like(tol, one), be.like(t, one))
+    settings = (be.like(checks.integer("iterations", iterations), one), be.like(rest, one), be.like(t, one))
     parts = []
     for first in range(0, count, size):
         # The last one is repeated, so that numbers of starts share one compiled program.
         part = xs[np.minimum(np.arange(first, first + size), count - 1)]
         rows = _run(be, step, part, one, settings)
         if iterations:
-            rest = (be.like(0, one), *settings[1:])
+            still = (be.like(0, one), *settings[1:])
             for _ in range(_POLISH):
-                rows = _newton(g, rows, lambda states, rest=rest: _run(be, step, states, one, rest))
+                rows = _newton(g, rows, lambda states, still=still: _run(be, step, states, one, still))
         parts.append([a[: count - first] for a in rows])
     return Solved(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -181,7 +181,7 @@ def _apply(g, x, s):
 
 def _chunk(field, g, carry):
     """Descend from one chunk of starts; return what ``Solved`` holds."""
-    x, (iterations, tol, t) = carry
+    x, (iterations, rest, t) = carry
     be = backend(x)
     xp = be.xp
     empty = 0 * x.sum((-2, -1))
@@ -194,13 +194,13 @@ def _chunk(field, g, carry):
         return (state[0] < iterations) & ~state[-1].all()
 
     def descend(state):
-        return _levenberg_marquardt(field, g, t, tol, state)
+        return _levenberg_marquardt(field, g, t, rest, state)
 
     _, x, f, _, j, _, _, _ = be.repeat_while(going, descend, state)
     return carry, (x, f, j, field.drift(t, x) if hasattr(field, "drift") else f, g.basis(x))
 
 
-def _levenberg_marquardt(field, g, t, tol, state):
+def _levenberg_marquardt(field, g, t, rest, state):
     k, x, f, r, j, cost, mu, done = state
     be = backend(x)
     xp = be.xp
@@ -230,6 +230,6 @@ def _levenberg_marquardt(field, g, t, tol, state):
     cost = xp.where(better, cost_new, cost)
     # At rest; or at a local minimum of |F| that is no zero; or creeping toward one; or no step is short enough.
     speed = _fastest(f)
-    stuck = (flat | creeping) & (speed > 1e4 * tol)
-    done = done | (xp.isfinite(cost) & (speed <= 0.01 * tol)) | stuck | (mu >= 1e12) | (first & ~finite)
+    stuck = (flat | creeping) & (speed > 1e4 * rest)
+    done = done | (xp.isfinite(cost) & (speed <= 0.01 * rest)) | stuck | (mu >= 1e12) | (first & ~finite)
     return k + 1, x, f, r, j, cost, mu, done

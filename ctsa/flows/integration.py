@@ -46,10 +46,10 @@ def _extended(field, geometry, sign, s, state):
     return (-geometry.extend(lambda x: field(-s, x), y),)
 
 
-def _at_rest(field, geometry, sign, tol, s, state):
+def _at_rest(field, geometry, sign, rest, s, state):
     x = geometry.retract(state[0])
     v = field(sign * s, x)
-    return ((v * v).sum(-1) < tol * tol).all()
+    return ((v * v).sum(-1) < rest * rest).all()
 
 
 
@@ -77,7 +77,7 @@ def integrate(
     until: str | Callable[[Array, Array], Array] | None = None,
     direction: int = 0,
     largest_step: float | None = None,
-    tol: float = 1e-6,
+    rest: float = 1e-6,
     adjoint: Any = False,
     normalize: bool = False,
     geometry: Geometry | None = None,
@@ -104,8 +104,8 @@ def integrate(
         atol: absolute local tolerance: the rms over all entries of the local error stays below it.
         step: step size of fixed-step solvers; every output interval is cut into equal steps of at most this.
         max_steps: steps (rejected ones included) after which the solve gives up.
-        until: "equilibrium" stops at the end of the first step where every token is slower than ``tol``; the field must not
-            depend on time, and derivatives are those at a fixed time. A callable ``until(t, x)`` returning a real number
+        until: "equilibrium" stops at the end of the first step where every token is slower than ``rest``; the field must
+            not depend on time, and derivatives are those at a fixed time. A callable ``until(t, x)`` returning a real number
             stops where it first crosses zero, located to the solver's tolerance. A zero at the start counts only once it
             has been left. Adaptive solvers look inside their steps, too; zeros much closer to each other than a step need
             ``largest_step``. Time and state of the stop carry first derivatives in all data. The end state is the last one
@@ -116,7 +116,7 @@ def integrate(
         direction: 1 stops only where a callable ``until`` goes up through zero (as the run goes, backward ones too), -1
             down, 0 either way.
         largest_step: longest step of an adaptive solver, so that nothing shorter is stepped over.
-        tol: speed for ``until="equilibrium"``. The attainable speed near an equilibrium is of the order of ``atol``.
+        rest: speed for ``until="equilibrium"``. The attainable speed near an equilibrium is of the order of ``atol``.
         adjoint: True solves the adjoint equation backward for gradients in O(1) memory (they then carry the solver's
             error); False differentiates the steps themselves (torch records them unless under
             ``torch.no_grad()``). On JAX also any diffrax adjoint, e.g. ``diffrax.ForwardMode()`` for ``jax.jvp``.
@@ -173,7 +173,7 @@ def integrate(
             )  # fmt: skip
             return each_member(lambda member: integrate(field, member, times, **one), field, x, times)
     elif until is not None:
-        stop = _stop_condition(be, field, geometry, sign, tol, t0, x)
+        stop = _stop_condition(be, field, geometry, sign, rest, t0, x)
     event = None
     if start is not None:
         assert callable(until)
@@ -193,15 +193,15 @@ def integrate(
     return _read_out(be, solved, times, geometry, sign, problem)
 
 
-def _stop_condition(be, field, geometry, sign, tol, t0, x):
+def _stop_condition(be, field, geometry, sign, rest, t0, x):
     """Return the condition of rest, for a field that knows no time: one still instant of a driven field is no rest."""
-    tol = be.like(checks.number("tol", tol, low=0.0, strict=True), x)
+    rest = be.like(checks.number("rest", rest, low=0.0, strict=True), x)
     if depends_on_time(field, x, t0, geometry):
         raise ValueError(
             "until='equilibrium' is for fields that do not depend on time: this one does, and would be taken for at rest "
             "at an instant when it is still. Leave until out, or freeze the field: lambda t, x: field(t0, x)"
         )
-    return be.partial(_at_rest, field, geometry, sign, tol)
+    return be.partial(_at_rest, field, geometry, sign, rest)
 
 
 def _largest_step(largest: Any, step: Any, solver: Any) -> float | None:

@@ -133,24 +133,24 @@ class FieldStep(Layer):
     """A step of a given field: what ``EulerLayer``, ``PostNormLayer`` and ``RungeKuttaLayer`` share."""
 
     step: Any
-    time: Any
-    parts = dict(field=inner(), step=parameter(), time=constant())
+    t: Any
+    parts = dict(field=inner(), step=parameter(), t=constant())
 
     @property
     def no_flow(self):  # type: ignore[override]
         """Why the layer is no step of the flow of ``field``, or None: a step that was learnt may be negative."""
         return no_step(self.step)
 
-    def _step_of(self, field, step, geometry, time, **static):
+    def _step_of(self, field, step, geometry, t, **static):
         check_field(self, field)
-        time = checks.parameter("time", time, 0)
-        if time is None:
-            raise TypeError("time must be a number, got None")
+        t = checks.parameter("t", t, 0)
+        if t is None:
+            raise TypeError("t must be a number, got None")
         own = geometry_of(field, geometry)
-        self._assign(step=check_step(step), time=time, field=field, geometry=own, **static)
+        self._assign(step=check_step(step), t=t, field=field, geometry=own, **static)
 
     def _now(self, x: Array) -> Array:
-        return backend(x).like(self.time, x)
+        return backend(x).like(self.t, x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()}, field={type(self.field).__name__})"

@@ -17,7 +17,7 @@ Array = Any
 
 
 class EulerLayer(FieldStep):
-    """One explicit Euler step of a field, retracted: ``layer(x) = N(x + step * field(time, x))``.
+    """One explicit Euler step of a field, retracted: ``layer(x) = N(x + step * field(t, x))``.
 
     ``ctsa.EulerLayer`` takes any field; ``ctsa.torch.EulerLayer`` is an ``nn.Module`` and ``ctsa.jax.EulerLayer`` an
     ``eqx.Module`` whose ``step`` can be learnt.
@@ -26,9 +26,9 @@ class EulerLayer(FieldStep):
         field: any field; the layer lives on its geometry.
         step: size of the step, positive.
         geometry: where a bare callable lives.
-        retraction: "normalize" divides by the length; "exp" follows the geodesic, ``exp_x(step * field(time, x))``, so
+        retraction: "normalize" divides by the length; "exp" follows the geodesic, ``exp_x(step * field(t, x))``, so
             that a token moves by exactly ``step * |field|`` radians.
-        time: when the step is taken, for fields that depend on time.
+        t: when the step is taken, for fields that depend on time.
 
     Raises:
         TypeError: ``field`` is not callable.
@@ -45,9 +45,9 @@ class EulerLayer(FieldStep):
     retraction: str
     parts = dict(FieldStep.parts, retraction=static())
 
-    def __init__(self, field, step, geometry=None, retraction="normalize", time=0.0):
+    def __init__(self, field, step, geometry=None, retraction="normalize", t=0.0):
         checks.choice("retraction", retraction, ("normalize", "exp"))
-        self._step_of(field, step, geometry, time, retraction=retraction)
+        self._step_of(field, step, geometry, t, retraction=retraction)
 
     def move(self, x):
         v = self.step * self.field(self._now(x), x)
@@ -94,7 +94,7 @@ class PostNormLayer(FieldStep):
         field: a field of ours, whose drift is taken; of any other callable the values are taken as they are.
         step: ``h``, positive; 1 in a transformer.
         geometry: where a bare callable lives.
-        time: when the step is taken, for fields that depend on time.
+        t: when the step is taken, for fields that depend on time.
 
     Raises:
         TypeError: ``field`` is not callable.
@@ -109,8 +109,8 @@ class PostNormLayer(FieldStep):
         [0.3333333333333333]
     """
 
-    def __init__(self, field, step=1.0, geometry=None, time=0.0):
-        self._step_of(field, step, geometry, time)
+    def __init__(self, field, step=1.0, geometry=None, t=0.0):
+        self._step_of(field, step, geometry, t)
 
     def move(self, x):
         return x + self.step * drift_of(self.field)(self._now(x), x)

@@ -118,9 +118,9 @@ class SpeedRegulated(Field):
         size = checks.number("step", step, low=0.0, strict=True)
         times = [k * size for k in range(depth)]
         if self.scheme in ON_SPHERE:
-            return [PostNormLayer(self, size, time=t) for t in times]
+            return [PostNormLayer(self, size, t=t) for t in times]
         if self.scheme == "mix":
             switch = float(backend(self.switch).to_numpy(self.switch))
-            early = [PostNormLayer(self.field, size, time=t) for t in times if t < switch]
-            return early + [EulerLayer(self, size, time=t) for t in times if t >= switch]
-        return [EulerLayer(self, size, time=t) for t in times]
+            early = [PostNormLayer(self.field, size, t=t) for t in times if t < switch]
+            return early + [EulerLayer(self, size, t=t) for t in times if t >= switch]
+        return [EulerLayer(self, size, t=t) for t in times]

@@ -30,7 +30,7 @@ class RungeKuttaLayer(FieldStep):
         step: size of the step, positive.
         method: "midpoint" and "heun" (order 2), "rk4" (order 4, the 3/8 rule that ``integrate`` uses).
         geometry: where a bare callable lives.
-        time: when the step begins, for fields that depend on time.
+        t: when the step begins, for fields that depend on time.
 
     Raises:
         TypeError: ``field`` is not callable.
@@ -50,9 +50,9 @@ class RungeKuttaLayer(FieldStep):
     method: str
     parts = dict(FieldStep.parts, method=static())
 
-    def __init__(self, field, step, method="rk4", geometry: Geometry | None = None, time=0.0):
+    def __init__(self, field, step, method="rk4", geometry: Geometry | None = None, t=0.0):
         checks.choice("method", method, TABLEAUS)
-        self._step_of(field, step, geometry, time, method=method)
+        self._step_of(field, step, geometry, t, method=method)
 
     def _stages(self, slope, y):
         """Run the tableau on a state that is a tuple of arrays; ``slope(t, y)`` returns a tuple as well."""

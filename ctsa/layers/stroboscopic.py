@@ -28,7 +28,7 @@ class Stroboscopic:
     Args:
         field: ``field(t, x)`` with ``field(t + period, x) = field(t, x)``, which is checked at the first state.
         period: of the drive.
-        time: when the period begins.
+        t0: when the period begins.
         solver, rtol, atol, max_steps: as for ``ctsa.integrate`` (adaptive solvers).
         geometry: where a bare callable lives.
 
@@ -51,14 +51,14 @@ class Stroboscopic:
 
     @takes_solver
     def __init__(
-        self, field: Any, period: float, *, time: float = 0.0, solver: Any = "dopri5", rtol: float = 0.0,
+        self, field: Any, period: float, *, t0: float = 0.0, solver: Any = "dopri5", rtol: float = 0.0,
         atol: float = 1e-8, max_steps: int = 100_000, geometry: Geometry | None = None,
     ):  # fmt: skip
         if not callable(field):
             raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
         self.field, self.geometry = field, geometry_of(field, geometry)
         self.period = checks.number("period", period, low=0.0, strict=True)
-        self.time = checks.number("time", time)
+        self.t0 = checks.number("t0", t0)
         self.solver = Solver(solver, rtol, atol, None, checks.integer("max_steps", max_steps, low=1))
         self._checked = False
 
@@ -67,7 +67,7 @@ class Stroboscopic:
         be = backend(x)
         segment = check_solver(self.solver, x).segment(self.period)
         self._check_period(x)
-        ends, ok, _ = be.flow_map(rhs, state, be.like(self.time, x), be.like(self.period, x), segment)
+        ends, ok, _ = be.flow_map(rhs, state, be.like(self.t0, x), be.like(self.period, x), segment)
         return tuple(be.xp.where(ok, y, be.xp.nan) for y in ends)
 
     def _check_period(self, x: Array) -> None:
@@ -75,12 +75,12 @@ class Stroboscopic:
             return
         period = self.period
         be = backend(x)
-        size = float(be.to_numpy(be.xp.abs(self.field(be.like(self.time, x), x)).max()))
+        size = float(be.to_numpy(be.xp.abs(self.field(be.like(self.t0, x), x)).max()))
         for share in (0.0, 0.3, 0.7):
-            t = be.like(self.time + share * period, x)
+            t = be.like(self.t0 + share * period, x)
             off = self.field(t + period, x) - self.field(t, x)
             far = float(be.to_numpy(be.xp.abs(off).max()))
-            if far > 1e-4 * max(size, 1e-300) and depends_on_time(self.field, x, self.time):
+            if far > 1e-4 * max(size, 1e-300) and depends_on_time(self.field, x, self.t0):
                 raise ValueError(
                     f"field does not have the period {period:g}: the velocities at t={float(t):g} and a period later "
                     f"differ by {far:.3g}"

@@ -53,17 +53,17 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
     """
     given.result("comp", comp, *_COMPARISON)
     ax = axes_for(ax, "ax", (3.4, 2.4))[0]
-    known = (comp.errors > comp.reference_error) & (comp.errors < max(_reach(comp), comp.tol))
+    known = (comp.errors > comp.reference_error) & (comp.errors < max(_reach(comp), comp.parted))
     for i, step in enumerate(comp.step_sizes):
         seen = np.where(known[i], comp.errors[i], np.nan)
         marker = "." if np.isfinite(seen).sum() < 3 else ""  # a line of one point would not show
         ax.plot(comp.times[i], seen, color=_colour(i), linewidth=1.1, marker=marker, label=f"step {step:.3g}")
-    ax.axhline(comp.tol, color=INK, linewidth=0.8, linestyle=":")
+    ax.axhline(comp.parted, color=INK, linewidth=0.8, linestyle=":")
     ax.set_xlim(0, np.nanmax(comp.times))
     ax.set_yscale("log")
     seen = comp.errors[known]
-    low, high = (seen.min(), seen.max()) if seen.size else (comp.reference_error, comp.tol)
-    ax.set_ylim(0.3 * low, 3 * max(high, comp.tol))
+    low, high = (seen.min(), seen.max()) if seen.size else (comp.reference_error, comp.parted)
+    ax.set_ylim(0.3 * low, 3 * max(high, comp.parted))
     _legend(ax)
     return finish(ax, "time", "distance" if comp.geometry.flat else "angle between flow and layers")
 
@@ -84,7 +84,7 @@ def order(comp: Any, *, ax: Any = None) -> Axes:
     ax = axes_for(ax, "ax", (3.4, 2.4))[0]
     h = np.asarray(comp.step_sizes)
     worst, ends = (
-        np.where((e > 0) & (e < max(_reach(comp), comp.tol)), e, np.nan) for e in (comp.worst_errors, comp.end_errors)
+        np.where((e > 0) & (e < max(_reach(comp), comp.parted)), e, np.nan) for e in (comp.worst_errors, comp.end_errors)
     )
     used = np.array([f"{step:g}" not in comp.left_out for step in h])
     ax.plot(h[used], worst[used], "o", markersize=4, color=PALETTE[0], label="largest error")

@@ -260,13 +260,13 @@ def _short(label: str) -> str:
     return re.sub(r" on v(\d+)", r" on $v_{\1}$", label)
 
 
-def basin_bars(found: Any, *, ax: Any = None, by: str = "direction", most: int = 12) -> Axes:
+def basin_bars(found: Any, *, ax: Any = None, by: str = "eigenvector", most: int = 12) -> Axes:
     """Draw the shares of random starts that go to each limit, with their confidence intervals.
 
     Args:
         found: ``ctsa.Basins``.
         ax: Axes to draw on; None makes a figure.
-        by: level of the labels: "kind", "direction" or "sizes".
+        by: level of the labels: "kind", "eigenvector" or "sizes".
         most: show the most frequent ones only, and the others together.
     """
     given.result("found", found, "Basins", "ctsa.basins")
@@ -295,13 +295,13 @@ def basin_bars(found: Any, *, ax: Any = None, by: str = "direction", most: int =
     return finish(ax, f"share of {len(found)} random starts")
 
 
-def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "direction", name: str = r"$\beta$") -> Axes:
+def basin_shares(found: Mapping[Any, Any], *, ax: Any = None, by: str = "eigenvector", name: str = r"$\beta$") -> Axes:
     """Draw stacked shares of random starts against a parameter.
 
     Args:
         found: ``{value of the parameter: ctsa.Basins}``.
         ax: Axes to draw on; None makes a figure.
-        by: level of the labels: "kind", "direction" or "sizes".
+        by: level of the labels: "kind", "eigenvector" or "sizes".
         name: of the parameter.
 
     Example:

@@ -138,7 +138,7 @@ def _on_the_sphere(report: _Report, backend: str, others: list[str], settings: S
     x0, ts = random_tokens(n, 3, seed=0), np.linspace(0.0, end, settings.samples)
     field = _face(backend).SelfAttention(beta=beta)
     trajectory = _plain(integrate(field, x0, ts, atol=1e-8))
-    counts = observables.cluster_count(trajectory.xs, tol=1e-2)
+    counts = observables.cluster_count(trajectory.xs, gap=1e-2)
     energies = as_numpy(observables.energy(field, _face_array(backend, trajectory.xs)))
     facts: dict[str, Any] = {"clusters": int(counts[-1]), "time_to_cluster": _time_to_cluster(ts, counts)}
     facts["energy_monotone"] = bool((np.diff(energies) >= -1e-9 * np.abs(energies[:-1])).all())

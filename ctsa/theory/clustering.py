@@ -12,7 +12,7 @@ from ._eigen import WEIGHTS, descending, finite, scored, square, tangent_bases
 class _Clusters:
     """Directions (q, d) with counts (q,), and the derivative of attention between and within them."""
 
-    def __init__(self, directions, counts, value, A, beta, weights, tol):
+    def __init__(self, directions, counts, value, A, beta, weights, rest):
         choice("weights", weights, WEIGHTS)
         v = square("value", value)
         d = v.shape[-1]
@@ -43,9 +43,9 @@ class _Clusters:
         outputs = np.einsum("hij,haj->ai", v, p @ w)
         self.phi = (w * outputs).sum(-1)
         off = float(np.abs(outputs - self.phi[:, None] * w).max())
-        if off > tol * max(1.0, float(np.abs(outputs).max())):
+        if off > rest * max(1.0, float(np.abs(outputs).max())):
             raise ValueError(
-                f"directions with these counts must be an equilibrium, but a cluster moves at {off:.3g} (tol={tol:g}): "
+                f"directions with these counts must be an equilibrium, but a cluster moves at {off:.3g} (rest={rest:g}): "
                 "refine it with ctsa.find_equilibria or by integrating for longer"
             )
         q = b[:, None, None] * (w @ a)  # beta A^T w_a, (heads, q, d)
@@ -94,7 +94,7 @@ def within_cluster_spectrum(
     cluster: int,
     *,
     weights: str = "softmax",
-    tol: float = 1e-6,
+    rest: float = 1e-6,
 ) -> np.ndarray:
     """Return the rates at which one cluster of an equilibrium contracts, or tears: modes that leave its mean in place.
 
@@ -111,7 +111,7 @@ def within_cluster_spectrum(
         beta: inverse temperature, a number or one a head.
         cluster: index a.
         weights: "softmax" or "unnormalised".
-        tol: how fast a cluster may move, relative to the output of attention, and still count as resting.
+        rest: how fast a cluster may move, relative to the output of attention, and still count as resting.
 
     Returns:
         NumPy complex ``((counts[a] - 1)(d-1),)``, by real part, descending; empty for a single token.
@@ -128,7 +128,7 @@ def within_cluster_spectrum(
     References:
         Altafini, arXiv 2511.11553.
     """
-    state = _Clusters(directions, counts, value, A, beta, weights, number("tol", tol, low=0.0))
+    state = _Clusters(directions, counts, value, A, beta, weights, number("rest", rest, low=0.0))
     a = integer("cluster", cluster)
     if a >= len(state.w):
         raise ValueError(f"cluster must be below {len(state.w)}, the number of directions, got {a}")
@@ -136,7 +136,7 @@ def within_cluster_spectrum(
 
 
 def clustering_spectrum(
-    directions: Any, counts: Any, value: Any, A: Any, beta: Any, *, weights: str = "softmax", tol: float = 1e-6
+    directions: Any, counts: Any, value: Any, A: Any, beta: Any, *, weights: str = "softmax", rest: float = 1e-6
 ) -> np.ndarray:
     """Return the spectrum of any clustered equilibrium without forming its Jacobian, so that n may be large.
 
@@ -151,7 +151,7 @@ def clustering_spectrum(
         A: ``Q^T K``, ``(d, d)`` or ``(heads, d, d)``; None is the identity.
         beta: inverse temperature, a number or one a head.
         weights: "softmax" or "unnormalised".
-        tol: how fast a cluster may move, relative to the output of attention, and still count as resting.
+        rest: how fast a cluster may move, relative to the output of attention, and still count as resting.
 
     Returns:
         NumPy complex ``(n (d-1),)``, by real part, descending.
@@ -170,6 +170,6 @@ def clustering_spectrum(
     References:
         Altafini, arXiv 2511.11553.
     """
-    state = _Clusters(directions, counts, value, A, beta, weights, number("tol", tol, low=0.0))
+    state = _Clusters(directions, counts, value, A, beta, weights, number("rest", rest, low=0.0))
     inner = [np.repeat(state.within(a), r - 1) for a, r in enumerate(state.r)]
     return descending(np.concatenate([state.collective(), *inner]))

@@ -35,10 +35,10 @@ def flow() -> None:
     figure = plt.figure(figsize=(7.2, 2.6), dpi=130, layout="constrained")
     left, right = figure.add_gridspec(1, 2, width_ratios=[1, 1.35])
     globe = figure.add_subplot(left, projection="3d")
-    plot.sphere(traj, ax=globe, labels=ctsa.clusters(traj.xs[-1], tol=1e-2))
+    plot.sphere(traj, ax=globe, labels=ctsa.clusters(traj.xs[-1], gap=1e-2))
     globe.view_init(60, 105)  # all three clusters in sight
     upper, lower = right.subgridspec(2, 1).subplots(sharex=True)
-    series = {"energy / final": energy / energy[-1], "clusters": ctsa.cluster_count(traj.xs, tol=1e-2)}
+    series = {"energy / final": energy / energy[-1], "clusters": ctsa.cluster_count(traj.xs, gap=1e-2)}
     plot.panels(ts, series, axes=[upper, lower])
     figure.savefig(HERE / "flow.png")
     plt.close(figure)

@@ -166,14 +166,14 @@ def calls(face, other):
         dict(field=field, starts=x[None], duration=0.5),
         field=fields,
         duration=v.POSITIVE,
-        tol=v.POSITIVE,
+        rest=v.POSITIVE,
         gap=v.POSITIVE,
         checkpoint=v.PATHS,
         batch=without(v.COUNTS[:-1], *optional),
         atol=v.POSITIVE,
     )
     yield call(
-        "classify", ctsa.classify, dict(field=field, x=x), field=without(fields, "radial"), x=states(), tol=v.POSITIVE
+        "classify", ctsa.classify, dict(field=field, x=x), field=without(fields, "radial"), x=states(), rest=v.POSITIVE
     )
     yield call(
         "continue_equilibrium",
@@ -346,7 +346,7 @@ def calls(face, other):
                 dict(field=field, step=0.1),
                 field=fields[:4],
                 step=v.POSITIVE,
-                time=v.NUMBERS,
+                t=v.NUMBERS,
             )
     for home in (face, ctsa):
         yield call(
