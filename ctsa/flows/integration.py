@@ -104,15 +104,15 @@ def integrate(
         atol: absolute local tolerance: the rms over all entries of the local error stays below it.
         step: step size of fixed-step solvers; every output interval is cut into equal steps of at most this.
         max_steps: steps (rejected ones included) after which the solve gives up.
-        until: "equilibrium" stops at the end of the first step where every token is slower than ``rest``; the field must
-            not depend on time, and derivatives are those at a fixed time. A callable ``until(t, x)`` returning a real number
-            stops where it first crosses zero, located to the solver's tolerance. A zero at the start counts only once it
-            has been left. Adaptive solvers look inside their steps, too; zeros much closer to each other than a step need
-            ``largest_step``. Time and state of the stop carry first derivatives in all data. The end state is the last one
-            returned. If ``until`` returns one number a member of a batch, members are run one by one up to their own
-            stops: all ``ts`` are returned, outputs after the stop hold its state, and ``stats["stop_times"]`` the times.
-            Under ``jax.jit`` and ``jax.grad`` shapes are fixed: outputs after the stop all hold its time and state, and a
-            fixed-step solver stops at the end of the step.
+        until: "equilibrium" stops at the end of the first step where every token is slower than ``rest``; the field
+            must not depend on time, and derivatives are those at a fixed time. A callable ``until(t, x)`` returning a
+            real number stops where it first crosses zero, located to the solver's tolerance. A zero at the start
+            counts only once it has been left. Adaptive solvers look inside their steps, too; zeros much closer to
+            each other than a step need ``largest_step``. Time and state of the stop carry first derivatives in all
+            data. The end state is the last one returned. If ``until`` returns one number a member of a batch, members
+            are run one by one up to their own stops: all ``ts`` are returned, outputs after the stop hold its state,
+            and ``stats["stop_times"]`` the times. Under ``jax.jit`` and ``jax.grad`` shapes are fixed: outputs after
+            the stop all hold its time and state, and a fixed-step solver stops at the end of the step.
         direction: 1 stops only where a callable ``until`` goes up through zero (as the run goes, backward ones too), -1
             down, 0 either way.
         largest_step: longest step of an adaptive solver, so that nothing shorter is stepped over.
