@@ -22,10 +22,11 @@ solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.A
 clock = float  # dtype of output times: the widest there is
 partial = eqx.Partial
 __all__ = [
-    "asarray", "by_rows", "call", "clock", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like", "logsumexp", "map",
-    "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers", "odeint", "on_graph", "partial",
-    "qr", "reference", "refuse_gradient", "repeat", "repeat_while", "restless", "scan", "separate", "softmax", "solvers",
-    "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
+    "asarray", "by_rows", "call", "clock", "concrete", "erf", "eye", "flow_map", "guard", "half", "jvp", "like",
+    "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers",
+    "odeint", "on_graph", "partial", "qr", "reference", "refuse_gradient", "repeat", "repeat_while", "restless",
+    "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap",
+    "with_number", "xp",
 ]  # fmt: skip
 
 _X64 = (
@@ -168,7 +169,7 @@ def by_rows(function, x, before, forward):
 
 
 def _by_cholesky(a):
-    """Factor by two rounds of Cholesky's factors of ``a^T a``: products, where Householder's columns wait for each other."""
+    """Factor by two rounds of Cholesky factors of ``a^T a``: products, where Householder columns wait for each other."""
     q, r = a, xp.eye(a.shape[-1], dtype=a.dtype)
     for _ in range(2):
         factor = xp.linalg.cholesky(q.mT @ q, upper=True)

@@ -15,7 +15,10 @@ from ._solve import GROW, SAFETY, SHRINK, SLIVER, error_floor
 
 
 def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
-    """Solve over ``[t0, t0 + interval]``; ``adjoint`` is one of diffrax, which has one for every mode. Return end state, whether it was reached, and steps, rejected ones too."""
+    """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too.
+
+    ``adjoint`` is one of diffrax, which has one for every mode of differentiation; None is for reverse mode.
+    """
     dtype = y0[0].dtype
     ends = jnp.stack([t0, t0 + interval]).astype(dtype)
     share = None if segment.steps is None else jnp.arange(segment.steps + 1, dtype=dtype) / segment.steps
@@ -247,7 +250,7 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
         grow = jnp.clip(SAFETY * off ** (-1.0 / order), SHRINK, GROW)
         grow = jnp.where(taken, jnp.where(off < 1, jnp.maximum(grow, 1), grow), jnp.minimum(grow, 1))
         longer = jnp.where(taken & (step < s.h), jnp.maximum(s.h, step * grow), step * grow)
-        stuck = ~taken & (step <= TINY * eps * jnp.maximum(jnp.abs(now), interval))
+        stuck = ~taken & (step <= TINY * eps * interval)
         steps = s.steps + active
         lands, done = taken & lands, s.done + jnp.where(taken, step, 0)
         since = done - s.settled
@@ -270,8 +273,8 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
     s = _State(
         y=y, slope=tuple(jnp.zeros_like(q) for q in y), fresh=~no, h=h, at=jnp.zeros(shape, int), done=zero, landed=no,
         settled=zero, rate=zero, longest=zero + jnp.inf, steps=jnp.zeros(shape, int), total=total, frame=frame,
-        kept=(x, frame, total), good=~no & jnp.isfinite(x).all(), rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row),
-        fine=jnp.zeros((size, *shape), bool),
+        kept=(x, frame, total), good=~no & jnp.isfinite(x).all(),
+        rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row), fine=jnp.zeros((size, *shape), bool),
     )  # fmt: skip
     s = jax.lax.while_loop(going, body, s)
     carry = index + count, layout.parts(s.y)[0], jnp.moveaxis(s.frame, lead, 0), s.h

@@ -9,7 +9,7 @@ Array = Any
 
 SPREAD = 2.0  # growth or decay of a direction, in powers of e, after which the frame is made orthonormal again
 BURST = 3 * SPREAD  # with more than that the way since the last time is gone again, in parts
-TINY = 4  # ulps of the time below which a step does not move it
+TINY = 4  # ulps of an interval: shorter steps are given up
 
 
 @dataclass(frozen=True)

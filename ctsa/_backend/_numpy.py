@@ -1,4 +1,4 @@
-"""NumPy: for observables, so that loaded results need no framework, and for small states of PyTorch (see ``fields.plain``)."""
+"""NumPy: for observables, so that loaded results need no framework, and for small states of PyTorch."""
 
 import functools
 

@@ -20,10 +20,11 @@ solvers = SOLVERS_OF[name]
 clock = xp.float64  # dtype of output times
 partial = functools.partial
 __all__ = [
-    "asarray", "by_rows", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half", "in_transform",
-    "jvp", "like", "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name", "named_parameters", "numbers",
-    "odeint", "on_graph", "partial", "qr", "reference", "refuse_gradient", "repeat", "repeat_while",
-    "restless", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy", "traced", "vjp", "vmap", "with_number", "xp",
+    "asarray", "by_rows", "call", "clock", "concrete", "differentiable", "erf", "eye", "flow_map", "guard", "half",
+    "in_transform", "jvp", "like", "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name",
+    "named_parameters", "numbers", "odeint", "on_graph", "partial", "qr", "reference", "refuse_gradient", "repeat",
+    "repeat_while", "restless", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
+    "traced", "vjp", "vmap", "with_number", "xp",
 ]  # fmt: skip
 
 

@@ -56,6 +56,5 @@ def separate(field, t, x):
             return False
         together = field(t, x)
         scale = float(together.abs().max())
-    return all(
-        v.shape == x[i].shape and float((v - together[i]).abs().max()) <= 1e-6 * scale for i, v in zip(at, alone, strict=True)
-    )
+    pairs = [(v, together[i]) for i, v in zip(at, alone, strict=True)]
+    return all(v.shape == w.shape and float((v - w).abs().max()) <= 1e-6 * scale for v, w in pairs)

@@ -1,4 +1,4 @@
-"""Derivatives of plain torch functions of few numbers, row by row in one backward pass: vmap(jvp) takes ten times as long."""
+"""Derivatives of plain torch functions of few numbers, row by row in one backward pass, faster than vmap(jvp)."""
 
 from collections.abc import Callable
 from typing import Any

@@ -5,10 +5,10 @@
 
     x' = F(x),   E_i' = -x_i <x_i', E_i>,   c' = (E^T DF(x) E) c.
 
-A token of the sphere has d - 1 numbers a vector instead of d, nothing need be projected, and where a field has a closed form
-its tangent Jacobian is assembled from skinny products (``Field.drift_compressed``).
+A token of the sphere has d - 1 numbers a vector instead of d, nothing need be projected, and where a field has a closed
+form its tangent Jacobian is assembled from skinny products (``Field.drift_compressed``).
 
-**Directions.** ``(x, u)`` with ``u`` (..., k, n, d), and ``u' = DF(x) u`` along them, in any closed form or by forward mode.
+**Directions.** ``(x, u)`` with ``u`` (..., k, n, d), and ``u' = DF(x) u``, in any closed form or by forward mode.
 
 Both extend the field to a neighbourhood of the manifold, which the stages of a method leave by the error of a step.
 """

@@ -96,7 +96,8 @@ def main() -> None:
 
                 runs[f"ctsa {name}"] = run
             line("flow to t = 5", f"{n} x {d}", dtype, runs)
-        for n, d, k in ((32, 3, 64), (128, 3, 256), (512, 3, 8), (64, 32, 8), (2048, 3, 8)) if "spectra" in options.kinds else ():
+        sizes = ((32, 3, 64), (128, 3, 256), (512, 3, 8), (64, 32, 8), (2048, 3, 8))
+        for n, d, k in sizes if "spectra" in options.kinds else ():
             p = cast(Problem(n, d), dtype)
             runs = {"diffrax": plain_diffrax(p, k, transient=0, time=2, tol=tol)}
             for name, face in faces():
