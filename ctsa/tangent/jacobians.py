@@ -223,6 +223,8 @@ def _chain_rounding(chain: Chain, v: np.ndarray) -> float:
 def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the largest eigenvalue of ``(J + J^T) / 2`` in the tangent space: the fastest instantaneous growth.
 
+    Dense up to 1000 unknowns, by ``leading`` beyond.
+
     Args:
         system: a field or a layer.
         x: one state ``(n, d)``.
@@ -235,6 +237,9 @@ def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometr
         >>> round(ctsa.numerical_abscissa(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
         -1.0
     """
+    s, state = _read(system, x, geometry, t=t)
+    if state.shape[0] * state.shape[1] > DENSE:
+        return float(leading(system, state, 1, which="symmetric", t=t, geometry=s.geometry).values[0])
     j = _tangent_matrix(system, x, t, geometry)
     return float(np.linalg.eigvalsh((j + j.T) / 2)[-1])
 
@@ -283,9 +288,12 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
         >>> ctsa.jacobian_operator(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]) @ [0.0, 1.0]
         array([ 0., -1.])
     """
+    return _operator(*_read(system, x, geometry, t=t, adjoint=adjoint), t)
+
+
+def _operator(s: System, x: Array, t: float) -> Any:
     from scipy.sparse.linalg import LinearOperator
 
-    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
     be, link = backend(x), link_of(s, x, t)
 
     def forward(v):
@@ -308,13 +316,14 @@ def leading(
     t: float = 0.0,
     geometry: Geometry | None = None,
     tol: float | None = None,
+    budget: int = 6000,
     seed: int = 0,
 ) -> Leading:
     """Find leading eigenvalues or singular values of the Jacobian, beyond 1000 unknowns without forming it, by ARPACK.
 
     Args:
         system: a field or a layer.
-        x: one state ``(n, d)``.
+        x: states ``(..., n, d)``; those of a batch are taken one by one.
         count: how many, below n d - 1.
         which: "real" (largest real part: stability of flows), "modulus" (largest modulus: stability of layers),
             "singular" (largest singular values: growth in one step), or "symmetric" (largest eigenvalues of the
@@ -323,6 +332,7 @@ def leading(
         geometry: where a bare callable lives.
         tol: relative accuracy asked of ARPACK, which then works at any size; None takes what the rounding of the system
             allows (measured on the products: many modules compute in float32 inside), at best 1e-10.
+        budget: about how many products, for each state, after which ARPACK gives up.
         seed: of the start vector.
 
     Returns:
@@ -330,7 +340,7 @@ def leading(
 
     Raises:
         ValueError: ``count`` is too large for the operator.
-        scipy.sparse.linalg.ArpackNoConvergence: carries the pairs that did converge.
+        scipy.sparse.linalg.ArpackNoConvergence: (a RuntimeError) the budget is used up; carries the pairs that did converge.
 
     Example:
         >>> import ctsa
@@ -339,30 +349,57 @@ def leading(
         >>> bool((found.residuals < 1e-8).all())
         True
     """
-    from scipy.sparse.linalg import LinearOperator, eigs, eigsh
-
     checks.choice("which", which, ("real", "modulus", "singular", "symmetric"))
-    count = checks.integer("count", count, low=1)
+    count, budget = checks.integer("count", count, low=1), checks.integer("budget", budget, low=1)
     adjoint, seed = which in ("singular", "symmetric"), checks.seed(seed)
     if tol is not None:
         tol = checks.number("tol", tol, low=0.0)
-    j = jacobian_operator(system, x, t=t, geometry=geometry, adjoint=adjoint)
-    size = j.shape[0]
+    s, x = _read(system, x, geometry, t=t, adjoint=adjoint, batch=True)
+    size = x.shape[-2] * x.shape[-1]
     if count >= size - 1:
         raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
-    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
+    batch = tuple(x.shape[:-2])
+    found = [_leading(s, x[at], count, which, t, tol, budget, seed) for at in np.ndindex(*batch)]
+    if not batch:
+        return found[0]
+    arrays = [np.stack([getattr(f, name) for f in found]) for name in ("values", "vectors", "residuals")]
+    return Leading(*(a.reshape(*batch, *a.shape[1:]) for a in arrays), which, s.flow)
+
+
+def _leading(
+    s: System, x: Array, count: int, which: str, t: float, tol: float | None, budget: int, seed: int
+) -> Leading:
+    from scipy.sparse.linalg import ArpackNoConvergence
+
+    size = x.shape[0] * x.shape[1]
     if tol is None and size <= DENSE and count <= s.geometry.dimension(*x.shape):
         return _dense_leading(s, x, count, which, t)
+    j = _operator(s, x, t)
     start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
     tol = _rounding(j, start, rounding(x)) if tol is None else tol
+    vectors_kept = min(size, max(2 * count + 1, 20))  # ARPACK's own choice
+    limits = dict(v0=start, tol=tol, maxiter=max(1, budget // (vectors_kept - count)))
+    try:
+        return _by_arpack(s, x, j, count, which, limits)
+    except ArpackNoConvergence as error:
+        message = (
+            f"{len(error.eigenvalues)} of {count} leading values (which={which!r}) converged to {tol:.1e} within about {budget} "
+            f"products: raise budget={budget}, loosen tol, or ask for {'more' if count < 4 else 'fewer'} (count)"
+        )
+        raise ArpackNoConvergence(message, error.eigenvalues, error.eigenvectors) from None
+
+
+def _by_arpack(s: System, x: Array, j: Any, count: int, which: str, limits: dict) -> Leading:
+    from scipy.sparse.linalg import LinearOperator, eigs, eigsh
+
     if which in ("real", "modulus"):
         if not s.flow:  # an endomorphism of the tangent space at x
             project, image = _projection(s, x), j.matvec
             j = LinearOperator(j.shape, matvec=lambda v: project(image(v)), dtype=np.float64)
         shifted = _radial_away(j, s, x) if which == "real" else j
         kind = "LR" if which == "real" else "LM"
-        values, vectors = eigs(shifted, k=count, which=kind, v0=start, tol=tol, maxiter=_BUDGET)
+        values, vectors = eigs(shifted, k=count, which=kind, **limits)
         order = np.argsort(-(values.real if which == "real" else np.abs(values)))
         residual = j @ vectors.real + 1j * (j @ vectors.imag) - vectors * values
     else:
@@ -374,16 +411,13 @@ def leading(
                 j.shape, matvec=lambda v: (project(j.matvec(v)) + j.rmatvec(project(v))) / 2, dtype=np.float64
             )  # fmt: skip
             square = _radial_away(flat, s, x)
-        values, vectors = eigsh(square, k=count, which="LA", v0=start, tol=tol, maxiter=_BUDGET)
+        values, vectors = eigsh(square, k=count, which="LA", **limits)
         residual = square @ vectors - vectors * values
         values = np.sqrt(np.maximum(values, 0)) if which == "singular" else values
         order = np.argsort(-values)
     residuals = np.linalg.norm(residual, axis=0)
     shaped = vectors.T.reshape(count, *x.shape)
     return Leading(values[order], shaped[order], residuals[order], which, s.flow)
-
-
-_BUDGET = 300  # restarts of ARPACK, about 20 products each
 
 
 def _rounding(j: Any, v: np.ndarray, eps: float) -> float:
