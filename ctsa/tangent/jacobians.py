@@ -385,7 +385,7 @@ def _leading(
     except ArpackNoConvergence as error:
         message = (
             f"{len(error.eigenvalues)} of {count} leading values (which={which!r}) converged to {tol:.1e} within about {budget} "
-            f"products: raise budget={budget}, loosen tol, or ask for {'more' if count < 4 else 'fewer'} (count)"
+            f"products: raise budget={budget}, loosen tol, or ask for another count"
         )
         raise ArpackNoConvergence(message, error.eigenvalues, error.eigenvectors) from None
 

@@ -44,14 +44,15 @@ class Leading(Result):
         """Return what belongs to one state of a batch."""
         return replace(self, values=self.values[index], vectors=self.vectors[index], residuals=self.residuals[index])
 
-    def _one(self) -> None:
+    def of_one_state(self) -> None:
+        """Raise ValueError if these are values of a batch of states."""
         batch = np.shape(self.values)[:-1]
         if batch:
             raise ValueError(f"these are values of a batch of states {batch}, and this is about one: take .member(i)")
 
     def table(self) -> str:
         """Return a line a value as text: itself, its modulus if it is complex, its residual, how it is spread on tokens."""
-        self._one()
+        self.of_one_state()
         values = np.asarray(self.values)
         weights = (np.abs(self.vectors) ** 2).sum(-1)  # (count, n)
         tokens = weights.sum(-1) ** 2 / (weights**2).sum(-1)  # 1 where one token moves, n where all do alike
@@ -63,5 +64,4 @@ class Leading(Result):
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw eigenvalues in the complex plane, singular values and rates by size; return the ``Axes``."""
-        self._one()
         return picture("spectra.leading")(self, ax=ax, **kwargs)
