@@ -92,8 +92,10 @@ from .tangent import (
     gali as gali,
     jacobian as jacobian,
     jacobian_operator as jacobian_operator,
+    largest_finite_time as largest_finite_time,
     leading as leading,
     lyapunov_spectrum as lyapunov_spectrum,
+    mean_exponent as mean_exponent,
     numerical_abscissa as numerical_abscissa,
     spectral_norm as spectral_norm,
 )

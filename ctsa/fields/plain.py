@@ -40,6 +40,8 @@ def _plain(thing: Any) -> Any:
     kind, formula = type(thing), formula_of(type(thing))
     if kind.__module__ != "ctsa.torch" or formula is None:
         raise NotPlainError
+    if getattr(thing, "retraction", "normalize") != "normalize":  # along a geodesic the derivative is jvp's
+        raise NotPlainError
     made: Any = object.__new__(_kind(formula))
     for name, part in parts_of(kind).items():
         value = getattr(thing, name)

@@ -1,6 +1,6 @@
 """Norms of layer Jacobians beside their bounds: what normalisation does for a recurrent layer."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,10 +10,12 @@ from ctsa._backend import analysis, backend, rounding
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.flows.systems import home_of
 from ctsa.layers import EulerLayer, Layer
+from ctsa.layers.check import check_foreign
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
 from ctsa.results.base import Result, as_numpy, picture
-from ctsa.tangent.jacobians import spectral_norm
+from ctsa.tangent._products import Link, ambient_link, layer_link
+from ctsa.tangent.jacobians import DENSE, norms_by_products, spectral_norm
 
 Array = Any
 _SLOPES = {"tanh": 1.0, "relu": 1.0, "gelu": 1.12905}  # largest slope of the activation
@@ -147,7 +149,9 @@ class JacobianNorms(Result):
 
 
 @analysis
-def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNorms:
+def jacobian_norms(
+    layer: Any, x: Any, *, dense: bool | None = None, budget: int = 2000, normalize: bool = False
+) -> Any:
     """Measure the spectral norm of a layer's Jacobian and compare it with what normalisation guarantees.
 
     ``N(y) = y / |y|`` has a derivative of norm ``1 / |y|``, so a layer ``N(gamma * x + step F)`` obeys::
@@ -159,14 +163,18 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
 
     Args:
         layer: a layer of ours. F is ``C + MSA`` for ``ItrSA`` and ``PostNormLayer``, the velocity for ``EulerLayer``.
-        x: one state ``(n, d)``.
+        x: one state ``(n, d)``, or a batch of them ``(b, n, d)``.
+        dense: form the Jacobians (True), or take products with them and their transposes (False); None forms them up to 1000
+            unknowns n d.
+        budget: most products for each norm.
         normalize: normalise ``x`` first.
 
     Returns:
-        ``JacobianNorms``.
+        ``JacobianNorms``; of a batch a list of them, which ``ctsa.plot.monitors.norms`` draws.
 
     Raises:
         TypeError: not a layer of ours; wrap others in ``WrappedLayer``.
+        RuntimeError: the budget is used up.
 
     Example:
         >>> import ctsa
@@ -184,24 +192,38 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
     if not (g.flat or g.unit):
         raise ValueError(f"bounds are known on the sphere and in flat space, and layer lives on {g.place}")
     x = checks.tokens(x, home_of(layer), g, normalize=normalize, name="x")
-    if x.ndim != 2:
-        raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
-    n, d = x.shape
-    be = backend(x)
-    unit = be.eye(n * d, x).reshape(n * d, n, d)
-    y, columns = layer.move_tangent(x, unit)
-    move = as_numpy(columns).astype(float).reshape(n * d, n * d).T
-    radius = float(as_numpy(g.radius(y)).min())
-    whole = as_numpy(layer.tangent(x, unit)[1]).astype(float).reshape(n * d, n * d).T
-    norm, tangent = float(np.linalg.norm(whole, 2)), spectral_norm(layer, x)
-    keep, update, step = _update(layer, move, n, d)
-    if update is None:
-        update_norm, bound = float("nan"), float(np.linalg.norm(move, 2)) / radius
+    if x.ndim > 3:
+        raise ValueError(f"x must be one state (n, d) or a batch (b, n, d), got shape {tuple(x.shape)}: loop over it")
+    dense, budget = checks.flag("dense", dense, unset=True), checks.integer("budget", budget, low=2)
+    if dense is None:
+        dense = x.shape[-2] * x.shape[-1] <= DENSE
+    check_foreign(layer, x, g, adjoint=not dense)
+    return _norms(layer, x, dense, budget) if x.ndim == 2 else [_norms(layer, each, dense, budget) for each in x]
+
+
+def _norms(layer: Any, x: Array, dense: bool, budget: int) -> JacobianNorms:
+    (n, d), g, be = x.shape, layer.geometry, backend(x)
+    moved = ambient_link(be.partial(_move, layer), be.partial(_move_tangent, layer), g, x)
+    whole = replace(layer_link(layer, g, x), ambient=True)
+    radius = float(as_numpy(g.radius(be.call(moved.image, x))).min())
+
+    def norm_of(link: Link) -> float:
+        if dense:
+            checks.room(f"a dense Jacobian of {n * d} unknowns", 3.0 * (n * d) ** 2, remedy="pass dense=False")
+            columns = link.forward(be.eye(n * d, x).reshape(n * d, n, d))
+            return float(np.linalg.norm(as_numpy(columns).astype(float).reshape(n * d, n * d), 2))
+        return float(norms_by_products(link, n * d, budget))
+
+    norm, tangent = norm_of(whole), spectral_norm(layer, x, dense=dense, budget=budget)
+    keep, divisor, step = _update(layer, n, d)
+    if divisor is None:
+        update_norm, bound = float("nan"), norm_of(moved) / radius
         lipschitz = a_priori = float("nan")
     else:
         gain = float(np.abs(keep).max()) if isinstance(layer, ItrSA) else 1.0
         base = float(np.abs(keep).max())
-        update_norm = float(np.linalg.norm(update, 2))
+        parts = layer, be.like(keep.reshape(n, d), x), be.like(divisor.reshape(n, d), x), x
+        update_norm = norm_of(ambient_link(be.partial(_added, *parts), be.partial(_added_tangent, *parts), g, x))
         bound = (base + gain * step * update_norm) / radius
         lipschitz = _update_bound(layer, x, gain)
         a_priori = (base + gain * step * lipschitz) / radius
@@ -210,18 +232,37 @@ def jacobian_norms(layer: Any, x: Any, *, normalize: bool = False) -> JacobianNo
     return JacobianNorms(norm, tangent, update_norm, radius, bound, lipschitz, a_priori, holds)
 
 
-def _update(layer: Any, move: np.ndarray, n: int, d: int) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Split ``J_move = keep + step J_F keep'`` into what is kept of x and the Jacobian of the update."""
+def _move(layer: Any, x: Array) -> Array:
+    return layer.move(x)
+
+
+def _move_tangent(layer: Any, x: Array, u: Array) -> Array:
+    return layer.move_tangent(x, u)[1]
+
+
+def _added(layer: Any, keep: Array, divisor: Array, at: Array, y: Array) -> Array:
+    """Return a function whose Jacobian at a state ``at`` is that of the update by its tokens, J_F."""
+    off = (y - at) / divisor
+    return layer.move(at + off) - keep * off
+
+
+def _added_tangent(layer: Any, keep: Array, divisor: Array, at: Array, y: Array, u: Array) -> Array:
+    off = u / divisor
+    return layer.move_tangent(at, off)[1] - keep * off
+
+
+def _update(layer: Any, n: int, d: int) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Split ``J_move = keep + J_F divisor``: what is kept of x, and what the Jacobian of the update is multiplied by."""
     if isinstance(layer, WrappedLayer) or getattr(layer, "retraction", "normalize") != "normalize":
-        return np.ones(1), None, 1.0
+        return np.ones(n * d), None, 1.0
     step = float(as_numpy(layer.step))
     keep = np.ones(n * d)
     if isinstance(layer, ItrSA):
         keep = np.broadcast_to(np.asarray(as_numpy(layer.gamma), dtype=float), (n, d)).ravel()
-        return keep, (move - np.diag(keep)) / (step * keep), step  # the Jacobian by the tokens gamma * x
+        return keep, step * keep, step  # the Jacobian by the tokens gamma * x
     if isinstance(layer, AKOrN) and layer.identity:
         keep = keep * (1 + step)
-    return keep, (move - np.diag(keep)) / step, step
+    return keep, step * np.ones(n * d), step
 
 
 def _update_bound(layer: Any, x: Array, gain: float) -> float:

@@ -1,12 +1,12 @@
 """What to watch while a flow or a recurrent layer runs: pseudo-energy, contribution index, complex eigenvalues, norms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, backend, rounding
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.flows.integration import integrate
 from ctsa.flows.opening import check_velocity
@@ -17,10 +17,12 @@ from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
 from ctsa.results.base import Result, as_numpy, picture
-from ctsa.tangent.jacobians import eigenvalues, leading, tangent_jacobians
+from ctsa.tangent._products import Link, ambient_link, link_of
+from ctsa.tangent.jacobians import eigenvalues, norms_by_products, tangent_jacobians
 
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed
+_BUDGET = 6000  # products of Lanczos' method
 _SERIES = ("pseudo_energy", "contribution", "complex_share", "norm", "order_parameter")
 _MISSING = {
     "pseudo_energy": "needs the update C + MSA(X), which a module or a bare callable does not tell",
@@ -73,13 +75,13 @@ def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
 
 
 # ------------------------------------------------------------------------------------------------- contribution index
-def _read(system: Any, x: Any, geometry: Geometry | None) -> tuple[System, Array]:
+def _read(system: Any, x: Any, geometry: Geometry | None, batch: bool = False) -> tuple[System, Array]:
     s = system_of(system, geometry)
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer")
     home = s.source if s.flow else home_of(s.source)
     x = checks.tokens(x, home, s.geometry, name="x")
-    if x.ndim != 2:
+    if x.ndim != 2 and not batch:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")
     return s, x
 
@@ -90,11 +92,13 @@ def contribution_index(
     x: Any,
     share: float = 0.02,
     *,
+    count: int | None = None,
     dense: bool | None = None,
+    budget: int = _BUDGET,
     t: float = 0.0,
     geometry: Geometry | None = None,
     seed: int = 0,
-) -> float:
+) -> Any:
     """Return which fraction of ``|x|^2`` lies in the leading eigenvectors of ``J + J^T``, ``share`` of them all.
 
     J is the Jacobian, (n d, n d), of the update ``C + MSA`` of a field or layer of ours, before projection and
@@ -104,16 +108,22 @@ def contribution_index(
 
     Args:
         system: a field or a layer. ``ItrSA`` reads ``X = gamma * x``.
-        x: one state ``(n, d)``.
+        x: states ``(..., n, d)``; those of a batch are taken one by one.
         share: of the ``n d`` eigenvectors, at least one.
+        count: how many eigenvectors, in place of ``share``.
         dense: form J + J^T (True), or find the leading eigenvectors from products with J and J^T alone, by Lanczos'
             method (False); None forms it up to n d = 600.
+        budget: about how many products, for each state, after which Lanczos' method gives up.
         t: time.
         geometry: where a bare callable lives.
         seed: of Lanczos' start.
 
+    Returns:
+        A float for one state, NumPy ``(...)`` for a batch.
+
     Raises:
-        ValueError: ``share`` is not in (0, 1].
+        ValueError: ``share`` is not in (0, 1], ``count`` is more than n d, or J does not fit into memory.
+        RuntimeError: the budget is used up.
 
     Example:
         >>> import numpy as np, ctsa
@@ -125,8 +135,16 @@ def contribution_index(
     References:
         Tomihari and Karakida, arXiv 2505.19458.
     """
-    s, x = _read(system, x, geometry)
-    return _contribution(s, x, _check_share(share), dense, t, seed)
+    s, x = _read(system, x, geometry, batch=True)
+    dense, budget = checks.flag("dense", dense, unset=True), checks.integer("budget", budget, low=1)
+    size, seed = x.shape[-2] * x.shape[-1], checks.seed(seed)
+    share = _check_share(share)
+    if count is None:
+        count = _count(share, size)
+    elif checks.integer("count", count, low=1) > size:
+        raise ValueError(f"count={count} is more than n d = {size}")
+    found = [_contribution(s, x[at], count, dense, t, seed, budget) for at in np.ndindex(*x.shape[:-2])]
+    return found[0] if x.ndim == 2 else np.array(found).reshape(x.shape[:-2])
 
 
 def _check_share(share: float) -> float:
@@ -136,47 +154,73 @@ def _check_share(share: float) -> float:
     return share
 
 
-def _contribution(s: System, x: Array, share: float, dense: bool | None, t: float, seed: int) -> float:
+def _count(share: float, size: int) -> int:
+    return int(np.ceil(share * size - 1e-9))
+
+
+def _contribution(
+    s: System, x: Array, count: int, dense: bool | None, t: float, seed: int, budget: int = _BUDGET
+) -> float:
     system = s.source
     x = system.tokens(x) if isinstance(system, ItrSA) else x
     field = system if s.flow else _update_of(system)
+    be = backend(x)
     if field is not None:
-        now = backend(x).like(t if s.flow else getattr(system, "time", 0.0), x)
-        image, derivative = _drift(field, now)
+        now = be.like(t if s.flow else getattr(system, "time", 0.0), x)
+        link = ambient_link(be.partial(_drift, field, now), be.partial(_drift_tangent, field, now), s.geometry, x)
     else:
-        image, derivative = s.image, s.derivative
+        link = replace(link_of(s, x, t), ambient=True)
     size = x.shape[0] * x.shape[1]
-    count = int(np.ceil(share * size - 1e-9))
+    state = as_numpy(x).astype(float).ravel()
+    if count == size:
+        return 1.0
     if dense is None:
         dense = size <= _DENSE
-    if not dense and count < size - 1:
-        vectors = _lanczos(image, derivative, x, count, seed)
-    else:
-        unit = backend(x).eye(size, x).reshape(size, *x.shape)
-        j = as_numpy(derivative(x, unit)).astype(float).reshape(size, size)
+    if dense:
+        checks.room(f"a dense Jacobian of {size} unknowns", 4.0 * size**2, remedy="pass dense=False")
+        j = as_numpy(link.forward(be.eye(size, x).reshape(size, *x.shape))).astype(float).reshape(size, size)
         vectors = np.linalg.eigh(j + j.T)[1][:, size - count :]
-    state = as_numpy(x).astype(float).ravel()
-    return float(((state @ vectors) ** 2).sum() / (state @ state))
+        return float(((state @ vectors) ** 2).sum() / (state @ state))
+    # Of few vectors the leading ones; of most of them those that are left out.
+    few = min(count, size - count)
+    vectors = _lanczos(link, few, "LA" if few == count else "SA", seed, budget)
+    part = float(((state @ vectors) ** 2).sum() / (state @ state))
+    return part if few == count else 1 - part
 
 
-def _drift(field: Any, t: Array) -> tuple[Any, Any]:
-    """Return the drift as a function of x, and its derivative along directions."""
-    return lambda x: drift_of(field)(t, x), lambda x, u: drift_tangent_of(field, t, x, u)[1]
+def _drift(field: Any, t: Array, x: Array) -> Array:
+    return drift_of(field)(t, x)
 
 
-def _lanczos(image: Any, derivative: Any, x: Array, count: int, seed: int) -> np.ndarray:
-    from scipy.sparse.linalg import LinearOperator, eigsh
+def _drift_tangent(field: Any, t: Array, x: Array, u: Array) -> Array:
+    return drift_tangent_of(field, t, x, u)[1]
 
-    be = backend(x)
-    pull = be.vjp(image, x)[1]
+
+def _lanczos(link: Link, count: int, which: str, seed: int, budget: int) -> np.ndarray:
+    """Return eigenvectors ``(n d, count)`` of ``J + J^T`` at one end of its spectrum."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    x, be = link.x, backend(link.x)
+    size = x.shape[0] * x.shape[1]
+    if count >= size:
+        raise ValueError(f"count={count} must be below n d = {size} with dense=False")
 
     def product(v):
-        u = be.like(np.asarray(v).reshape(x.shape), x)
-        return (as_numpy(derivative(x, u[None])[0]) + as_numpy(pull(u)[0])).ravel()
+        u = be.like(np.asarray(v).reshape(1, *x.shape), x)
+        return (as_numpy(link.forward(u)) + as_numpy(link.transposed(u))).ravel()
 
-    size = x.shape[0] * x.shape[1]
     start = direction_generator(seed).normal(size=size)
-    return eigsh(LinearOperator((size, size), matvec=product, dtype=np.float64), k=count, which="LA", v0=start)[1]
+    once, thrice = product(start), product(3 * start)  # some modules compute in float32 inside
+    off = float(np.linalg.norm(thrice - 3 * once) / (3 * np.linalg.norm(once) + 1e-300))
+    tol, kept = max(1e-10, 100 * rounding(x), 10 * off), min(size, max(2 * count + 1, 20))
+    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+    try:
+        return eigsh(operator, k=count, which=which, v0=start, tol=tol, ncv=kept, maxiter=max(1, budget // (kept - count)))[1]
+    except ArpackNoConvergence as error:
+        raise RuntimeError(
+            f"{len(error.eigenvalues)} of {count} eigenvectors of J + J^T converged within about {budget} products: raise "
+            f"budget={budget}, ask for another count (or share), or pass dense=True"
+        ) from None
 
 
 @analysis
@@ -342,9 +386,9 @@ def monitor(
 def _watch(s: System, x: Array, t: float, share: float) -> tuple[float, float, float, float]:
     field = _update_of(s.source)
     energy = float("nan") if field is None else float(as_numpy(_pseudo_energy(s.source, field, x)))
-    index = _contribution(s, x, share, None, t, seed=0)
+    index = _contribution(s, x, _count(share, x.shape[0] * x.shape[1]), None, t, seed=0)
     if x.shape[0] * x.shape[1] > _DENSE:
-        largest = leading(s.source, x, 1, which="singular", t=t, geometry=s.geometry).values[0]
+        largest = norms_by_products(link_of(s, x, t), s.geometry.dimension(*x.shape))
         return energy, index, float("nan"), float(largest)
     here, ends = (as_numpy(j).astype(np.float64) for j in tangent_jacobians(s, x, t))
     return energy, index, _oscillating(np.linalg.eigvals(here)), float(np.linalg.norm(ends, 2))

@@ -137,6 +137,7 @@ def leading(found: Any, *, ax: Any = None) -> Axes:
         The Axes.
     """
     given.result("found", found, "Leading", "ctsa.leading")
+    found.of_one_state()
     if found.which in ("real", "modulus"):
         return eigenvalues(found.values, ax=ax, continuous=found.continuous)
     ax = axes_for(ax, "ax", (3.4, 2.4))[0]

@@ -3,10 +3,14 @@
 from .covariant import (
     CovariantVectors as CovariantVectors,
     covariant_vectors as covariant_vectors,
-    finite_time_exponents as finite_time_exponents,
     gali as gali,
 )
 from .differentiable import exponents as exponents
+from .finite_time import (
+    finite_time_exponents as finite_time_exponents,
+    largest_finite_time as largest_finite_time,
+    mean_exponent as mean_exponent,
+)
 from .jacobians import (
     divergence as divergence,
     eigenvalues as eigenvalues,

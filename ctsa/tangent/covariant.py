@@ -1,4 +1,4 @@
-"""Covariant Lyapunov vectors, finite-time exponents, and the alignment index GALI."""
+"""Covariant Lyapunov vectors, and the alignment index GALI."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -194,71 +194,6 @@ def covariant_vectors(
             if m <= intervals:
                 growth[m - 1] = -np.log(np.linalg.norm(c, axis=0)) / march.interval
     return CovariantVectors(xs[: intervals + 1], vectors, growth, march.interval)
-
-
-@analysis
-@takes_solver
-def finite_time_exponents(
-    system: Any,
-    x0: Any,
-    duration: float,
-    *,
-    interval: float = 1.0,
-    solver: Any = "dopri5",
-    rtol: float = 0.0,
-    atol: float = 1e-8,
-    step: float | None = None,
-    max_steps: int = 100_000,
-    seed: int = 0,
-    t0: float = 0.0,
-    geometry: Geometry | None = None,
-    normalize: bool = False,
-) -> np.ndarray:
-    """Return the finite-time exponents ``log(s_i) / T`` from the singular values of the propagator over ``T``.
-
-    Unlike ``lyapunov_spectrum`` they do not depend on a frame: the practice for short horizons, e.g. the 16 layers of
-    arXiv 2505.19458. The propagator is kept as a product of triangular factors, so that small singular values keep
-    their digits as long as their ratio to the largest stays above 1e-16.
-
-    Args:
-        system: a field, a layer, or a sequence of layers.
-        x0: unit tokens ``(n, d)``.
-        duration: T, time or number of layers; a multiple of ``interval``.
-        interval: time between reorthonormalisations on the way; no matter for the result.
-        solver, rtol, atol, step, max_steps: as for ``lyapunov_spectrum``; a ``ctsa.Solver`` holds them all.
-        seed: of the frame.
-        t0: initial time.
-        geometry: where a bare callable lives.
-        normalize: normalise ``x0``.
-
-    Returns:
-        NumPy ``(n (d-1),)``, descending.
-
-    Example:
-        >>> import numpy as np, ctsa
-        >>> from ctsa.torch import Oja
-        >>> layer = ctsa.EulerLayer(Oja(np.diag([2.0, 1.0])), step=0.5)  # at the pole: multiplier 1.5 / 2
-        >>> round(float(ctsa.finite_time_exponents(layer, [[1.0, 0.0]], 16)[0] - np.log(0.5)), 12)
-        0.0
-    """
-    march = _march(
-        system, x0, Solver(solver, rtol, atol, step, max_steps), interval=interval, seed=seed, t0=t0, geometry=geometry,
-        normalize=normalize,
-    )  # fmt: skip
-    total = checks.number("duration", duration, low=0.0, strict=True) / march.interval
-    count = round(total)
-    if count < 1 or abs(total - count) > 1e-9 * total:
-        raise ValueError(f"duration={duration:g} must be a multiple of interval={march.interval:g}")
-    r, _, _ = _run(march, count)
-    product = np.eye(r.shape[1])
-    log_scale = 0.0
-    for factor in r:
-        product = factor @ product
-        size = np.linalg.norm(product)
-        product, log_scale = product / size, log_scale + np.log(size)
-    with np.errstate(divide="ignore"):
-        logs = np.log(np.linalg.svd(product, compute_uv=False))
-    return (logs + log_scale) / (count * march.interval)
 
 
 @analysis

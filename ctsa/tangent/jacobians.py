@@ -12,23 +12,28 @@ from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.check import check_foreign, check_restless
 
+from ._krylov import largest_singular
+from ._products import Chain, Link, link_of
 from .modes import Leading
 
 Array = Any
 
 
 _PRODUCTS = "ctsa.leading needs products only"
-_DENSE = 1000  # unknowns up to which a dense matrix is faster than products
+DENSE = 1000  # unknowns n d up to which a dense matrix is formed; beyond, products serve
+_BUDGET = 2000  # products, for each state
+_CHUNK = 2**24  # entries of Jacobians formed at a time
 
 
 def _read(
-    system: Any, x: Any, geometry: Geometry | None, *, t: float = 0.0, check: bool = True, adjoint: bool = False
-) -> tuple[System, Array]:
+    system: Any, x: Any, geometry: Geometry | None, *, t: float = 0.0, check: bool = True, adjoint: bool = False,
+    batch: bool = False,
+) -> tuple[System, Array]:  # fmt: skip
     s = system_of(system, geometry)
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer, or a function composing them")
     x = s.start(x, None, "x")
-    if x.ndim != 2:
+    if x.ndim != 2 and not batch:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop (or jax.vmap) over a batch")
     if s.flow and not hasattr(s.source, "drift"):
         x = check_velocity(backend(x), s.source, s.geometry, backend(x).like(checks.number("t", t), x), x)
@@ -45,14 +50,15 @@ def _ambient(s: System, x: Array, t: float) -> Array:
 
 
 def tangent_jacobians(s: System, x: Array, t: float) -> tuple[Array, Array]:
-    """Return the tangent Jacobian ``(m, m)`` at a state that has been checked, twice.
+    """Return the tangent Jacobian ``(..., m, m)`` at states that have been checked, twice.
 
     Rows in the basis at ``x``, which makes it an endomorphism; and in the basis at the image ``layer(x)``, which keeps the
     singular values of a map. For a flow both are the same.
     """
     be = backend(x)
-    size = s.geometry.dimension(*x.shape)
-    checks.room(f"a dense Jacobian of {size} unknowns", 3.0 * x.shape[0] * x.shape[1] * size, remedy=_PRODUCTS)
+    size = s.geometry.dimension(*x.shape[-2:])
+    entries = 3.0 * float(np.prod(x.shape, dtype=float)) * size
+    checks.room(f"a dense Jacobian of {size} unknowns", entries, remedy=_PRODUCTS)
     if s.flow:
         j = tangent_jacobian(s.source, s.geometry, be.like(t, x), x)[2]
         return j, j
@@ -124,33 +130,100 @@ def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | Non
 
 
 @analysis
-def spectral_norm(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+def spectral_norm(
+    system: Any,
+    x: Any,
+    *,
+    dense: bool | None = None,
+    budget: int = _BUDGET,
+    seed: int = 0,
+    t: float = 0.0,
+    geometry: Geometry | None = None,
+) -> Any:
     """Return the largest singular value of the tangent Jacobian: the fastest growth of any tangent vector in one step.
 
-    Dense up to 1000 unknowns, by ``leading`` beyond.
+    Up to 1000 unknowns ``n d`` from a dense Jacobian. Beyond, from products with it and its transpose (Golub and Kahan), to 1e-10
+    of the value, or what the dtype of the system, and its rounding inside, allow.
 
     Args:
         system: a field or a layer.
-        x: one state ``(n, d)``.
+        x: states ``(..., n, d)``; those of a batch go side by side.
+        dense: whether to form the Jacobian; None decides by size.
+        budget: most products, for each state.
+        seed: of the first direction.
         t: time.
         geometry: where a bare callable lives.
+
+    Returns:
+        A float for one state, NumPy ``(...)`` for a batch.
+
+    Raises:
+        ValueError: an argument is wrong, a dense Jacobian does not fit into memory, or a product is nan.
+        RuntimeError: the budget is used up; the message has what was found.
 
     Example:
         >>> import ctsa
         >>> from ctsa.torch import Oja
         >>> round(ctsa.spectral_norm(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
         1.0
+
+    References:
+        Golub and Kahan, SIAM J. Numer. Anal. B 2 (1965) 205.
     """
-    s, x = _read(system, x, geometry, t=t)
-    if x.shape[0] * x.shape[1] > _DENSE:
-        return float(leading(system, x, 1, which="singular", t=t, geometry=geometry).values[0])
-    j = jacobian(system, x, basis="tangent", t=t, geometry=geometry)
-    return float(np.linalg.norm(backend(j).to_numpy(j).astype(np.float64), 2))
+    dense, budget, seed = checks.flag("dense", dense, unset=True), checks.integer("budget", budget, low=2), checks.seed(seed)
+    s, x = _read(system, x, geometry, t=t, batch=True)
+    if dense or (dense is None and x.shape[-2] * x.shape[-1] <= DENSE):
+        found = _dense_norms(s, x, t)
+    else:
+        s, x = _read(system, x, geometry, t=t, batch=True, adjoint=True)
+        found = norms_by_products(link_of(s, x, t), s.geometry.dimension(*x.shape[-2:]), budget, seed)
+    return float(found) if found.ndim == 0 else found
+
+
+def _dense_norms(s: System, x: Array, t: float) -> np.ndarray:
+    """Return the largest singular values ``(...)``, a few states at a time."""
+    be, (n, d) = backend(x), x.shape[-2:]
+    flat, width = x.reshape(-1, n, d), max(1, _CHUNK // (n * d) ** 2)
+    parts = [x] if x.ndim == 2 else [flat[i : i + width] for i in range(0, len(flat), width)]
+    norms = [np.linalg.norm(be.to_numpy(tangent_jacobians(s, part, t)[1]).astype(np.float64), 2, (-2, -1)) for part in parts]
+    return np.concatenate([np.atleast_1d(a) for a in norms]).reshape(x.shape[:-2])
+
+
+def norms_by_products(link: Link, rank: int, budget: int = _BUDGET, seed: int = 0) -> np.ndarray:
+    """Return the largest singular value of a link ``(...)`` from products.
+
+    Raises:
+        RuntimeError: the budget is used up.
+    """
+    if rank == 0:
+        return np.zeros(link.x.shape[:-2])
+    chain = Chain([link])
+    start = chain.start(1, seed)
+    tol = _chain_rounding(chain, start)
+    found = largest_singular(
+        chain.forward, chain.transposed, start, 1, rank=rank, tol=tol, budget=budget, inside=chain.inside, seed=seed
+    )
+    if not found.converged:
+        worst = float((found.errors / np.maximum(found.values, 1e-300)).max())
+        raise RuntimeError(
+            f"the largest singular value is {float(found.values.max()):.10g} after {found.products} products, but may be off by "
+            f"{worst:.1e} of its size, and {tol:.1e} is wanted: raise budget={budget}, or pass dense=True"
+        )
+    return found.values[:, 0].reshape(link.x.shape[:-2])
+
+
+def _chain_rounding(chain: Chain, v: np.ndarray) -> float:
+    """Return the accuracy that products allow: how far ``J (3 v)`` is from ``3 J v``."""
+    once, thrice = chain.forward(v), chain.forward(3 * v)
+    off = float((np.linalg.norm(thrice - 3 * once, axis=1) / (3 * np.linalg.norm(once, axis=1) + 1e-300)).max())
+    return max(1e-10, 100 * rounding(chain.x), 10 * off)
 
 
 @analysis
 def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the largest eigenvalue of ``(J + J^T) / 2`` in the tangent space: the fastest instantaneous growth.
+
+    Dense up to 1000 unknowns, by ``leading`` beyond.
 
     Args:
         system: a field or a layer.
@@ -164,6 +237,9 @@ def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometr
         >>> round(ctsa.numerical_abscissa(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]), 12)
         -1.0
     """
+    s, state = _read(system, x, geometry, t=t)
+    if state.shape[0] * state.shape[1] > DENSE:
+        return float(leading(system, state, 1, which="symmetric", t=t, geometry=s.geometry).values[0])
     j = _tangent_matrix(system, x, t, geometry)
     return float(np.linalg.eigvalsh((j + j.T) / 2)[-1])
 
@@ -212,20 +288,19 @@ def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry
         >>> ctsa.jacobian_operator(Oja([[2.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]]) @ [0.0, 1.0]
         array([ 0., -1.])
     """
+    return _operator(*_read(system, x, geometry, t=t, adjoint=adjoint), t)
+
+
+def _operator(s: System, x: Array, t: float) -> Any:
     from scipy.sparse.linalg import LinearOperator
 
-    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
-    be, g = backend(x), s.geometry
-    image = x if s.flow else g.retract(s.image(x, t))
-    pull = be.vjp(lambda y: s.image(y, t), x)[1]
+    be, link = backend(x), link_of(s, x, t)
 
     def forward(v):
-        u = g.project(x, be.like(v.reshape(x.shape), x))
-        return be.to_numpy(g.project(image, s.derivative(x, u[None], t)[0])).ravel()
+        return be.to_numpy(link.forward(be.like(v.reshape(1, *x.shape), x))).ravel()
 
     def transposed(v):
-        w = g.project(image, be.like(v.reshape(x.shape), x))
-        return be.to_numpy(g.project(x, pull(w)[0])).ravel()
+        return be.to_numpy(link.transposed(be.like(v.reshape(1, *x.shape), x))).ravel()
 
     size = x.shape[0] * x.shape[1]
     return LinearOperator((size, size), matvec=forward, rmatvec=transposed, dtype=np.float64)
@@ -241,13 +316,14 @@ def leading(
     t: float = 0.0,
     geometry: Geometry | None = None,
     tol: float | None = None,
+    budget: int = 6000,
     seed: int = 0,
 ) -> Leading:
     """Find leading eigenvalues or singular values of the Jacobian, beyond 1000 unknowns without forming it, by ARPACK.
 
     Args:
         system: a field or a layer.
-        x: one state ``(n, d)``.
+        x: states ``(..., n, d)``; those of a batch are taken one by one.
         count: how many, below n d - 1.
         which: "real" (largest real part: stability of flows), "modulus" (largest modulus: stability of layers),
             "singular" (largest singular values: growth in one step), or "symmetric" (largest eigenvalues of the
@@ -256,6 +332,7 @@ def leading(
         geometry: where a bare callable lives.
         tol: relative accuracy asked of ARPACK, which then works at any size; None takes what the rounding of the system
             allows (measured on the products: many modules compute in float32 inside), at best 1e-10.
+        budget: about how many products, for each state, after which ARPACK gives up.
         seed: of the start vector.
 
     Returns:
@@ -263,7 +340,7 @@ def leading(
 
     Raises:
         ValueError: ``count`` is too large for the operator.
-        scipy.sparse.linalg.ArpackNoConvergence: carries the pairs that did converge.
+        scipy.sparse.linalg.ArpackNoConvergence: (a RuntimeError) the budget is used up; carries the pairs that did converge.
 
     Example:
         >>> import ctsa
@@ -272,30 +349,57 @@ def leading(
         >>> bool((found.residuals < 1e-8).all())
         True
     """
-    from scipy.sparse.linalg import LinearOperator, eigs, eigsh
-
     checks.choice("which", which, ("real", "modulus", "singular", "symmetric"))
-    count = checks.integer("count", count, low=1)
+    count, budget = checks.integer("count", count, low=1), checks.integer("budget", budget, low=1)
     adjoint, seed = which in ("singular", "symmetric"), checks.seed(seed)
     if tol is not None:
         tol = checks.number("tol", tol, low=0.0)
-    j = jacobian_operator(system, x, t=t, geometry=geometry, adjoint=adjoint)
-    size = j.shape[0]
+    s, x = _read(system, x, geometry, t=t, adjoint=adjoint, batch=True)
+    size = x.shape[-2] * x.shape[-1]
     if count >= size - 1:
         raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
-    s, x = _read(system, x, geometry, t=t, adjoint=adjoint)
-    if tol is None and size <= _DENSE and count <= s.geometry.dimension(*x.shape):
+    batch = tuple(x.shape[:-2])
+    found = [_leading(s, x[at], count, which, t, tol, budget, seed) for at in np.ndindex(*batch)]
+    if not batch:
+        return found[0]
+    arrays = [np.stack([getattr(f, name) for f in found]) for name in ("values", "vectors", "residuals")]
+    return Leading(*(a.reshape(*batch, *a.shape[1:]) for a in arrays), which, s.flow)
+
+
+def _leading(
+    s: System, x: Array, count: int, which: str, t: float, tol: float | None, budget: int, seed: int
+) -> Leading:
+    from scipy.sparse.linalg import ArpackNoConvergence
+
+    size = x.shape[0] * x.shape[1]
+    if tol is None and size <= DENSE and count <= s.geometry.dimension(*x.shape):
         return _dense_leading(s, x, count, which, t)
+    j = _operator(s, x, t)
     start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
     tol = _rounding(j, start, rounding(x)) if tol is None else tol
+    vectors_kept = min(size, max(2 * count + 1, 20))  # ARPACK's own choice
+    limits = dict(v0=start, tol=tol, maxiter=max(1, budget // (vectors_kept - count)))
+    try:
+        return _by_arpack(s, x, j, count, which, limits)
+    except ArpackNoConvergence as error:
+        message = (
+            f"{len(error.eigenvalues)} of {count} leading values (which={which!r}) converged to {tol:.1e} within about {budget} "
+            f"products: raise budget={budget}, loosen tol, or ask for another count"
+        )
+        raise ArpackNoConvergence(message, error.eigenvalues, error.eigenvectors) from None
+
+
+def _by_arpack(s: System, x: Array, j: Any, count: int, which: str, limits: dict) -> Leading:
+    from scipy.sparse.linalg import LinearOperator, eigs, eigsh
+
     if which in ("real", "modulus"):
         if not s.flow:  # an endomorphism of the tangent space at x
             project, image = _projection(s, x), j.matvec
             j = LinearOperator(j.shape, matvec=lambda v: project(image(v)), dtype=np.float64)
         shifted = _radial_away(j, s, x) if which == "real" else j
         kind = "LR" if which == "real" else "LM"
-        values, vectors = eigs(shifted, k=count, which=kind, v0=start, tol=tol, maxiter=_BUDGET)
+        values, vectors = eigs(shifted, k=count, which=kind, **limits)
         order = np.argsort(-(values.real if which == "real" else np.abs(values)))
         residual = j @ vectors.real + 1j * (j @ vectors.imag) - vectors * values
     else:
@@ -307,16 +411,13 @@ def leading(
                 j.shape, matvec=lambda v: (project(j.matvec(v)) + j.rmatvec(project(v))) / 2, dtype=np.float64
             )  # fmt: skip
             square = _radial_away(flat, s, x)
-        values, vectors = eigsh(square, k=count, which="LA", v0=start, tol=tol, maxiter=_BUDGET)
+        values, vectors = eigsh(square, k=count, which="LA", **limits)
         residual = square @ vectors - vectors * values
         values = np.sqrt(np.maximum(values, 0)) if which == "singular" else values
         order = np.argsort(-values)
     residuals = np.linalg.norm(residual, axis=0)
     shaped = vectors.T.reshape(count, *x.shape)
     return Leading(values[order], shaped[order], residuals[order], which, s.flow)
-
-
-_BUDGET = 300  # restarts of ARPACK, about 20 products each
 
 
 def _rounding(j: Any, v: np.ndarray, eps: float) -> float:
