@@ -87,6 +87,7 @@ from .tangent import (
     covariant_vectors as covariant_vectors,
     divergence as divergence,
     eigenvalues as eigenvalues,
+    exponents as exponents,
     finite_time_exponents as finite_time_exponents,
     gali as gali,
     jacobian as jacobian,

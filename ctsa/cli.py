@@ -1,6 +1,7 @@
 """The command line: ``ctsa demo``. Wrong options, paths and files get one line and exit status 2."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ def _demo(options: argparse.Namespace) -> int:
     backend = options.backend or (here[0] if here else "torch")
     if backend not in here:
         return _fail(f"the {backend} backend is not installed: pip install 'ctsa[{backend}]'")
+    if backend == "jax":
+        _keep_compiled()
     settings = demo.SHORT if options.short else demo.FULL
     text = demo.SENTENCE if options.text is None else options.text
     try:
@@ -50,6 +53,17 @@ def _demo(options: argparse.Namespace) -> int:
             raise
         return _fail(f"--text: {error}")
     return 0
+
+
+def _keep_compiled() -> None:
+    """Have JAX keep what it compiles for the next command, unless the user has set a folder, or there is none."""
+    import jax
+
+    from .jax import keep_compiled
+
+    if jax.config.jax_compilation_cache_dir is None:
+        with contextlib.suppress(OSError):
+            keep_compiled()
 
 
 def _fail(message: str) -> int:

@@ -1,6 +1,7 @@
 """The demo and the command line: arrays are checked, not only exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -127,3 +128,21 @@ def test_help_and_version(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert stop.value.code == 0 and ctsa.__version__ in capsys.readouterr().out
+
+
+def test_compiled_programs_are_kept_for_the_next_command(tmp_path):
+    # In processes of their own: the folder is a setting of the whole process.
+    script = "import jax, ctsa.cli as c; c._keep_compiled(); print(jax.config.jax_compilation_cache_dir)"
+
+    def said(**environment):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ | environment
+        )
+        return done.stdout.strip()
+
+    assert said(XDG_CACHE_HOME=str(tmp_path)) == str(tmp_path / "ctsa" / "jax")
+    assert (tmp_path / "ctsa" / "jax").is_dir()
+    own = str(tmp_path / "own")
+    assert said(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=own) == own
+    (tmp_path / "file").touch()
+    assert said(XDG_CACHE_HOME=str(tmp_path / "file")) == "None"

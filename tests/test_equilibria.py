@@ -370,7 +370,7 @@ def test_convergence_is_quadratic_also_in_families(torch_face, monkeypatch):
     x = ctsa.Sphere().retract(e.x + 0.03 * np.random.default_rng(10).normal(size=e.x.shape))
     monkeypatch.setattr(newton, "_POLISH", 0)
     speeds = [float(solve(field, torch.as_tensor(x[None]), iterations=k, tol=1e-15).speeds[0]) for k in (0, 1, 2, 3)]
-    assert speeds[1] < 10 * speeds[0] ** 2 and speeds[2] < 10 * speeds[1] ** 2 and speeds[3] < 1e-13
+    assert speeds[1] < 10 * speeds[0] ** 2 and speeds[2] < 10 * speeds[1] ** 2 and speeds[3] < 10 * speeds[2] ** 2
 
 
 SYMMETRIES: dict = {}

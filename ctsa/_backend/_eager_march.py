@@ -88,7 +88,7 @@ class _Walk:
             self.h = min(max(0.01 * min(ratio), 1e-6 * self.interval), self.interval)
 
     def advance(self, origin: float) -> tuple | None:
-        """Go from ``origin`` to the end of an interval; return state, frame and folded factors, None where it breaks off."""
+        """Go from ``origin`` to the end of an interval; return state, frame, folded factors; None where it breaks off."""
         p, s, xp = self.p, self.stages, self.xp
         done, settled, longest, steps = 0.0, 0.0, float("inf"), 0
         total = p.begin(s.parts(self.z)[-1])
@@ -131,8 +131,9 @@ class _Walk:
 
     def _off(self, error: tuple, y: tuple, z: tuple, squares: Any) -> float:
         rtol, atol = self.segment.rtol or None, self.segment.atol
-        parts = [float(e.max()) for e in errors(self.xp, self.p.coordinates, error, y, z, squares, rtol, atol, self.ensemble)]
-        return max(*parts, self.floor) if all(e >= 0 for e in parts) else float("inf")  # nan: again, shorter
+        parts = errors(self.xp, self.p.coordinates, error, y, z, squares, rtol, atol, self.ensemble)
+        sizes = [float(e.max()) for e in parts]
+        return max(*sizes, self.floor) if all(e >= 0 for e in sizes) else float("inf")  # nan: again, shorter
 
 
 def _greatest(logs: Any) -> float:

@@ -14,8 +14,11 @@ from ._march import BURST, SPREAD, TINY, Segment, Tangent, errors
 from ._solve import GROW, SAFETY, SHRINK, SLIVER, error_floor
 
 
-def flow_map(rhs, y0, t0, interval, segment: Segment):
-    """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too."""
+def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
+    """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too.
+
+    ``adjoint`` is one of diffrax, which has one for every mode of differentiation; None is for reverse mode.
+    """
     dtype = y0[0].dtype
     ends = jnp.stack([t0, t0 + interval]).astype(dtype)
     share = None if segment.steps is None else jnp.arange(segment.steps + 1, dtype=dtype) / segment.steps
@@ -24,7 +27,7 @@ def flow_map(rhs, y0, t0, interval, segment: Segment):
     solution = _solve(
         rhs, y0, ends, grid, jnp.asarray(segment.rtol, dtype), jnp.asarray(segment.atol, dtype),
         jnp.asarray(floor, dtype), None, solver=make_solver(segment.solver, segment.rtol, segment.atol),
-        max_steps=segment.max_steps, adjoint=dx.RecursiveCheckpointAdjoint(), bar=False, throw=False,
+        max_steps=segment.max_steps, adjoint=adjoint or dx.RecursiveCheckpointAdjoint(), bar=False, throw=False,
     )  # fmt: skip
     reached = solution.result == dx.RESULTS.successful
     return tuple(y[-1] for y in solution.ys), reached, solution.stats["num_steps"]
@@ -270,8 +273,8 @@ def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, siz
     s = _State(
         y=y, slope=tuple(jnp.zeros_like(q) for q in y), fresh=~no, h=h, at=jnp.zeros(shape, int), done=zero, landed=no,
         settled=zero, rate=zero, longest=zero + jnp.inf, steps=jnp.zeros(shape, int), total=total, frame=frame,
-        kept=(x, frame, total), good=~no & jnp.isfinite(x).all(), rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row),
-        fine=jnp.zeros((size, *shape), bool),
+        kept=(x, frame, total), good=~no & jnp.isfinite(x).all(),
+        rows=tuple(jnp.zeros((size, *r.shape), r.dtype) for r in row), fine=jnp.zeros((size, *shape), bool),
     )  # fmt: skip
     s = jax.lax.while_loop(going, body, s)
     carry = index + count, layout.parts(s.y)[0], jnp.moveaxis(s.frame, lead, 0), s.h

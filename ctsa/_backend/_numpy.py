@@ -1,4 +1,4 @@
-"""NumPy: for observables, so that loaded results need no framework, and for small states of PyTorch (see ``fields.plain``)."""
+"""NumPy: for observables, so that loaded results need no framework, and for small states of PyTorch."""
 
 import functools
 
@@ -9,7 +9,7 @@ name = "numpy"
 partial = functools.partial
 __all__ = [
     "call", "concrete", "erf", "eye", "guard", "like", "logsumexp", "map", "march", "materialise", "name", "partial",
-    "repeat", "softmax", "stop_gradient", "to_numpy", "xp",
+    "qr", "repeat", "softmax", "stop_gradient", "to_numpy", "xp",
 ]  # fmt: skip
 
 
@@ -59,6 +59,9 @@ def materialise(values):
 def map(f, xs):
     """Apply ``f`` to every ``xs[i]`` in turn and stack the results."""
     return xp.stack([f(x) for x in xs])
+
+
+qr = xp.linalg.qr
 
 
 def call(f, *args):

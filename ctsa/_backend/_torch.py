@@ -12,15 +12,17 @@ from ._solve import SOLVERS_OF
 from ._torch_attention import in_transform, jvp, vjp
 from ._torch_march import flow_map, march, march_tangent, marches, separate, timeless
 from ._torch_modules import tensors as tensors  # for _torch_solve
+from ._torch_rows import by_rows
 from ._torch_solve import odeint
 
 name = "torch"
+qr = xp.linalg.qr
 solvers = SOLVERS_OF[name]
 partial = functools.partial
 __all__ = [
-    "asarray", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map", "march",
-    "march_tangent", "marches", "materialise", "name", "odeint", "partial", "refuse_gradient", "repeat", "repeat_while",
-    "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy", "vjp", "vmap", "xp",
+    "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient", "repeat",
+    "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from ._torch_adaptive import ORDERS
 from ._torch_solve import odeint
 
 
-def flow_map(rhs, y0, t0, interval, segment: Segment):
+def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
     """Solve over ``[t0, t0 + interval]``; return end state, whether it was reached, and steps, rejected ones too."""
     start, grid = float(t0), segment.grid(float(interval))
     problem = Problem(
@@ -56,6 +56,5 @@ def separate(field, t, x):
             return False
         together = field(t, x)
         scale = float(together.abs().max())
-    return all(
-        v.shape == x[i].shape and float((v - together[i]).abs().max()) <= 1e-6 * scale for i, v in zip(at, alone, strict=True)
-    )
+    pairs = [(v, together[i]) for i, v in zip(at, alone, strict=True)]
+    return all(v.shape == w.shape and float((v - w).abs().max()) <= 1e-6 * scale for v, w in pairs)

@@ -5,7 +5,6 @@ no hidden 1/sqrt(d): the scale is ``beta``), the output of a head is ``sum_j a_i
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from ctsa._backend import backend
@@ -33,20 +32,20 @@ class Heads:
     causal: bool = False
     key_field: Array | None = None
 
-    @cached_property
-    def _axis(self) -> int | None:
+    def __post_init__(self):
         ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2), (self.mask, 3))
-        return next((a.shape[0] for a, rank in ranks if a is not None and a.ndim == rank), None)
+        axis = next((a.shape[0] for a, rank in ranks if a is not None and a.ndim == rank), None)
+        object.__setattr__(self, "_axis", axis)  # asked for in every formula
 
     @property
     def headed(self) -> bool:
         """Whether there is an axis of heads."""
-        return self._axis is not None
+        return self._axis is not None  # type: ignore[attr-defined]
 
     @property
     def count(self) -> int:
         """The number of heads."""
-        return self._axis or 1
+        return self._axis or 1  # type: ignore[attr-defined]
 
 
 def lift(heads: Heads, x: Array) -> Array:

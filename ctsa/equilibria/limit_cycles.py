@@ -155,7 +155,7 @@ def find_limit_cycle(
     method = Solver(solver, 0.0, atol, None, max_steps)
     state = as_numpy(x).astype(np.float64)
     if period is None:
-        state, time = _return(s, state, x, horizon, max_steps)
+        state, time = _return(s, state, x, horizon, method)
     else:
         time = checks.number("period", period, low=0.0, strict=True)
     state, time, shot = _shoot(s, state, time, x, tol, iterations, method)
@@ -166,7 +166,12 @@ def _speed(v: np.ndarray) -> float:
     return float(np.sqrt((v**2).sum(-1)).max())
 
 
-def _return(s: System, x: np.ndarray, like: Any, horizon: float | None, max_steps: int) -> tuple[np.ndarray, float]:
+def _follow(s: System, x: np.ndarray, like: Any, ts: np.ndarray, solver: Solver) -> Any:
+    """Integrate; with a number of outputs that never changes, which JAX compiles once."""
+    return integrate(s.source, backend(like).like(x, like), ts, replace(solver, atol=1e-9), geometry=s.geometry)
+
+
+def _return(s: System, x: np.ndarray, like: Any, horizon: float | None, solver: Solver) -> tuple[np.ndarray, float]:
     """Follow the flow until it comes back to where it was; return a state and the time that took."""
     be = backend(like)
     speed = _speed(as_numpy(s.image(like)))
@@ -176,7 +181,7 @@ def _return(s: System, x: np.ndarray, like: Any, horizon: float | None, max_step
     fastest = speed
     for _ in range(5):
         ts = np.linspace(0.0, horizon, _SAMPLES)
-        flow = integrate(s.source, be.like(x, like), ts, atol=1e-9, max_steps=max_steps, geometry=s.geometry)
+        flow = _follow(s, x, like, ts, solver)
         xs = as_numpy(flow.xs).astype(np.float64)
         start = _SAMPLES // 2
         fastest = _speed(as_numpy(s.image(flow.xs[-1])))
@@ -266,9 +271,13 @@ def _shortest(s: System, x: np.ndarray, time: float, like: Any, near: float, sol
     """Return how often the cycle goes round in ``time``: Newton may have landed on a shorter one."""
     primes, rounds = (11, 7, 5, 3, 2), 1
     while True:
-        ts = np.array([0.0, *(time / (rounds * p) for p in primes)])
-        flow = integrate(s.source, backend(like).like(x, like), ts, replace(solver, atol=1e-9), geometry=s.geometry)
-        gaps = np.sqrt(((as_numpy(flow.xs)[1:] - x) ** 2).sum(-1)).max(-1)
+        shares = np.array([time / (rounds * p) for p in primes])
+        between = np.linspace(0.0, shares[-1], _SAMPLES + 10)
+        between = between[np.abs(between[:, None] - shares).min(1) > 1e-9 * time][: _SAMPLES - len(primes)]
+        ts = np.sort(np.concatenate([between, shares]))
+        flow = _follow(s, x, like, ts, solver)
+        there = as_numpy(flow.xs)[np.searchsorted(ts, shares)]
+        gaps = np.sqrt(((there - x) ** 2).sum(-1)).max(-1)
         back = [p for p, gap in zip(primes, gaps, strict=True) if gap <= near]
         if not back:
             return rounds

@@ -1,4 +1,4 @@
-"""Fields and layers of PyTorch on NumPy views of their tensors: for small states the calls of PyTorch are most of the time."""
+"""Fields and layers of PyTorch on NumPy views of their tensors: in small states PyTorch's calls are most of the time."""
 
 from functools import cached_property
 from typing import Any
@@ -20,8 +20,8 @@ class NotPlainError(TypeError):
 def plain(thing: Any) -> Any:
     """Return a field or layer of ``ctsa.torch`` that computes with NumPy, on the same memory; None where it cannot be.
 
-    It cannot if a part is a function or class of somebody else's, which may need PyTorch, if there is no closed form for the
-    derivative, or if its tensors are not on a CPU.
+    It cannot if a part is a function or class of somebody else's, which may need PyTorch, if there is no closed form for
+    the derivative, or if its tensors are not on a CPU.
 
     Example:
         >>> import numpy as np, ctsa.torch
@@ -40,7 +40,7 @@ def _plain(thing: Any) -> Any:
     kind, formula = type(thing), formula_of(type(thing))
     if kind.__module__ != "ctsa.torch" or formula is None:
         raise NotPlainError
-    made = object.__new__(_kind(formula))
+    made: Any = object.__new__(_kind(formula))
     for name, part in parts_of(kind).items():
         value = getattr(thing, name)
         if part.is_array:

@@ -213,7 +213,7 @@ class Geometry:
         return np.where(beyond[..., None], 0.0, w), beyond
 
     def dual(self, x: Array, e: Array) -> Array:
-        """Return ``L`` with ``L^T v = E^T project(x, v)`` for every ``v``: the basis ``e`` itself where projection is orthogonal."""
+        """Return ``L`` with ``L^T v = E^T project(x, v)`` for every ``v``: ``e`` itself where projection is orthogonal."""
         be, d = backend(x), x.shape[-1]
         unit = be.eye(d, x).reshape(d, *[1] * (x.ndim - 1), d) + 0 * x
         return be.xp.moveaxis(self.project(x, unit), 0, -2) @ e
@@ -229,7 +229,7 @@ class Geometry:
         return e.mT @ xp.moveaxis(self.project_tangent(x, u, o, 0 * u), 0, -1)
 
     def carried(self, x: Array, v: Array, e: Array) -> Array:
-        """Return the velocity of a tangent basis ``(..., n, d, r)`` that is carried along parallel, where ``x`` moves by ``v``.
+        """Return the velocity of a tangent basis ``(..., n, d, r)`` that is carried along parallel as ``x`` moves by ``v``.
 
         Raises:
             NotImplementedError: the geometry gives no formula; then directions are not kept in bases.

@@ -6,6 +6,7 @@ from .covariant import (
     finite_time_exponents as finite_time_exponents,
     gali as gali,
 )
+from .differentiable import exponents as exponents
 from .jacobians import (
     divergence as divergence,
     eigenvalues as eigenvalues,

@@ -5,10 +5,10 @@
 
     x' = F(x),   E_i' = -x_i <x_i', E_i>,   c' = (E^T DF(x) E) c.
 
-A token of the sphere has d - 1 numbers a vector instead of d, nothing need be projected, and where a field has a closed form
-its tangent Jacobian is assembled from skinny products (``Field.drift_compressed``).
+A token of the sphere has d - 1 numbers a vector instead of d, nothing need be projected, and where a field has a closed
+form its tangent Jacobian is assembled from skinny products (``Field.drift_compressed``).
 
-**Directions.** ``(x, u)`` with ``u`` (..., k, n, d), and ``u' = DF(x) u`` along them, in any closed form or by forward mode.
+**Directions.** ``(x, u)`` with ``u`` (..., k, n, d), and ``u' = DF(x) u``, in any closed form or by forward mode.
 
 Both extend the field to a neighbourhood of the manifold, which the stages of a method leave by the error of a step.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctsa._backend import backend
-from ctsa.derivatives import compressed_tangent, in_basis, variational
+from ctsa.derivatives import compressed_tangent, in_basis, pushforward, variational
 from ctsa.geometry import Geometry
 
 Array = Any
@@ -37,8 +37,8 @@ def unflatten_frame(q: Array, shape: tuple[int, ...]) -> Array:
 
 def qr_positive(a: Array) -> tuple[Array, Array]:
     """Factor ``a = q r`` with orthonormal columns and a positive diagonal, which makes the factors unique."""
-    xp = backend(a).xp
-    q, r = xp.linalg.qr(a)
+    be, xp = backend(a), backend(a).xp
+    q, r = be.qr(a)
     diagonal = xp.linalg.diagonal(r)
     s = xp.where(diagonal < 0, -xp.ones_like(diagonal), xp.ones_like(diagonal))
     return q * s[..., None, :], r * s[..., :, None]
@@ -127,8 +127,14 @@ class Directions:
 
     def slope(self, field: Any, t: Array, y: State) -> State:
         """Return the time derivative of a state."""
-        xp = backend(y[0]).xp
-        v, du = variational(field, self.geometry, t, (y[0], xp.moveaxis(y[1], -3, 0)))
+        g, xp = self.geometry, backend(y[0]).xp
+        x, u = y[0], xp.moveaxis(y[1], -3, 0)
+        if g.flat:
+            v, du = variational(field, g, t, (x, u))
+        else:
+            z = g.retract(x)
+            v, du = pushforward(field, t, z, g.project(z, u))  # whose u stays tangent, as z moves
+            v = g.spread(g.radius(x)[..., 0], v) if g.radial else v
         return v, xp.moveaxis(du, 0, -3)
 
     def settle(self, y: State) -> tuple[Array, Array, Array]:

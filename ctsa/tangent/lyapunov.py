@@ -51,14 +51,16 @@ def lyapunov_spectrum(
 ) -> LyapunovSpectrum:
     """Compute Lyapunov exponents of a flow, a layer, or a sequence of layers, by reorthonormalisation.
 
-    State and frame follow the variational equation ``x' = F(x), U' = DF(x) U`` with the error norm
-    ``max(rms(x), rms(U))``, land on every multiple of ``interval``, and the frame is reorthonormalised there with fixed
-    signs: the logarithms of the diagonal of R, divided by ``interval``, are the local exponents. On the sphere only the
-    n (d - 1) tangent directions exist: no radial exponents.
+    State and frame follow the variational equation ``x' = F(x), U' = DF(x) U``, with an error norm that sees every
+    direction relative to its length. They land on every multiple of ``interval``, and the frame is reorthonormalised there
+    (and between, where directions have grown or shrunk by much) with fixed signs: the logarithms of the diagonal of R,
+    divided by ``interval``, are the local exponents. On the sphere only the n (d - 1) tangent directions exist: no radial
+    exponents.
 
     Args:
         system: a field ``(t, x)``, a layer ``(x)``, or a sequence of layers (used one after the other, once).
-        x0: unit tokens ``(..., n, d)``; leading axes make an ensemble (one shared step size).
+        x0: unit tokens ``(..., n, d)``; leading axes make an ensemble, whose members have step
+            sizes of their own (one for all, if the field depends on time or tells members apart).
         intervals: how many intervals to average over.
         interval: time between reorthonormalisations; for layers their number. Exponents do not depend on it, as long as
             growth over an interval stays far below 1e16.
@@ -180,7 +182,8 @@ class _Run:
         if self.path is not None:
             _, x, u, h = self.march.carry
             _Checkpoint(
-                history=self.history, x=as_numpy(x), frame=as_numpy(u), step=as_numpy(h), states=self.states, velocities=self.velocities,
+                history=self.history, x=as_numpy(x), frame=as_numpy(u), step=as_numpy(h), states=self.states,
+                velocities=self.velocities,
                 speeds=self.speeds, reach=self.reach, index=self.march.index, identity=str(self.identity),
             ).save(self.path)  # fmt: skip
 

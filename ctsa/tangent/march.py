@@ -62,6 +62,9 @@ class March:
         small = u.shape[0] * u.shape[-2] * u.shape[-1] <= _SMALL
         alone = self.adaptive or s.kind == "layer"
         self.plain = plain(s.source) if be.name == "torch" and small and alone else None
+        self.source = s.source if s.kind == "layers" or x.ndim > 2 else be.by_rows(
+            s.source, x, (be.like(self.t0, x),) if s.flow else (), lambda u: s.derivative(x, u, self.t0)
+        )
 
     def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
         be, g, dim = self.be, self.system.geometry, self.dimension
@@ -127,11 +130,11 @@ class March:
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
     def _many(self, rule: Any, count: int) -> tuple:
-        be, s = self.be, self.system
+        be = self.be
         if self.adaptive:
-            p = Tangent(self._coordinates(s.source), s.source, self.looks, rule)
+            p = Tangent(self._coordinates(self.source), self.source, self.looks, rule)
             return be.march_tangent(p, self.segment, self._t0, self._interval, self.carry, count, _BLOCK)
-        step = be.partial(advance, rule, self.looks, s.source, self._static, self._interval, self._t0)
+        step = be.partial(advance, rule, self.looks, self.source, self._static, self._interval, self._t0)
         return be.march(step, self.carry, count, _BLOCK)
 
     def _with_numpy(self, rule: Any, count: int) -> tuple:

@@ -126,17 +126,6 @@ def _push_layer(layers, g, interval, x, u, total, fold):
     return x, u, fold(total, r), ok, x - before
 
 
-def _advance(source, static, interval, t0, carry, total, fold):
-    """Advance by one interval; return carry, total, whether it went well, and a layer's last step (None for a flow)."""
-    index, x, u = carry
-    kind, g, segment = static
-    if kind == "flow":
-        x, u, total, ok = push_flow(source, g, segment, interval, t0 + index * interval, x, u, total, fold)
-        return (index + 1, x, u), total, ok, None
-    layers = source if kind == "layers" else (source,)
-    x, u, total, ok, step = push_layer(layers, g, int(interval), x, u, total, fold)
-    return (index + 1, x, u), total, ok, step
-
 def advance(rule: Rule, looks: Array, source: Any, static: tuple, interval: Any, t0: Any, carry: tuple) -> tuple:
     """Advance ``(index, x, u, h)`` by one interval; return it, and the total, whether it went well, and the row.
 

@@ -93,6 +93,22 @@ def calls(face, other):
         step=[("given", 0.1)],
     )
     yield call(
+        "exponents",
+        ctsa.exponents,
+        dict(system=layer, x0=x, intervals=2),
+        system=flow_or_layer + layers[8:],
+        x0=states(),
+        intervals=v.COUNTS[:-1],
+        transient=v.INTEGERS,
+        interval=v.POSITIVE,
+        count=without(v.COUNTS[:-1], *optional),
+        frame=[("text", "a"), ("one axis", np.ones(3))],
+        seed=v.SEEDS,
+        normalize=v.FLAGS,
+        step=[("given", 0.1)],
+        adjoint=[("text", "a"), ("number", 3)],
+    )
+    yield call(
         "covariant_vectors",
         ctsa.covariant_vectors,
         dict(system=layer, x0=x, intervals=2, transient=1),

@@ -20,12 +20,12 @@ def plain_flow(p, ts, tol):
     import jax
     import jax.numpy as jnp
 
-    f = p.velocity(jnp, jnp.asarray, lambda s: jax.nn.softmax(s, -1))
+    f, ts = p.velocity(jnp, jnp.asarray, lambda s: jax.nn.softmax(s, -1)), jnp.asarray(ts, p.x0.dtype)
 
     @jax.jit
     def run(x):
         return dx.diffeqsolve(
-            dx.ODETerm(lambda t, y, args: f(y)), dx.Dopri5(), ts[0], ts[-1], 0.01, x, saveat=dx.SaveAt(ts=ts),
+            dx.ODETerm(lambda t, y, args: f(y)), dx.Dopri5(), ts[0], ts[-1], ts[1] / 100, x, saveat=dx.SaveAt(ts=ts),
             stepsize_controller=dx.PIDController(rtol=tol, atol=tol), max_steps=100_000,
         ).ys  # fmt: skip
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", type=float, default=240.0)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--kinds", default="flows,spectra")
     options = parser.parse_args()
     import jax
 
@@ -82,7 +83,7 @@ def main() -> None:
             report(device=device, kind=kind, size=size, dtype=dtype, **{name: measure(run) for name, run in runs.items()})
 
     for dtype, tol in TOL.items():
-        for n, d in ((256, 3), (1024, 3), (4096, 3), (256, 64), (1024, 64)):
+        for n, d in ((256, 3), (1024, 3), (4096, 3), (256, 64), (1024, 64)) if "flows" in options.kinds else ():
             p, ts = cast(Problem(n, d, rotation=False), dtype), np.linspace(0, 5, 6)
             runs = {"diffrax": plain_flow(p, ts, tol)}
             for name, face in faces():
@@ -95,7 +96,8 @@ def main() -> None:
 
                 runs[f"ctsa {name}"] = run
             line("flow to t = 5", f"{n} x {d}", dtype, runs)
-        for n, d, k in ((32, 3, 64), (128, 3, 256), (512, 3, 8), (64, 32, 8), (2048, 3, 8)):
+        sizes = ((32, 3, 64), (128, 3, 256), (512, 3, 8), (64, 32, 8), (2048, 3, 8))
+        for n, d, k in sizes if "spectra" in options.kinds else ():
             p = cast(Problem(n, d), dtype)
             runs = {"diffrax": plain_diffrax(p, k, transient=0, time=2, tol=tol)}
             for name, face in faces():

@@ -24,8 +24,9 @@ def plain_diffrax(p, k, transient=TRANSIENT, time=TIME, tol=TOL):
         return y, jax.vmap(push)(state[1])
 
     def interval(carry, _):
+        span = (jnp.asarray(v, p.x0.dtype) for v in (0.0, 1.0, 0.05))
         sol = dx.diffeqsolve(
-            dx.ODETerm(rhs), dx.Tsit5(), 0.0, 1.0, 0.05, carry, stepsize_controller=dx.PIDController(rtol=tol, atol=tol)
+            dx.ODETerm(rhs), dx.Tsit5(), *span, carry, stepsize_controller=dx.PIDController(rtol=tol, atol=tol)
         )
         x, u = (y[-1] for y in sol.ys)
         x = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
