@@ -322,7 +322,9 @@ def test_known_ones_are_left_out(torch_face):
     everything = ctsa.find_equilibria(field, 3, 3)
     known: list = []
     for seed in range(8):  # small searches, each looking elsewhere, add up to the whole
-        more = ctsa.find_equilibria(field, 3, 3, starts=10, seed=seed, known=known, structured=False, flow_limits=False, rounds=1)
+        more = ctsa.find_equilibria(
+            field, 3, 3, starts=10, seed=seed, known=known, structured=False, flow_limits=False, rounds=1
+        )  # fmt: skip
         assert not any(everything.symmetry.same(e.x, k.x) for e in more for k in known)
         known += more
         if len(known) == len(everything):
