@@ -98,7 +98,7 @@ def test_saves(torch_face, tmp_path):
     found = ctsa.classification(field(torch_face), E[[0, 0]])
     again = ctsa.load(found.save(tmp_path / "c"))
     assert again.kind == "consensus" and again.labels.tolist() == [0, 0] and again.eigenvector == 0
-    assert repr(again) == "Classification(consensus, multiplicities=(2), direction=0, residual=0.0e+00)"
+    assert repr(again) == "Classification(consensus, multiplicities=(2), eigenvector=0, speed=0.0e+00)"
 
 
 BAD = {
@@ -118,6 +118,6 @@ def test_bad_input(face, case):
     changed, error, words = BAD[case]
     arguments = dict(field=field(face), x=E, rest=1e-6, gap=1e-3) | changed
     with pytest.raises(error) as caught:
-        ctsa.classify(arguments["field"], arguments["x"], arguments["tol"], gap=arguments["gap"])
+        ctsa.classify(arguments["field"], arguments["x"], arguments["rest"], gap=arguments["gap"])
     for word in words:
         assert word in str(caught.value)

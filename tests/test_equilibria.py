@@ -95,7 +95,7 @@ def test_dense(torch_face, case):
 def test_frameworks_agree(torch_face, jax_face):
     close_sets(*(ctsa.find_equilibria(standard(face), 3, 3) for face in (torch_face, jax_face)))
     programs = ctsa._backend._jax_march._march._cached._cache_size()
-    ctsa.find_equilibria(standard(jax_face, beta=0.7), 3, 3, 37, seed=5, rounds=1)
+    ctsa.find_equilibria(standard(jax_face, beta=0.7), 3, 3, starts=37, seed=5, rounds=1)
     assert ctsa._backend._jax_march._march._cached._cache_size() == programs  # other numbers compile nothing
 
 
@@ -337,7 +337,7 @@ def test_known_ones_are_left_out(torch_face):
 def test_results(torch_face, tmp_path):
     found = ctsa.find_equilibria(standard(torch_face, 2), 2, 2)
     e = next(e for e in found if e.kind == "bipartite consensus" and e.stable)
-    assert repr(e).startswith("Equilibrium(bipartite consensus 1+1 on v0, stable, residual=")
+    assert repr(e).startswith("Equilibrium(bipartite consensus 1+1 on v0, stable, speed=")
     assert "6 equilibria, 2 stable" in repr(found) and found.counts[("consensus", True)] == 1
     again = ctsa.load(e.save(tmp_path / "one"))
     assert np.array_equal(again.x, e.x) and again.kind == e.kind and again.orbit == e.orbit == 2
@@ -482,7 +482,7 @@ def test_bad_input(torch_face):
     refused(ValueError, ["geometry", "contradicts"], field, 2, 3, geometry=ctsa.Euclidean())
     refused(ValueError, ["mask"], face.SelfAttention(mask=np.ones((4, 4))), 3, 3)
     single = face.SelfAttention(value=V.astype(np.float32))
-    refused(ValueError, ["tol=1e-10 is", "float32", "loosen tol"], single, 2, 3)
+    refused(ValueError, ["rest=1e-10 is", "float32", "raise rest"], single, 2, 3)
 
 
 def test_terms_read_at_other_tokens(torch_face):

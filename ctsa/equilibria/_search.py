@@ -124,7 +124,7 @@ class Search:
         self.eps = rounding(x)
         if self.rest < 8 * self.eps:
             raise ValueError(
-                f"rest={self.rest:g} is below what {str(x.dtype).rpartition('.')[2]} can hold ({8 * self.eps:.1g}): loosen "
+                f"rest={self.rest:g} is below what {str(x.dtype).rpartition('.')[2]} can hold ({8 * self.eps:.1g}): raise "
                 "rest, or pass float64 tokens and parameters"
             )
         check_velocity(be, field, self.g, be.like(self.t, x), self.one)
