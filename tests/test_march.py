@@ -316,3 +316,46 @@ def test_rows_of_plain_functions_of_torch():
         if layer is not cut:
             found = spectrum(layer, x0, geometry=FLAT, intervals=200)
             assert abs(found.exponents.sum() - exact) < 1e-12  # its determinant is -0.3 everywhere
+
+
+def test_factors_by_products(jax_face):
+    # What a GPU does in place of Householder's reflections: the same factors, and those where columns are nearly dependent.
+    import jax.numpy as jnp
+
+    from ctsa._backend import _jax
+    from ctsa.tangent.coordinates import qr_positive
+
+    rng = np.random.default_rng(0)
+    c = np.linalg.qr(rng.normal(size=(90, 40)))[0] * np.exp(rng.uniform(-3, 3, size=40)) + 0.01 * rng.normal(size=(90, 40))
+    near = np.array(c)
+    near[:, 7] = near[:, 3] + 1e-13 * near[:, 7]
+    for a in (c, near):
+        want_q, want_r = qr_positive(a)
+        q, r = (np.asarray(w) for w in _jax._by_cholesky(jnp.asarray(a)))
+        signs = np.sign(np.diagonal(r))
+        q, r = q * signs, r * signs[:, None]
+        assert np.abs(q.T @ q - np.eye(40)).max() < 1e-13 and np.abs(q @ r - a).max() < 1e-12
+        if a is c:
+            assert np.abs(q - want_q).max() < 1e-11 and np.abs(r - want_r).max() < 1e-11
+
+
+def test_bases_are_carried_parallel():
+    # Around a small circle a parallel vector comes back turned by the area enclosed (Gauss and Bonnet): 2 pi (1 - cos a).
+    from ctsa.tangent.coordinates import Carried
+
+    angle = 0.7
+    field = torch_face.Rotation(np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+    x = torch.tensor([[np.sin(angle), 0.0, np.cos(angle)]], dtype=torch.float64)
+    y = Carried(ctsa.Sphere()).enter(x, torch.zeros(1, 1, 3, dtype=torch.float64))
+    start = y[1][0]
+    steps = 4000
+    with torch.no_grad():
+        for _ in range(steps):  # the midpoint rule
+            h = 2 * np.pi / steps
+            middle = tuple(q + h / 2 * k for q, k in zip(y, Carried(ctsa.Sphere()).slope(field, 0.0, y), strict=True))
+            slope = Carried(ctsa.Sphere()).slope(field, 0.0, middle)
+            y = tuple(q + h * k for q, k in zip(y, slope, strict=True))
+    turned = (start.T @ y[1][0]).numpy()
+    exact = 2 * np.pi * (1 - np.cos(angle))
+    assert np.abs(turned.T @ turned - np.eye(2)).max() < 1e-5
+    assert abs(turned[0, 0] - np.cos(exact)) < 1e-5 and abs(abs(turned[0, 1]) - abs(np.sin(exact))) < 1e-5
