@@ -377,10 +377,10 @@ def axis_sizes(axes: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:
 
 
 def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -> Array:
-    r = geometry.radius(x)
     slack = 1e3 * rounding(x)
-    values, radii = concrete(x), concrete(r)
-    if values is None or radii is None:  # traced: the same conditions, checked when the program runs
+    values = concrete(x)
+    if values is None:  # traced: the same conditions, checked when the program runs
+        r = geometry.radius(x)
         x = be.guard(x, be.xp.isfinite(x).all() & (r > 0).all(), f"{name} has nan, inf or zero tokens")
         if normalize:
             return geometry.retract(x)
@@ -390,6 +390,8 @@ def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(f"{name} must be finite, got nan or inf, first at index {tuple(int(i) for i in bad)}")
+    with np.errstate(all="ignore"):
+        radii = np.asarray(geometry.radius(values))
     if not (radii > 0).all():
         at = tuple(int(i) for i in np.argwhere(~(radii > 0))[0][:-1])
         if not geometry.radial:

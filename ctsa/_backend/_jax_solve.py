@@ -291,7 +291,7 @@ def odeint(problem: Problem) -> Solved:
         failure = "step_size"
     elif sol.result not in (dx.RESULTS.successful, dx.RESULTS.event_occurred):
         failure = str(sol.result)
-    elif any(not bool(jnp.isfinite(y[reached - 1]).all()) for y in ys):
+    elif any(not np.isfinite(np.asarray(y)[reached - 1]).all() for y in ys):
         finite = np.min([np.isfinite(np.asarray(y)).reshape(len(p.ts), -1).all(1) for y in ys], axis=0)
         reached, failure = int(np.argmin(finite)), "step_size"
     stopped = lost = previous = None

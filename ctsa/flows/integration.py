@@ -214,6 +214,11 @@ def _largest_step(largest: Any, step: Any, solver: Any) -> float | None:
     return checks.number("largest_step", largest, low=0.0, strict=True)
 
 
+def _retracted(geometry, y):
+    xp = backend(y).xp
+    return geometry.retract(y), xp.amax(xp.abs(geometry.radius(y) - 1))
+
+
 def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
     """Normalise what the solver returned and raise if it failed."""
     y = solved.ys[0][: solved.reached]
@@ -225,15 +230,14 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
     if solved.ts is not None:
         kept = sign * solved.ts
-    r = geometry.radius(y)
-    error = be.xp.amax(be.xp.abs(r - 1))
+    xs, error = be.call(_retracted, geometry, y)
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)
     reached_ts = be.xp.asarray(kept)  # NumPy's float64, or the widest float of JAX
     if solved.stopped is not None and getattr(solved.stopped[0], "requires_grad", False):
         reached_ts = be.xp.concatenate([reached_ts[:-1], sign * solved.stopped[0][None].double()])
-    trajectory = Trajectory(reached_ts, geometry.retract(y), stats)
+    trajectory = Trajectory(reached_ts, xs, stats)
     if isinstance(solved.failure, BaseException):  # an interrupt: hand over what there is
         solved.failure.trajectory = trajectory  # type: ignore[attr-defined]
         raise solved.failure
