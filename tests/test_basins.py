@@ -360,7 +360,7 @@ def result(kinds, directions=0, sizes=(3, 2), stability="stable", confidence=0.9
     s = len(kinds)
     return ctsa.Basins(
         ends=np.zeros((s, 5, 2)), kind_index=np.array([KINDS.index(k) for k in kinds]),
-        direction=np.broadcast_to(directions, s), overlap=np.ones(s),
+        eigenvector=np.broadcast_to(directions, s), overlap=np.ones(s),
         sizes=np.tile([*sizes, *[0] * (5 - len(sizes))], (s, 1)),
         stability_index=np.full(s, STABILITY.index(stability)), growth=-np.ones(s), speed=np.zeros(s), times=np.ones(s),
         duration=1.0, confidence=confidence,

@@ -150,7 +150,7 @@ def test_the_walk(face):
     layer = face.EulerLayer(spring(face) + 2.0 * face.Injection(A), 0.1)
     places = [path for path, part, _ in walk(layer) if part.is_array]
     inside = [("field", "fields", 0, name) for name in ("stiffness", "point", "weights")]
-    outside = [("step",), ("time",), ("field", "fields", 1, "factor"), ("field", "fields", 1, "field", "input")]
+    outside = [("step",), ("t",), ("field", "fields", 1, "factor"), ("field", "fields", 1, "field", "input")]
     assert sorted(map(str, places)) == sorted(map(str, inside + outside))
     assert [type(each).__name__ for each in everything(layer)] == [
         "EulerLayer", "Sum", SPRINGS[face.name].__name__, "Scaled", "Injection",

@@ -10,6 +10,7 @@ from ctsa._backend import analysis, backend
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Geometry
 from ctsa.layers import EulerLayer, Layer
+from ctsa.layers.base import time_of
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.text import lines
 
@@ -128,14 +129,14 @@ def as_euler(layer: Any, states: Any = None, seed: int = 0) -> EulerForm:
     checks.fit_field(field, x.shape, "states")
     be = backend(x)
     y, s = be.call(layer, x), layer.euler_step(x)
-    v = be.call(field, be.like(getattr(layer, "time", 0.0), x), x)
+    v = be.call(field, be.like(time_of(layer), x), x)
     sign = be.xp.where(s < 0, -be.xp.ones_like(s), be.xp.ones_like(s))
     euler = g.spread(sign, g.retract(x + g.spread(s, v)))
     difference = _farthest(y, euler)
     steps, step = as_numpy(s), float(as_numpy(layer.flow_step))
     constant = bool((steps == np.asarray(step, dtype=steps.dtype)).all())
     if constant:
-        plain = EulerLayer(field, step, geometry=g, t=getattr(layer, "t", 0.0))
+        plain = EulerLayer(field, step, geometry=g, t=time_of(layer))
         difference = max(difference, _farthest(y, be.call(plain, x)))
     return EulerForm(
         layer, field, type(layer).__name__, type(field).__name__, step, constant, difference, float(steps.min()),

@@ -27,7 +27,7 @@ class EquilibriaTable(Result):
     speed: Any
     multiplicities: Any
     labels: Any
-    direction: Any
+    eigenvector: Any
     overlap: Any
     neutral: Any
     neutral_symmetry: Any

@@ -13,6 +13,11 @@ from ctsa.parts import Part, constant, inner, parameter, parts_of
 Array = Any
 
 
+def time_of(layer: Any) -> Any:
+    """Return when a layer of ours stands, for fields that depend on time; 0 for all that say nothing about it."""
+    return layer.t if "t" in parts_of(type(layer)) else 0.0
+
+
 class Layer:
     """What all layers share: a move in the ambient space, then normalisation, and the derivative of both.
 

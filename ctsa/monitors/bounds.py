@@ -10,6 +10,7 @@ from ctsa._backend import analysis, backend, rounding
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.flows.systems import home_of
 from ctsa.layers import EulerLayer, Layer
+from ctsa.layers.base import time_of
 from ctsa.layers.check import check_foreign
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
@@ -276,6 +277,6 @@ def _update_bound(layer: Any, x: Array, gain: float) -> float:
     projected: Any = layer.coupling if isinstance(layer, AKOrN) and layer.project else None
     projected = layer.field if isinstance(layer, EulerLayer) else projected
     if hasattr(projected, "drift") and layer.geometry.unit:
-        drift = as_numpy(projected.drift(backend(x).like(getattr(layer, "time", 0.0), x), x)).astype(float)
+        drift = as_numpy(projected.drift(backend(x).like(time_of(layer), x), x)).astype(float)
         bound += 2 * float(np.sqrt((drift**2).sum(-1)).max())
     return bound

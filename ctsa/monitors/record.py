@@ -12,6 +12,7 @@ from ctsa.flows.integration import integrate
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, home_of, system_of
 from ctsa.geometry import Geometry, direction_generator
+from ctsa.layers.base import time_of
 from ctsa.layers.check import check_foreign
 from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
@@ -71,7 +72,7 @@ def pseudo_energy(system: Any, x: Array) -> Array:
 
 def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
     y = system.tokens(x) if isinstance(system, ItrSA) else x
-    return -(y * field.drift(backend(x).like(getattr(system, "time", 0.0), x), y)).sum((-2, -1))
+    return -(y * field.drift(backend(x).like(time_of(system), x), y)).sum((-2, -1))
 
 
 # ------------------------------------------------------------------------------------------------- contribution index
@@ -166,7 +167,7 @@ def _contribution(
     field = system if s.flow else _update_of(system)
     be = backend(x)
     if field is not None:
-        now = be.like(t if s.flow else getattr(system, "time", 0.0), x)
+        now = be.like(t if s.flow else time_of(system), x)
         link = ambient_link(be.partial(_drift, field, now), be.partial(_drift_tangent, field, now), s.geometry, x)
     else:
         link = replace(link_of(s, x, t), ambient=True)
