@@ -69,7 +69,7 @@ def test_every_layer_is_the_euler_step_it_names(face, name):
     rng = np.random.default_rng(5)
     x = rng.normal(size=(N, D)) if g == FLAT else g.retract(rng.normal(size=(N, D)))
     s = face.numpy(form.steps(x))
-    v = face.numpy(form.field(getattr(form.layer, "time", 0.0), face.array(x)))
+    v = face.numpy(form.field(getattr(form.layer, "t", 0.0), face.array(x)))
     y = g.retract(x + g.spread(s, v))
     sign = g.spread(np.where(s < 0, -1.0, 1.0), np.ones_like(y)) if g != FLAT else 1.0
     assert np.abs(sign * y - face.numpy(form.layer(face.array(x)))).max() < 1e-12
