@@ -147,9 +147,9 @@ def test_batches_equal_single_runs(face, way):
 
 
 # ---------------------------------------------------------------------------------------------------------------- flows
-@pytest.mark.parametrize("seed", [0, 1])
-def test_products_of_a_flow(face, seed):
-    field = make(face, seed)
+@pytest.mark.slow
+def test_products_of_a_flow(face):
+    field = make(face, 0)
     want = ctsa.finite_time_exponents(field, X, 2.0, atol=1e-10)
     got = ctsa.finite_time_exponents(field, X, 2.0, count=2, dense=False, atol=1e-10)
     assert np.abs(got - want[:2]).max() < 1e-7
