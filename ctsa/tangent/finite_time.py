@@ -167,7 +167,7 @@ def largest_finite_time(
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import Oja
         >>> layer = ctsa.EulerLayer(Oja(np.diag([2.0, 1.0])), step=0.5)
-        >>> round(ctsa.largest_finite_time(layer, [[1.0, 0.0]], 16) / np.log(0.5), 12)
+        >>> round(ctsa.largest_finite_time(layer, [[1.0, 0.0]], 16) / float(np.log(0.5)), 12)
         1.0
 
     References:
@@ -210,7 +210,7 @@ def mean_exponent(layer: Any, x: Any, depth: int, *, geometry: Geometry | None =
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import Oja
         >>> layer = ctsa.EulerLayer(Oja(np.diag([3.0, 1.0, 0.0])), step=0.25)  # multipliers 1/2 and 1/4
-        >>> round(ctsa.mean_exponent(layer, [[1.0, 0.0, 0.0]], 8) / np.log(2.0), 12)
+        >>> round(ctsa.mean_exponent(layer, [[1.0, 0.0, 0.0]], 8) / float(np.log(2.0)), 12)
         -1.5
 
     References:
