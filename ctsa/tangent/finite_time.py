@@ -272,6 +272,7 @@ def _layers(
 
 def _used(s: System, depth: int) -> Sequence[Any]:
     if s.kind != "layers":
+        checks.room(f"{depth} layers", depth, remedy="take fewer")
         return [s.source] * depth
     if depth > len(s.source):
         raise ValueError(f"there are {len(s.source)} layers, but {depth} are asked for: ask for fewer")
