@@ -73,8 +73,9 @@ def test_singular_values_of_many_large_matrices():
 
     def search(budget, tol):
         return largest_singular(
-            lambda v: j @ v, lambda w: j.swapaxes(1, 2) @ w, rng.normal(size=(3, 400, 5)), 3, rank=400, tol=tol, budget=budget
-        )
+            lambda v: j @ v, lambda w: j.swapaxes(1, 2) @ w, rng.normal(size=(3, 400, 5)), 3, rank=400, tol=tol,
+            budget=budget,
+        )  # fmt: skip
 
     found = search(4000, 1e-10)
     assert found.converged and found.products < 800
@@ -106,12 +107,19 @@ def test_products_of_a_stack_and_of_oscillators(face):
 
 
 def test_products_keep_any_ratio(face):
-    """Ratios of 10 a layer over 60 layers: far beyond what one product of them all would keep, and overflow would be near."""
+    """Ratios of 10 a layer over 60 layers: far beyond what one product of them all would keep."""
     layer = linear_layer(face, np.diag([30.0, 3.0, 0.3]))
     got = ctsa.finite_time_exponents(layer, np.zeros((1, 3)), 60, count=2, dense=False)
     assert np.abs(got - np.log([30.0, 3.0])).max() < 1e-10
     got = ctsa.finite_time_exponents(layer, np.zeros((1, 3)), 250, count=3, dense=False)
     assert np.abs(got - np.log([30.0, 3.0, 0.3])).max() < 1e-10
+
+
+def test_near_and_far_values_at_once(face):
+    """Two close to the largest, one 1e-12 below it, and its batch."""
+    layer = linear_layer(face, np.diag([2.0, 1.9999, 0.002, 1e-4, 1e-4, 1e-4]))
+    got = ctsa.finite_time_exponents(layer, np.zeros((2, 1, 6)), 4, count=3, dense=False)
+    assert np.abs(got - np.log([2.0, 1.9999, 0.002])).max() < 1e-10
 
 
 def test_rotations_have_zeros(face):
@@ -139,9 +147,9 @@ def test_batches_equal_single_runs(face, way):
 
 
 # ---------------------------------------------------------------------------------------------------------------- flows
-@pytest.mark.parametrize("seed", [0, 1])
-def test_products_of_a_flow(face, seed):
-    field = make(face, seed)
+@pytest.mark.slow
+def test_products_of_a_flow(face):
+    field = make(face, 0)
     want = ctsa.finite_time_exponents(field, X, 2.0, atol=1e-10)
     got = ctsa.finite_time_exponents(field, X, 2.0, count=2, dense=False, atol=1e-10)
     assert np.abs(got - want[:2]).max() < 1e-7
@@ -154,13 +162,14 @@ def test_products_of_a_linear_flow(face):
     field = face.Oja(matrix, geometry=FLAT)
     want = np.log(np.linalg.svd(expm(3 * matrix), compute_uv=False)) / 3
     for solver in ({}, {"solver": "rk4", "step": 0.01}) if face.name == "torch" else ({},):
-        got = ctsa.finite_time_exponents(field, np.zeros((1, 3)), 3.0, interval=1.5, count=1, dense=False, atol=1e-10, **solver)
+        given = dict(interval=1.5, count=1, dense=False, atol=1e-10, **solver)
+        got = ctsa.finite_time_exponents(field, np.zeros((1, 3)), 3.0, **given)
         assert np.abs(got - want[:1]).max() < 1e-7
 
 
 # ---------------------------------------------------------------------------------------------------- largest, and mean
 def test_at_the_pole(face):
-    """EulerLayer(Oja) at the leading eigenvector, step h: 1 + h (mu - lambda) for the mean, 1 - h lambda for what is between."""
+    """EulerLayer(Oja) at the leading eigenvector, step h: 1 + h (mu - lambda) for the mean, 1 - h lambda for the rest."""
     layer = face.EulerLayer(face.Oja(np.diag([3.0, 1.0, -0.5])), step=0.1)
     x, rates = np.ones((4, 1)) * [[1.0, 0.0, 0.0]], np.log(np.array([0.8, *[0.7] * 6, 0.65]))
     assert ctsa.largest_finite_time(layer, x, 16) == pytest.approx(rates[0], abs=1e-12)

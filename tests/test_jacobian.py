@@ -283,6 +283,91 @@ def test_leading_of_a_large_system(torch_face):
     assert np.abs(found.values - [-1, -2]).max() < 1e-8
 
 
+# --------------------------------------------------------------------------------------- beyond the size, and in batches
+@pytest.mark.parametrize("make_layer", [False, True], ids=["field", "layer"])
+@pytest.mark.parametrize("case", ["softmax-weighted", "channels-2", "euclidean"])
+def test_norms_by_products_and_in_batches(face, case, make_layer):
+    field, x = make(face, case), state(case, 3)
+    system = face.EulerLayer(field, step=0.4) if make_layer else field
+    dense, products = (ctsa.spectral_norm(system, x, dense=way) for way in (True, False))
+    assert dense.shape == (3,) and np.abs(products / dense - 1).max() < 1e-10
+    for way, found in ((True, dense), (False, products), (None, dense)):
+        alone = [ctsa.spectral_norm(system, each, dense=way) for each in x]
+        assert isinstance(alone[0], float) and np.abs(found - alone).max() < 1e-12
+    assert ctsa.spectral_norm(system, x.reshape(3, 1, N, D)).shape == (3, 1)
+
+
+@pytest.mark.parametrize("which", ["real", "singular"])
+def test_leading_values_of_a_batch(torch_face, which):
+    field, x = make(torch_face, "softmax-weighted"), state("softmax-weighted", 3)
+    found = ctsa.leading(field, x, 2, which=which)
+    assert found.values.shape == found.residuals.shape == (3, 2) and found.vectors.shape == (3, 2, N, D)
+    for i in range(3):
+        alone = ctsa.leading(field, x[i], 2, which=which)
+        assert np.array_equal(found.member(i).values, alone.values) and "mode" in found.member(i).table()
+    assert "batch (3,)" in repr(found) and "batch_0" in found.to_xarray()["residuals"].dims
+    for draw in (found.table, found.plot):
+        with pytest.raises(ValueError, match="batch of states .*member"):
+            draw()
+
+
+def test_crowded_values_of_many_tokens(face, monkeypatch):
+    """Thousands of values that crowd, in single precision too; no matrix is formed."""
+    n = 700
+    x, value = ctsa.random_tokens(n, 3), np.random.default_rng(0).normal(size=(3, 3))
+    norms = []
+    for dtype in (np.float64, np.float32):
+        field = face.SelfAttention(value=value.astype(dtype), beta=dtype(1.0))
+        layer = face.EulerLayer(field, step=0.01)
+        with monkeypatch.context() as m:
+            m.setattr("ctsa.tangent.jacobians.tangent_jacobians", None)
+            norms.append(ctsa.spectral_norm(layer, x.astype(dtype)))
+            top = ctsa.numerical_abscissa(field, x.astype(dtype))
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    assert norms[0] == pytest.approx(ctsa.spectral_norm(layer_of(face, value), x, dense=True), rel=1e-10)
+    assert 0 < top < 2 * np.linalg.norm(value, 2)
+
+
+def layer_of(face, value):
+    return face.EulerLayer(face.SelfAttention(value=value, beta=1.0), step=0.01)
+
+
+def test_products_on_an_oblique_geometry(torch_face):
+    """Where projection is not orthogonal, transposed products and norms still are those of the tangent Jacobian."""
+
+    class Graph(ctsa.Geometry):  # z = x^2 / 2, projected along z
+        def retract(self, y):
+            return y * self.like([1, 1, 0], y) + y[..., :1] ** 2 / 2 * self.like([0, 0, 1], y)
+
+        def project(self, x, v):
+            return v * self.like([1, 1, 0], v) + x[..., :1] * v[..., :1] * self.like([0, 0, 1], v)
+
+        def dimension(self, n, d):
+            return 2 * n
+
+    g, w = Graph(), torch_face.array(np.random.default_rng(0).normal(size=(3, 3)))
+    x = torch_face.array(g.retract(np.random.default_rng(1).normal(size=(3, 3))))
+
+    def field(t, x):
+        return g.project(x, x @ w + x.mean(0))
+
+    assert ctsa.spectral_norm(field, x, dense=False, geometry=g) == pytest.approx(
+        ctsa.spectral_norm(field, x, geometry=g), rel=1e-10
+    )
+
+
+def test_budgets(torch_face):
+    field, x = make(torch_face, "softmax-weighted"), state("softmax-weighted")
+    with pytest.raises(RuntimeError, match="after 2 products.*raise budget=2, or pass dense=True"):
+        ctsa.spectral_norm(field, x, dense=False, budget=2)
+    many, value = ctsa.random_tokens(400, 3), np.random.default_rng(0).normal(size=(3, 3))
+    with pytest.raises(RuntimeError, match="of 20 leading values .*raise budget=1, loosen tol") as caught:
+        ctsa.leading(layer_of(torch_face, value), many, 20, which="singular", budget=1)
+    assert len(caught.value.eigenvalues) < 20
+    with pytest.raises(ValueError, match="budget must be an integer of at least"):
+        ctsa.spectral_norm(field, x, budget=0)
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 def test_errors(torch_face):
     field, x = make(torch_face, "identity"), state("identity")

@@ -92,6 +92,23 @@ def test_contribution_index(face, share):
         assert ctsa.contribution_index(itrsa(face), X, share) == pytest.approx(own, rel=1e-9)
 
 
+def test_contribution_in_batches_and_by_count(face):
+    x, field = ctsa.random_tokens(N, D, seed=4, batch=(3,)), driven(face)
+    for dense in (True, False):
+        found = ctsa.contribution_index(field, x, count=4, dense=dense)
+        exact = [index_by_hand(drift_jacobian(face, field, each), each, 4) for each in x]
+        assert found.shape == (3,) and np.abs(found - exact).max() < 1e-9
+    most, size = N * D - 2, N * D  # the others are fewer
+    exact = index_by_hand(drift_jacobian(face, field, X), X, most)
+    assert ctsa.contribution_index(field, X, count=most, dense=False) == pytest.approx(exact, rel=1e-9)
+    assert ctsa.contribution_index(field, X, count=size, dense=False) == 1.0
+    with pytest.raises(ValueError, match=f"count={size + 1} is more than n d = {size}"):
+        ctsa.contribution_index(field, X, count=size + 1)
+    many = ctsa.random_tokens(400, 3)
+    with pytest.raises(RuntimeError, match="of 90 eigenvectors .*raise budget=1"):
+        ctsa.contribution_index(face.SelfAttention(beta=1.0), many, count=90, budget=1)
+
+
 def test_contribution_of_a_bare_layer(torch_face):
     """Of a callable that is not ours it is the whole map's Jacobian."""
     w = torch_face.array(VALUE)
@@ -254,6 +271,34 @@ def test_jacobian_bounds_hold(torch_face, seed, kind, n):
     assert found.radius == pytest.approx(float(layer.geometry.radius(y).min()), rel=1e-12)
     if kind not in ("geodesic", "rk4"):
         assert found.update_norm <= found.lipschitz and found.bound <= found.a_priori
+
+
+@pytest.mark.parametrize("kind", ["post-norm", "euler", "oscillators", "geodesic", "itrsa", "akorn, identity"])
+def test_norms_by_products(face, kind):
+    layer = random_layer(face, kind, np.random.default_rng(3), 4)
+    x = layer.geometry.retract(np.random.default_rng(4).normal(size=(2, 4, D)))
+    dense, products = (ctsa.jacobian_norms(layer, x, dense=way) for way in (True, False))
+    for i in range(2):
+        alone = ctsa.jacobian_norms(layer, x[i])
+        for name in alone._static:
+            for found in (dense[i], products[i]):
+                assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-9, nan_ok=True)
+
+
+def test_norms_of_many_tokens_form_no_matrix(torch_face, monkeypatch):
+    from ctsa.tangent._products import Link
+
+    forward = Link.forward
+
+    def few(link, u):
+        assert len(u) == 1
+        return forward(link, u)
+
+    monkeypatch.setattr("ctsa.tangent.jacobians.tangent_jacobians", None)
+    monkeypatch.setattr(Link, "forward", few)
+    layer, x = torch_face.PostNormLayer(torch_face.Oja(np.diag([3.0, 2.0, 1.0])), 0.5), ctsa.random_tokens(500, 3)
+    found = ctsa.jacobian_norms(layer, x)
+    assert found.update_norm == pytest.approx(3.0, rel=1e-9)  # |V (x) 11^T / n|
 
 
 def test_norms_by_the_definition(torch_face):

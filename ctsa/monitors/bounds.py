@@ -165,8 +165,8 @@ def jacobian_norms(
     Args:
         layer: a layer of ours. F is ``C + MSA`` for ``ItrSA`` and ``PostNormLayer``, the velocity for ``EulerLayer``.
         x: one state ``(n, d)``, or a batch of them ``(b, n, d)``.
-        dense: form the Jacobians (True), or take products with them and their transposes (False); None forms them up to 1000
-            unknowns n d.
+        dense: form the Jacobians (True), or take products with them and their transposes (False); None forms them up to
+            1000 unknowns n d.
         budget: most products for each norm.
         normalize: normalise ``x`` first.
 

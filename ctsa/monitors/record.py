@@ -19,7 +19,7 @@ from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
 from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent._products import Link, ambient_link, link_of
-from ctsa.tangent.jacobians import eigenvalues, norms_by_products, tangent_jacobians
+from ctsa.tangent.jacobians import arpack_limits, eigenvalues, norms_by_products, tangent_jacobians
 
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed
@@ -213,10 +213,10 @@ def _lanczos(link: Link, count: int, which: str, seed: int, budget: int) -> np.n
     start = direction_generator(seed).normal(size=size)
     once, thrice = product(start), product(3 * start)  # some modules compute in float32 inside
     off = float(np.linalg.norm(thrice - 3 * once) / (3 * np.linalg.norm(once) + 1e-300))
-    tol, kept = max(1e-10, 100 * rounding(x), 10 * off), min(size, max(2 * count + 1, 20))
+    limits = arpack_limits(size, count, budget) | dict(v0=start, tol=max(1e-10, 100 * rounding(x), 10 * off))
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     try:
-        return eigsh(operator, k=count, which=which, v0=start, tol=tol, ncv=kept, maxiter=max(1, budget // (kept - count)))[1]
+        return eigsh(operator, k=count, which=which, **limits)[1]
     except ArpackNoConvergence as error:
         raise RuntimeError(
             f"{len(error.eigenvalues)} of {count} eigenvectors of J + J^T converged within about {budget} products: raise "

@@ -32,7 +32,7 @@ class Singular:
 
 def largest_singular(
     forward: Callable, transposed: Callable, start: np.ndarray, count: int, *, rank: int, tol: float, budget: int,
-    inside: Callable = lambda v: v, seed: int = 0,
+    inside: Callable = lambda v: v, seed: int = 0, floor: float = 0.0,
 ) -> Singular:  # fmt: skip
     """Find the ``count`` largest singular values of J in the block Krylov space of ``J^T J``, fully reorthogonalised.
 
@@ -52,6 +52,7 @@ def largest_singular(
         budget: most products.
         inside: projects onto the space in which J acts.
         seed: of the directions that replace those that give nothing new.
+        floor: values below this share of the largest are not waited for.
     """
     rng = np.random.default_rng(seed)
     members, size, block = start.shape
@@ -79,8 +80,9 @@ def largest_singular(
         ends = left <= 0 or products + 2 * left > budget
         if ends or len(columns) >= look:
             look = max(look + 2, int(1.25 * look))
-            found = _ritz(basis, images, columns, beta, count, products, tol, left <= 0)
-            settled = before is not None and (np.abs(found.values - before) <= tol * found.values).all()
+            found = _ritz(basis, images, columns, beta, count, products, tol, floor, left <= 0)
+            idle = found.values < floor * found.values[:, :1]
+            settled = before is not None and (idle | (np.abs(found.values - before) <= tol * found.values)).all()
             if ends or (found.converged and settled):
                 return found
             before = found.values
@@ -108,8 +110,9 @@ def _new_directions(v: np.ndarray, basis: np.ndarray, inside: Callable, rng: np.
 
 
 def _ritz(
-    basis: np.ndarray, images: np.ndarray, columns: list, beta: np.ndarray, count: int, products: int, tol: float, whole: bool
-) -> Singular:
+    basis: np.ndarray, images: np.ndarray, columns: list, beta: np.ndarray, count: int, products: int, tol: float,
+    floor: float, whole: bool,
+) -> Singular:  # fmt: skip
     members, _, have = basis.shape
     _, s, zh = np.linalg.svd(np.linalg.qr(images)[1])
     z = zh.swapaxes(-1, -2)[..., : count + 1]
@@ -136,5 +139,5 @@ def _ritz(
         errors = np.where(s > 0, off / (2 * s), np.sqrt(off))
     errors = np.minimum(errors, np.sqrt(off))
     errors = np.zeros_like(errors) if whole else errors
-    fine = bool((errors <= tol * s + 1e-15 * first).all()) and bool(np.isfinite(s).all())
+    fine = bool(((errors <= tol * s + 1e-15 * first) | (s < floor * first)).all()) and bool(np.isfinite(s).all())
     return Singular(s, basis @ z, errors, products, fine)

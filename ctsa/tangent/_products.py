@@ -1,7 +1,7 @@
 """Products with Jacobians between tangent spaces, and with their transposes: no matrix is formed.
 
-A link is one linear map ``L = P_y Df(x) P_x`` from the tangent space at ``x`` to that at ``y``: of a velocity, of a layer, or of a
-flow over an interval. A chain is the product of links along a trajectory.
+A link is one linear map ``L = P_y Df(x) P_x`` from the tangent space at ``x`` to that at ``y``: of a velocity, of a layer,
+or of a flow over an interval. A chain is the product of links along a trajectory.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _next_tangent(layer: Any, x: Array, u: Array) -> Array:
 
 
 def orthogonal(g: Geometry, x: Array, e: Array | None, v: Array) -> Array:
-    """Project onto the tangent space at ``x``, orthogonally; ``e`` is a basis of it, or None where ``project`` is orthogonal."""
+    """Project onto the tangent space at ``x``, orthogonally; ``e`` is a basis of it, or None where ``project`` is so."""
     return g.project(x, v) if e is None else (e @ (e.mT @ v[..., None]))[..., 0]
 
 
@@ -195,8 +195,8 @@ class Chain:
     def through(self, v: np.ndarray, back: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Carry orthonormal columns through all links, made orthonormal after each; return them and their log growth.
 
-        ``back`` goes by the transposed links, in the reverse order. The growth, ``(members, k)``, is that of the diagonal of the
-        triangular factors, unscaled.
+        ``back`` goes by the transposed links, in the reverse order. The growth, ``(members, k)``, is that of the diagonal
+        of the triangular factors, unscaled.
         """
         logs = np.zeros((self.members, v.shape[-1]))
         for link in reversed(self.links) if back else self.links:

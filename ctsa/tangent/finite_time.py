@@ -1,6 +1,5 @@
-"""Exponents over a finite time: all of them from a dense propagator, the largest from products, and their mean from determinants."""
+"""Exponents over a finite time: all from a dense propagator, the largest from products, their mean from determinants."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,12 +54,15 @@ def finite_time_exponents(
     arXiv 2505.19458. There are two ways.
 
     **Dense**, for all exponents, and for some of them up to 1000 unknowns ``n d``: the propagator is kept as a product of
-    triangular factors, so that small singular values keep their digits as long as their ratio to the largest stays above 1e-16.
+    triangular factors, so that small singular values keep their digits as long as their ratio to the largest stays above
+    1e-16.
 
-    **By products**, with ``count``, beyond: Golub's and Kahan's method for the propagator, whose product is one tangent carried
-    along the trajectory, whose transposed product is one cotangent carried back. Values within a factor of 1e5 of the
-    largest are as accurate as for one Jacobian (1e-10 in double precision, relative to the value). Those below are found by subspace
-    iteration with triangular factors layer by layer, which takes any ratio, but needs a gap after the ``count``-th value.
+    **By products**, with ``count``, beyond: Golub's and Kahan's method for the propagator, whose product is one tangent
+    carried along the trajectory, whose transposed product is one cotangent carried back. Values within a factor of 1e5 of
+    the largest are as accurate as for one Jacobian (1e-10 in double precision, relative to the value). Those below are
+    found by subspace iteration with triangular factors layer by layer, which takes any ratio, but needs a gap after the
+    ``count``-th value. For a flow the transposed product is that of the solver's own steps, and no value is more accurate
+    than ``10 atol``.
 
     Args:
         system: a field, a layer, or a sequence of layers.
@@ -139,10 +141,10 @@ def largest_finite_time(
 ) -> Any:
     """Return the largest finite-time exponent of ``depth`` layers, ``log(s_1) / depth``, from products alone.
 
-    ``s_1`` is the largest singular value of ``J_depth ... J_1`` between the tangent spaces at ``x`` and at the end: how fast
-    the fastest tangent vector grows. Products with this matrix and its transpose go along the trajectory and back; of them the
-    Krylov space of ``J^T J`` is made, in which power iteration would take the last vector only. All states of a batch go side by
-    side.
+    ``s_1`` is the largest singular value of ``J_depth ... J_1`` between the tangent spaces at ``x`` and at the end: how
+    fast the fastest tangent vector grows. Products with this matrix and its transpose go along the trajectory and back; of
+    them the Krylov space of ``J^T J`` is made, in which power iteration would take the last vector only. All states of a
+    batch go side by side.
 
     Args:
         layer: a layer, or a sequence of layers, of which the first ``depth`` are used.
@@ -165,7 +167,7 @@ def largest_finite_time(
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import Oja
         >>> layer = ctsa.EulerLayer(Oja(np.diag([2.0, 1.0])), step=0.5)
-        >>> round(float(ctsa.largest_finite_time(layer, [[1.0, 0.0]], 16)) / np.log(0.5), 12).item()
+        >>> round(ctsa.largest_finite_time(layer, [[1.0, 0.0]], 16) / float(np.log(0.5)), 12)
         1.0
 
     References:
@@ -187,8 +189,8 @@ def mean_exponent(layer: Any, x: Any, depth: int, *, geometry: Geometry | None =
 
         1 / (depth m) sum_l log |det J_l|,
 
-    the rate at which volumes grow, per layer and dimension. It is the mean of ``finite_time_exponents``, of all of which it needs
-    none, and costs one factorisation a layer. Negative: volumes shrink. -inf: a layer maps a direction to zero.
+    the rate at which volumes grow, per layer and dimension. It is the mean of ``finite_time_exponents``, of which it
+    needs none, and costs one factorisation a layer. Negative: volumes shrink. -inf: a layer maps a direction to zero.
 
     Args:
         layer: a layer, or a sequence of layers, of which the first ``depth`` are used.
@@ -208,7 +210,7 @@ def mean_exponent(layer: Any, x: Any, depth: int, *, geometry: Geometry | None =
         >>> import numpy as np, ctsa
         >>> from ctsa.torch import Oja
         >>> layer = ctsa.EulerLayer(Oja(np.diag([3.0, 1.0, 0.0])), step=0.25)  # multipliers 1/2 and 1/4
-        >>> round(float(ctsa.mean_exponent(layer, [[1.0, 0.0, 0.0]], 8)) / np.log(2.0), 12).item()
+        >>> round(ctsa.mean_exponent(layer, [[1.0, 0.0, 0.0]], 8) / float(np.log(2.0)), 12)
         -1.5
 
     References:
@@ -259,7 +261,9 @@ def _moving(s: System, x: Array) -> int:
     return dimension
 
 
-def _layers(layer: Any, x: Any, geometry: Geometry | None, normalize: bool, name: str, instead: str) -> tuple[System, Array]:
+def _layers(
+    layer: Any, x: Any, geometry: Geometry | None, normalize: bool, name: str, instead: str
+) -> tuple[System, Array]:
     s = system_of(layer, geometry)
     if s.flow:
         raise TypeError(f"{name} is about layers, and layer is a field(t, x): take {instead}")
@@ -268,6 +272,7 @@ def _layers(layer: Any, x: Any, geometry: Geometry | None, normalize: bool, name
 
 def _used(s: System, depth: int) -> Sequence[Any]:
     if s.kind != "layers":
+        checks.room(f"{depth} layers", depth, remedy="take fewer")
         return [s.source] * depth
     if depth > len(s.source):
         raise ValueError(f"there are {len(s.source)} layers, but {depth} are asked for: ask for fewer")
@@ -294,8 +299,9 @@ def _finite(values: np.ndarray) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- densely
 def _all_dense(
-    system: Any, x: Array, duration: Any, settings: Solver, interval: Any, seed: int, t0: float, geometry: Any, normalize: bool
-) -> np.ndarray:
+    system: Any, x: Array, duration: Any, settings: Solver, interval: Any, seed: int, t0: float, geometry: Any,
+    normalize: bool,
+) -> np.ndarray:  # fmt: skip
     march = _march(system, x, settings, interval=interval, seed=seed, t0=t0, geometry=geometry, normalize=normalize)
     count = _intervals(duration, march.interval)
     r, _, _ = _run(march, count)
@@ -362,17 +368,19 @@ def _from_products(chain: Chain, count: int, rank: int, budget: int, seed: int, 
     block = min(rank, count + (2 if count > 1 else 0))
     start = chain.start(block, seed)
     chain.measure(start[..., :1])
-    found = largest_singular(
-        chain.forward, chain.transposed, start, count, rank=rank, tol=tol, budget=budget, inside=chain.inside, seed=seed
-    )
     close = _CLOSE if eps < 1e-10 else 1e-2
+    found = largest_singular(
+        chain.forward, chain.transposed, start, count, rank=rank, tol=tol, budget=budget, inside=chain.inside, seed=seed,
+        floor=close,
+    )  # fmt: skip
     near = found.values >= close * found.values[:, :1]
+    if not found.converged:
+        worst = (found.errors / np.maximum(found.values, 1e-300))[near].max()
+        raise RuntimeError(
+            f"the singular values are settled to {float(worst):.1e} of their size after {found.products} products, and "
+            f"{tol:.1e} is wanted: raise budget={budget}, or ask for another count"
+        )
     if near.all():
-        if not found.converged:
-            raise RuntimeError(
-                f"the singular values are settled to {float((found.errors / found.values).max()):.1e} of their size after "
-                f"{found.products} products, and {tol:.1e} is wanted: raise budget={budget}, or ask for fewer or other values"
-            )
         with np.errstate(divide="ignore"):
             return np.log(found.values) + chain.log_scale[:, None]
     return _by_layers(chain, found.vectors, min(rank, count + 2), count, budget - found.products, tol, seed)
@@ -383,13 +391,7 @@ def _by_layers(chain: Chain, v: np.ndarray, block: int, count: int, budget: int,
     extra = chain.start(block, seed + 1)[..., : block - v.shape[-1]]
     v, _ = np.linalg.qr(np.concatenate([v, extra], -1))
     before, off = None, np.inf
-    for products in itertools.count(2 * block, 2 * block):
-        if products > max(budget, 2 * block * 2) or products > 2 * block * _ROUNDS:
-            raise RuntimeError(
-                f"the logarithms of the singular values still move by {off:.1e} in a round of subspace iteration, and {tol:.1e} "
-                f"is wanted: those around number {count} are close to each other and far below the largest. Ask for fewer "
-                f"(count), raise budget={budget}, or pass dense=True"
-            )
+    for _ in range(min(_ROUNDS, max(2, budget // (2 * block)))):
         v, logs = chain.through(v)
         v, _ = chain.through(v, back=True)
         logs = -np.sort(-logs, axis=-1)[:, :count]
@@ -399,3 +401,8 @@ def _by_layers(chain: Chain, v: np.ndarray, block: int, count: int, budget: int,
             if off <= tol * len(chain.links):
                 return logs
         before = logs
+    raise RuntimeError(
+        f"the logarithms of the singular values still move by {off:.1e} in a round of subspace iteration, and "
+        f"{tol:.1e} is wanted: those around number {count} are close to each other and far below the largest. Ask for "
+        f"fewer (count), raise budget={budget}, or pass dense=True"
+    )

@@ -148,8 +148,8 @@ def spectral_norm(
 ) -> Any:
     """Return the largest singular value of the tangent Jacobian: the fastest growth of any tangent vector in one step.
 
-    Up to 1000 unknowns ``n d`` from a dense Jacobian. Beyond, from products with it and its transpose (Golub and Kahan), to 1e-10
-    of the value, or what the dtype of the system, and its rounding inside, allow.
+    Up to 1000 unknowns ``n d`` from a dense Jacobian. Beyond, from products with it and its transpose (Golub and Kahan), to
+    1e-10 of the value, or what the dtype of the system, and its rounding inside, allow.
 
     Args:
         system: a field or a layer.
@@ -176,7 +176,8 @@ def spectral_norm(
     References:
         Golub and Kahan, SIAM J. Numer. Anal. B 2 (1965) 205.
     """
-    dense, budget, seed = checks.flag("dense", dense, unset=True), checks.integer("budget", budget, low=2), checks.seed(seed)
+    dense, seed = checks.flag("dense", dense, unset=True), checks.seed(seed)
+    budget = checks.integer("budget", budget, low=2)
     s, x = _read(system, x, geometry, t=t, batch=True)
     if dense or (dense is None and x.shape[-2] * x.shape[-1] <= DENSE):
         found = _dense_norms(s, x, t)
@@ -191,7 +192,8 @@ def _dense_norms(s: System, x: Array, t: float) -> np.ndarray:
     be, (n, d) = backend(x), x.shape[-2:]
     flat, width = x.reshape(-1, n, d), max(1, _CHUNK // (n * d) ** 2)
     parts = [x] if x.ndim == 2 else [flat[i : i + width] for i in range(0, len(flat), width)]
-    norms = [np.linalg.norm(be.to_numpy(tangent_jacobians(s, part, t)[1]).astype(np.float64), 2, (-2, -1)) for part in parts]
+    matrices = (be.to_numpy(tangent_jacobians(s, part, t)[1]).astype(np.float64) for part in parts)
+    norms = [np.linalg.norm(j, 2, (-2, -1)) for j in matrices]
     return np.concatenate([np.atleast_1d(a) for a in norms]).reshape(x.shape[:-2])
 
 
@@ -212,8 +214,8 @@ def norms_by_products(link: Link, rank: int, budget: int = _BUDGET, seed: int = 
     if not found.converged:
         worst = float((found.errors / np.maximum(found.values, 1e-300)).max())
         raise RuntimeError(
-            f"the largest singular value is {float(found.values.max()):.10g} after {found.products} products, but may be off by "
-            f"{worst:.1e} of its size, and {tol:.1e} is wanted: raise budget={budget}, or pass dense=True"
+            f"the largest singular value is {float(found.values.max()):.10g} after {found.products} products, but may be "
+            f"off by {worst:.1e} of its size, and {tol:.1e} is wanted: raise budget={budget}, or pass dense=True"
         )
     return found.values[:, 0].reshape(link.x.shape[:-2])
 
@@ -346,7 +348,7 @@ def leading(
 
     Raises:
         ValueError: ``count`` is too large for the operator.
-        scipy.sparse.linalg.ArpackNoConvergence: (a RuntimeError) the budget is used up; carries the pairs that did converge.
+        scipy.sparse.linalg.ArpackNoConvergence: (a RuntimeError) the budget is used up; carries what did converge.
 
     Example:
         >>> import ctsa
@@ -368,8 +370,11 @@ def leading(
     found = [_leading(s, x[at], count, which, t, tol, budget, seed) for at in np.ndindex(*batch)]
     if not batch:
         return found[0]
-    arrays = [np.stack([getattr(f, name) for f in found]) for name in ("values", "vectors", "residuals")]
-    return Leading(*(a.reshape(*batch, *a.shape[1:]) for a in arrays), which, s.flow)
+    values, vectors, residuals = (
+        np.stack([getattr(f, name) for f in found]).reshape(*batch, *getattr(found[0], name).shape)
+        for name in ("values", "vectors", "residuals")
+    )
+    return Leading(values, vectors, residuals, which, s.flow)
 
 
 def _leading(
@@ -384,16 +389,24 @@ def _leading(
     start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
     tol = _rounding(j, start, rounding(x)) if tol is None else tol
-    vectors_kept = min(size, max(2 * count + 1, 20))  # ARPACK's own choice
-    limits = dict(v0=start, tol=tol, maxiter=max(1, budget // (vectors_kept - count)))
+    limits = arpack_limits(size, count, budget) | dict(v0=start, tol=tol)
     try:
         return _by_arpack(s, x, j, count, which, limits)
     except ArpackNoConvergence as error:
         message = (
-            f"{len(error.eigenvalues)} of {count} leading values (which={which!r}) converged to {tol:.1e} within about {budget} "
-            f"products: raise budget={budget}, loosen tol, or ask for another count"
+            f"{len(error.eigenvalues)} of {count} leading values (which={which!r}) converged to {tol:.1e} within about "
+            f"{budget} products: raise budget={budget}, loosen tol, or ask for another count"
         )
         raise ArpackNoConvergence(message, error.eigenvalues, error.eigenvectors) from None
+
+
+def arpack_limits(size: int, count: int, budget: int) -> dict[str, int]:
+    """Return how many vectors ARPACK keeps, and how often it starts anew, such that it takes about ``budget`` products.
+
+    Its own choice, 2 count + 1, takes several times as many products where values crowd, as those of many tokens do.
+    """
+    kept = min(size, 3 * count + 60)
+    return {"ncv": kept, "maxiter": max(1, budget // max(1, kept - count))}
 
 
 def _by_arpack(s: System, x: Array, j: Any, count: int, which: str, limits: dict) -> Leading:

@@ -124,6 +124,30 @@ def calls(face, other):
         system=flow_or_layer,
         x0=states(),
         duration=v.POSITIVE,
+        count=without(v.COUNTS[:-1], *optional),
+        dense=v.FLAGS,
+        budget=v.COUNTS[:-1],
+        seed=v.SEEDS,
+    )
+    yield call(
+        "largest_finite_time",
+        ctsa.largest_finite_time,
+        dict(layer=layer, x=x, depth=2),
+        layer=layers,
+        x=states(),
+        depth=v.COUNTS[:-1],
+        budget=v.COUNTS[:-1],
+        seed=v.SEEDS,
+        normalize=v.FLAGS,
+    )
+    yield call(
+        "mean_exponent",
+        ctsa.mean_exponent,
+        dict(layer=layer, x=x, depth=2),
+        layer=layers,
+        x=states(),
+        depth=v.COUNTS[:-1],
+        normalize=v.FLAGS,
     )
     yield call(
         "gali",

@@ -35,24 +35,30 @@ def field(d, seed=0):
     return face.SelfAttention(value=value, beta=1.0)
 
 
-for n, d in ((1365, 3), (128, 32)):
+def norms(n, d, dense):
     x, f = ctsa.random_tokens(n, d), field(d)
-    layer = ctsa.ItrSA(f, step=0.5)
-    ways = (False, True) if "--dense" in sys.argv else (False,)
-    for dense in ways:
-        way, calls = ("dense", 1) if dense else ("products", 2)
-        clock(f"spectral_norm {n} x {d} {way}", lambda: ctsa.spectral_norm(f, x, dense=dense), calls)
-        clock(f"jacobian_norms {n} x {d} {way}", lambda: ctsa.jacobian_norms(layer, x, dense=dense).norm, calls)
-        clock(f"contribution_index {n} x {d}, 10, {way}", lambda: ctsa.contribution_index(f, x, count=10, dense=dense), calls)
+    layer, way, calls = ctsa.ItrSA(f, step=0.5), "dense" if dense else "products", 1 if dense else 2
+    clock(f"spectral_norm {n} x {d}, {way}", lambda: ctsa.spectral_norm(f, x, dense=dense), calls)
+    clock(f"jacobian_norms {n} x {d}, {way}", lambda: ctsa.jacobian_norms(layer, x, dense=dense).norm, calls)
+    clock(f"contribution_index {n} x {d}, 10, {way}", lambda: ctsa.contribution_index(f, x, count=10, dense=dense), calls)
+
+
+def finite_time(count, dense):
+    way, calls = ("dense", 1) if dense else ("products", 2)
+    clock(
+        f"finite_time_exponents 64 x 16, 16 layers, count={count}, {way}",
+        lambda: ctsa.finite_time_exponents(layer, x, 16, count=count, dense=dense)[-1], calls,
+    )  # fmt: skip
+
+
+for way in (False, True) if "--dense" in sys.argv else (False,):
+    norms(1365, 3, way)
+    norms(128, 32, way)
 x, batch, layer = ctsa.random_tokens(64, 16), ctsa.random_tokens(64, 16, batch=(8,)), face.EulerLayer(field(16), step=0.3)
-for dense in (False, True):
-    for count in (1, 4):
-        clock(
-            f"finite_time_exponents 64 x 16, 16 layers, count={count}, {'dense' if dense else 'products'}",
-            lambda: ctsa.finite_time_exponents(layer, x, 16, count=count, dense=dense)[-1], 1 if dense else 2,
-        )  # fmt: skip
+for many, way in ((1, False), (4, False), (1, True)):
+    finite_time(many, way)
 clock("largest_finite_time 64 x 16, 16 layers", lambda: ctsa.largest_finite_time(layer, x, 16))
 clock("largest_finite_time 8 of 64 x 16, 16 layers", lambda: ctsa.largest_finite_time(layer, batch, 16)[0])
 clock("mean_exponent 64 x 16, 16 layers", lambda: ctsa.mean_exponent(layer, x, 16))
-f = field(3)
-clock("finite_time_exponents 400 x 3 to t = 2, count=1", lambda: ctsa.finite_time_exponents(f, ctsa.random_tokens(400, 3), 2.0, count=1))
+flow, start = field(3), ctsa.random_tokens(400, 3)
+clock("finite_time_exponents 400 x 3 to t = 2, count=1", lambda: ctsa.finite_time_exponents(flow, start, 2.0, count=1))
