@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=240.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", default="flows,spectra")
+    parser.add_argument("--dtypes", default="float64,float32")
     options = parser.parse_args()
     import jax
 
@@ -82,7 +83,7 @@ def main() -> None:
         if time.monotonic() < end:
             report(device=device, kind=kind, size=size, dtype=dtype, **{name: measure(run) for name, run in runs.items()})
 
-    for dtype, tol in TOL.items():
+    for dtype, tol in ((name, TOL[name]) for name in options.dtypes.split(",")):
         for n, d in ((256, 3), (1024, 3), (4096, 3), (256, 64), (1024, 64)) if "flows" in options.kinds else ():
             p, ts = cast(Problem(n, d, rotation=False), dtype), np.linspace(0, 5, 6)
             runs = {"diffrax": plain_flow(p, ts, tol)}
