@@ -4,6 +4,7 @@ from typing import Any
 
 from . import checks
 from ._backend import backend
+from ._types import Directions, States
 from .geometry import Geometry
 
 Array = Any
@@ -18,7 +19,7 @@ def jvp_batched(f, x: Array, u: Array) -> tuple[Array, Array]:
     return f(x), be.vmap(lambda direction: be.jvp(f, (x,), (direction,))[1])(u)
 
 
-def pushforward(field, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
+def pushforward(field, t: Array, x: States, u: Directions) -> tuple[Array, Array]:
     """Return the velocity and its derivative along ``k`` directions: ``F(t, x)`` and ``DF(t, x) u``.
 
     Uses the closed form ``field.tangent`` where the field has one, ``vmap(jvp)`` where it has none.

@@ -6,12 +6,13 @@ import numpy as np
 
 from . import checks
 from ._backend import analysis, autodiff, backend, dtype_name
+from ._types import States
 from .geometry import Sphere, length
 
 Array = Any
 
 
-def gram(x: Array) -> Array:
+def gram(x: States) -> Array:
     """Return the Gram matrix ``<x_i, x_j>``: ``(..., n, n)``.
 
     Example:
@@ -24,7 +25,7 @@ def gram(x: Array) -> Array:
     return x @ x.mT
 
 
-def energy(field: Any, x: Array) -> Array:
+def energy(field: Any, x: States) -> Array:
     """Return the attention energy ``E = sum_heads 1/(2 beta) sum_ij exp(beta <Q x_i, K x_j>)``: shape ``(...)``.
 
     For one head with ``Q^T K = V`` symmetric (or V = cQ^T K, c > 0), no mask and softmax or unnormalised weights it
@@ -58,7 +59,7 @@ def energy(field: Any, x: Array) -> Array:
     return each.sum(-1) if s.ndim > x.ndim else each
 
 
-def entropy(field: Any, x: Array) -> Array:
+def entropy(field: Any, x: States) -> Array:
     """Return the entropy of every row of attention, ``-sum_j a_ij log a_ij`` in nats.
 
     Shape ``(..., n)``, or ``(..., heads, n)``; log(n) for uniform attention, 0 for attention to one token.
@@ -102,7 +103,7 @@ def _attention(field: Any, x: Array, *known: str) -> tuple[Any, Array]:
     return attention, checks.given(x, attention)
 
 
-def order_parameter(x: Array, channels: int | None = None) -> Array:
+def order_parameter(x: States, channels: int | None = None) -> Array:
     """Return the order parameter ``R = |mean_i x_i|``: 1 in consensus, 0 where tokens cancel; shape ``(...)``.
 
     For oscillators (``channels=N``) the mean is taken over all oscillators, Kuramoto's R for N = 2.
@@ -119,7 +120,7 @@ def order_parameter(x: Array, channels: int | None = None) -> Array:
     return length(x.mean(-2))
 
 
-def effective_rank(x: Array) -> Array:
+def effective_rank(x: States) -> Array:
     """Return the effective rank of the tokens: the exponential of the entropy of the Gram matrix' eigenvalue shares.
 
     1 in consensus (and in bipartite consensus), at most min(n, d); shape ``(...)``.
@@ -142,7 +143,7 @@ def effective_rank(x: Array) -> Array:
 
 
 @analysis
-def clusters(x: Array, gap: float = 1e-3) -> np.ndarray:
+def clusters(x: States, gap: float = 1e-3) -> np.ndarray:
     """Label the clusters: tokens linked by chains of distances below ``gap`` share a label.
 
     Args:
@@ -176,7 +177,7 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
 
 
 @analysis
-def cluster_count(x: Array, gap: float = 1e-3) -> np.ndarray:
+def cluster_count(x: States, gap: float = 1e-3) -> np.ndarray:
     """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
 
     Example:

@@ -56,3 +56,20 @@ def test_frameworks_are_known_by_name():
         load("tensorflow")
     with pytest.raises(ValueError, match="expected 'torch' or 'jax'"):
         modules("numpy")
+
+
+def test_public_functions_say_the_shapes_of_their_arrays():
+    import inspect
+    import typing
+
+    import ctsa
+
+    silent = []
+    for name in dir(ctsa):
+        function = getattr(ctsa, name)
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        for p in inspect.signature(inspect.unwrap(function)).parameters.values():
+            if p.name in ("x", "x0", "u", "frame", "ts") and "Annotated" not in str(p.annotation):
+                silent.append(f"{name}({p.name}: {p.annotation})")
+    assert not silent and typing.get_args(inspect.signature(inspect.unwrap(ctsa.gram)).parameters["x"].annotation)

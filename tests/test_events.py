@@ -243,7 +243,7 @@ def test_driven_fields_are_refused_where_rest_is_meant(maths):
         lambda **kw: ctsa.basins(drive, x[None], duration=20.0, geometry=FLAT, **kw),
         lambda **kw: ctsa.classification(drive, x, geometry=FLAT, **kw),
         lambda **kw: ctsa.classify(drive, x, geometry=FLAT, **kw),
-        lambda **kw: ctsa.find_equilibria(drive, 1, 1, x[None], rounds=1, geometry=FLAT, **kw),
+        lambda **kw: ctsa.find_equilibria(drive, 1, 1, starts=x[None], rounds=1, geometry=FLAT, **kw),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="field depends on time.*pass t="):

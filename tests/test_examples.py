@@ -33,7 +33,7 @@ def test_example(script, tmp_path, monkeypatch, capsys, narrow):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTSA_SHORT", "1")
     at_home = contextlib.nullcontext() if DEVICE == "cpu" else torch.device("cpu")
-    with warnings.catch_warnings(), plt.rc_context(), at_home:
+    with warnings.catch_warnings(), plt.rc_context(), torch.enable_grad(), at_home:  # scripts switch gradients off
         warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")
         runpy.run_path(str(script), run_name="__main__")
     plt.close("all")

@@ -387,8 +387,8 @@ def test_analyses_do_not_trip_over_gradients(case):
 
 
 DIFFERENTIABLE = {
-    "jacobian", "integrate", "iterate", "pushforward", "gram", "energy", "entropy", "order_parameter", "effective_rank",
-    "readout_norm", "spectral_regulariser", "pseudo_energy",
+    "exponents", "jacobian", "integrate", "iterate", "pushforward", "gram", "energy", "entropy", "order_parameter",
+    "effective_rank", "readout_norm", "spectral_regulariser", "pseudo_energy",
 }  # fmt: skip
 WITHOUT_STATE = {"random_tokens", "load", "read_projections", "main"}
 
@@ -402,6 +402,7 @@ def test_every_public_function_has_a_gradient_or_records_nothing():
 @pytest.mark.parametrize("call", [
     lambda f, x: ctsa.pushforward(f, torch.tensor(0.0), x, torch.ones(1, 3, 4, dtype=x.dtype))[1],
     lambda f, x: ctsa.iterate(ct.EulerLayer(f, 0.1), x, 2).xs[-1, 0], lambda f, x: ctsa.energy(f, x),
+    lambda f, x: ctsa.exponents(f, x, intervals=1, count=2),
     lambda f, x: ctsa.entropy(f, x), lambda f, x: ctsa.pseudo_energy(f, x), lambda f, x: ctsa.spectral_regulariser(f),
     lambda f, x: ctsa.gram(f(torch.tensor(0.0), x)), lambda f, x: ctsa.order_parameter(f(torch.tensor(0.0), x)),
     lambda f, x: ctsa.effective_rank(f(torch.tensor(0.0), x)), lambda f, x: ctsa.readout_norm(x, f.value[None]),

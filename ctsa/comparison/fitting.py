@@ -8,6 +8,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, autodiff, backend, framework, modules, rounding
+from ctsa._types import States
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import home_of
 from ctsa.geometry import Geometry, geometry_of
@@ -81,7 +82,7 @@ class EffectiveStep(Result):
 @analysis
 def effective_step(
     module: Callable[[Array], Any],
-    x: Any,
+    x: States,
     field: Any = None,
     *,
     t: float = 0.0,

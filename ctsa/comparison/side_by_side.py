@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, rounding
+from ctsa._types import State
 from ctsa.events import depends_on_time
 from ctsa.flows.integration import integrate
 from ctsa.flows.opening import check_velocity
@@ -41,7 +42,7 @@ _REST = 1e-6  # a slower token counts as at rest
 @takes_solver
 def compare(
     system: Any,
-    x0: Any,
+    x0: State,
     duration: float,
     step_sizes: Sequence[float] | None = None,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, load
+from ctsa._types import State
 from ctsa.events import depends_on_time
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, geometry_of
@@ -24,7 +25,7 @@ START = 1e-3  # the largest velocity at a state that is taken for an approximate
 @analysis
 def continue_equilibrium(
     field: Any,
-    x: Any,
+    x: State,
     parameter: str | Callable[[Any], Any] = "beta",
     span: tuple[float, float] = (0.0, 10.0),
     *,

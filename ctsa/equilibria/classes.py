@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
+from ctsa._types import State
 from ctsa.events import still_time
 from ctsa.fields.matrices import consensus_matrix, eigenspaces
 from ctsa.flows.opening import check_velocity
@@ -74,7 +75,8 @@ def cluster_table(multiplicities: Any, labels: Any) -> str:
 
 @analysis
 def classify(
-    field: Any, x: Any, rest: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
+    field: Any, x: State, rest: float = 1e-6, *, gap: float = 1e-3, t: float | None = None,
+    geometry: Geometry | None = None,
 ) -> str:
     """Name the kind of equilibrium that ``x`` is.
 
@@ -113,7 +115,8 @@ def classify(
 
 @analysis
 def classification(
-    field: Any, x: Any, rest: float = 1e-6, *, gap: float = 1e-3, t: float | None = None, geometry: Geometry | None = None
+    field: Any, x: State, rest: float = 1e-6, *, gap: float = 1e-3, t: float | None = None,
+    geometry: Geometry | None = None,
 ) -> Classification:
     """Classify an equilibrium in detail: its kind, clusters, eigenvector and speed. Arguments as for ``classify``.
 

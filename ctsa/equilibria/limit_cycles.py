@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend
+from ctsa._types import State
 from ctsa.derivatives import basis_directions
 from ctsa.flows.integration import integrate
 from ctsa.flows.solver import Solver, takes_solver
@@ -86,7 +87,7 @@ class LimitCycle(Result):
 @takes_solver
 def find_limit_cycle(
     field: Any,
-    x0: Any,
+    x0: State,
     period: float | None = None,
     *,
     tol: float = 1e-8,

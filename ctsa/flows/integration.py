@@ -12,6 +12,7 @@ from ctsa._backend._solve import (
     Solved,
     show_progress,
 )
+from ctsa._types import States, Times
 from ctsa.events import (
     check_until,
     correct_stop,
@@ -66,8 +67,8 @@ def _grid(ts: np.ndarray, step: float) -> np.ndarray:
 @takes_solver
 def integrate(
     field: Callable[[Array, Array], Array],
-    x0: Array,
-    ts: Any,
+    x0: States,
+    ts: Times,
     solver: Any = "dopri5",
     *,
     rtol: float = 0.0,

@@ -8,6 +8,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, autodiff, backend, dtype_name, half, modules, rounding
+from ctsa._types import States
 from ctsa.geometry import Geometry, direction_generator, geometry_of
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.text import lines
@@ -64,7 +65,7 @@ def foreign(layer: Any) -> bool:
 
 
 @analysis
-def check_map(layer: Any, x: Array, geometry: Geometry | None = None, *, adjoint: bool = True) -> MapReport:
+def check_map(layer: Any, x: States, geometry: Geometry | None = None, *, adjoint: bool = True) -> MapReport:
     """Check that a layer is one differentiable map: what Jacobians and exponents of it stand on.
 
     - The same input gives the same output twice: no noise (dropout, batch statistics), no memory between calls.

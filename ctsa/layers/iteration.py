@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, rounding
+from ctsa._types import States
 from ctsa.flows.systems import home_of, start_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
@@ -72,7 +73,7 @@ def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
 
 def iterate(
     layer: Callable[[Array], Array] | Sequence[Callable[[Array], Array]],
-    x0: Array,
+    x0: States,
     depth: int | None = None,
     *,
     every: int = 1,

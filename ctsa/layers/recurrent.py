@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
+from ctsa._types import States
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.geometry import Sphere, length
 from ctsa.parts import inner, parameter, static
@@ -273,7 +274,7 @@ class AKOrN(Layer):
         return f"AKOrN({self.describe()}, {self.geometry}{turn})"
 
 
-def readout_norm(x: Array, weight: Any, bias: Any = None) -> Array:
+def readout_norm(x: States, weight: Any, bias: Any = None) -> Array:
     """Read oscillators out by lengths, as AKOrN does: ``y_m = |(W x)_m| + b_m``, which phases do not change.
 
     Args:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, rounding
+from ctsa._types import States
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
 from ctsa.flows.systems import home_of
 from ctsa.layers import EulerLayer, Layer
@@ -151,7 +152,7 @@ class JacobianNorms(Result):
 
 @analysis
 def jacobian_norms(
-    layer: Any, x: Any, *, dense: bool | None = None, budget: int = 2000, normalize: bool = False
+    layer: Any, x: States, *, dense: bool | None = None, budget: int = 2000, normalize: bool = False
 ) -> Any:
     """Measure the spectral norm of a layer's Jacobian and compare it with what normalisation guarantees.
 

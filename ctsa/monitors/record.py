@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, rounding
+from ctsa._types import State, States
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.flows.integration import integrate
 from ctsa.flows.opening import check_velocity
@@ -39,7 +40,7 @@ def _update_of(system: Any) -> Any:
     return field if isinstance(field, Field) else None
 
 
-def pseudo_energy(system: Any, x: Array) -> Array:
+def pseudo_energy(system: Any, x: States) -> Array:
     """Return the pseudo-energy ``E = -tr(X^T (C + MSA(X)))``, minus the alignment of tokens with their update.
 
     It is defined for every attention, falls while tokens align with what they receive, and in general no theorem bounds
@@ -90,7 +91,7 @@ def _read(system: Any, x: Any, geometry: Geometry | None, batch: bool = False) -
 @analysis
 def contribution_index(
     system: Any,
-    x: Any,
+    x: States,
     share: float = 0.02,
     *,
     count: int | None = None,
@@ -225,7 +226,7 @@ def _lanczos(link: Link, count: int, which: str, seed: int, budget: int) -> np.n
 
 
 @analysis
-def complex_share(system: Any, x: Any, tol: float = 1e-9, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+def complex_share(system: Any, x: State, tol: float = 1e-9, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the share of complex eigenvalues of the tangent Jacobian: how much of the linearised motion oscillates.
 
     Args:

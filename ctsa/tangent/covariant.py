@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis
+from ctsa._types import Directions, State
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, as_numpy, picture
@@ -110,14 +111,14 @@ class CovariantVectors(Result):
 @takes_solver
 def covariant_vectors(
     system: Any,
-    x0: Any,
+    x0: State,
     *,
     intervals: int = 200,
     interval: float = 1.0,
     transient: int = 50,
     transient_back: int = 50,
     count: int | None = None,
-    frame: Any = None,
+    frame: Directions | None = None,
     solver: Any = "dopri5",
     rtol: float = 0.0,
     atol: float = 1e-8,
@@ -200,12 +201,12 @@ def covariant_vectors(
 @takes_solver
 def gali(
     system: Any,
-    x0: Any,
+    x0: State,
     count: int = 2,
     *,
     intervals: int = 100,
     interval: float = 1.0,
-    frame: Any = None,
+    frame: Directions | None = None,
     solver: Any = "dopri5",
     rtol: float = 0.0,
     atol: float = 1e-8,

@@ -4,6 +4,7 @@ from typing import Any
 
 from ctsa import checks
 from ctsa._backend import backend, dtype_name, full_precision
+from ctsa._types import Directions, States
 from ctsa.derivatives import layer_pushforward, variational
 from ctsa.flows.opening import check_solver, check_velocity
 from ctsa.flows.solver import Solver, takes_solver
@@ -19,13 +20,13 @@ Array = Any
 @takes_solver
 def exponents(
     system: Any,
-    x0: Any,
+    x0: States,
     *,
     intervals: int = 10,
     interval: float = 1.0,
     transient: int = 0,
     count: int | None = None,
-    frame: Any = None,
+    frame: Directions | None = None,
     solver: Any = "dopri5",
     rtol: float = 0.0,
     atol: float = 1e-8,

@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, rounding
+from ctsa._types import States
 from ctsa.derivatives import basis_directions, in_basis, layer_pushforward, variational
 from ctsa.flows.opening import check_solver, check_velocity
 from ctsa.flows.solver import Solver, takes_solver
@@ -31,7 +32,7 @@ _CHUNK = 2**24  # entries of Jacobians formed at a time
 @takes_solver
 def finite_time_exponents(
     system: Any,
-    x0: Any,
+    x0: States,
     duration: float,
     *,
     count: int | None = None,
@@ -131,7 +132,7 @@ def finite_time_exponents(
 @analysis
 def largest_finite_time(
     layer: Any,
-    x: Any,
+    x: States,
     depth: int,
     *,
     budget: int = _BUDGET,
@@ -182,7 +183,7 @@ def largest_finite_time(
 
 
 @analysis
-def mean_exponent(layer: Any, x: Any, depth: int, *, geometry: Geometry | None = None, normalize: bool = False) -> Any:
+def mean_exponent(layer: Any, x: States, depth: int, *, geometry: Geometry | None = None, normalize: bool = False) -> Any:
     """Return the mean of all finite-time exponents of ``depth`` layers, from the logarithms of determinants.
 
     With ``J_l`` the Jacobian of layer l between orthonormal bases of the tangent spaces, m x m::

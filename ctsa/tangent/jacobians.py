@@ -6,6 +6,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, full_precision, rounding
+from ctsa._types import State, States
 from ctsa.derivatives import basis_directions, in_basis, layer_pushforward, tangent_jacobian
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, system_of
@@ -73,7 +74,7 @@ def _of_layer(layer: Any, g: Geometry, x: Array) -> tuple[Array, Array]:
     return in_basis(e, dy), in_basis(g.basis(g.retract(y)), dy)
 
 
-def jacobian(system: Any, x: Any, *, basis: str = "ambient", t: float = 0.0, geometry: Geometry | None = None) -> Array:
+def jacobian(system: Any, x: State, *, basis: str = "ambient", t: float = 0.0, geometry: Geometry | None = None) -> Array:
     """Return the Jacobian of a flow's velocity, or of a layer, at ``x``.
 
     Args:
@@ -110,7 +111,7 @@ def _tangent_matrix(system: Any, x: Any, t: float, geometry: Geometry | None) ->
 
 
 @analysis
-def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> np.ndarray:
+def eigenvalues(system: Any, x: State, *, t: float = 0.0, geometry: Geometry | None = None) -> np.ndarray:
     """Return all eigenvalues of the tangent Jacobian, complex, by real part, descending.
 
     A flow's equilibrium is stable if all real parts are negative; a layer's fixed point if all moduli are below 1. Away
@@ -138,7 +139,7 @@ def eigenvalues(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | Non
 @analysis
 def spectral_norm(
     system: Any,
-    x: Any,
+    x: States,
     *,
     dense: bool | None = None,
     budget: int = _BUDGET,
@@ -228,7 +229,7 @@ def _chain_rounding(chain: Chain, v: np.ndarray) -> float:
 
 
 @analysis
-def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+def numerical_abscissa(system: Any, x: State, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the largest eigenvalue of ``(J + J^T) / 2`` in the tangent space: the fastest instantaneous growth.
 
     Dense up to 1000 unknowns, by ``leading`` beyond.
@@ -253,7 +254,7 @@ def numerical_abscissa(system: Any, x: Any, *, t: float = 0.0, geometry: Geometr
 
 
 @analysis
-def divergence(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
+def divergence(system: Any, x: State, *, t: float = 0.0, geometry: Geometry | None = None) -> float:
     """Return the divergence of a field on its manifold, the trace of the tangent Jacobian.
 
     On the sphere ``sum_i tr(P_i d_i F_i)``. It is the sum of all local Lyapunov exponents.
@@ -277,7 +278,7 @@ def divergence(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None
 
 
 @analysis
-def jacobian_operator(system: Any, x: Any, *, t: float = 0.0, geometry: Geometry | None = None, adjoint: bool = True):
+def jacobian_operator(system: Any, x: State, *, t: float = 0.0, geometry: Geometry | None = None, adjoint: bool = True):
     """Return the Jacobian on the tangent space at ``x`` as a SciPy ``LinearOperator`` on ``R^(n d)``.
 
     ``P J P`` with P the tangent projection at ``x`` (for a layer from the left the projection at its image): a product
@@ -317,7 +318,7 @@ def _operator(s: System, x: Array, t: float) -> Any:
 @analysis
 def leading(
     system: Any,
-    x: Any,
+    x: States,
     count: int = 6,
     *,
     which: str = "real",

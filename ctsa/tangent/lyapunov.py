@@ -8,6 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, dtype_name, rounding
 from ctsa._backend._solve import progress_bar, show_progress
+from ctsa._types import Directions, States
 from ctsa.errorbars import error_bars
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
@@ -27,13 +28,13 @@ Array = Any
 @takes_solver
 def lyapunov_spectrum(
     system: Any,
-    x0: Any,
+    x0: States,
     *,
     intervals: int = 200,
     interval: float = 1.0,
     transient: int = 50,
     count: int | None = None,
-    frame: Any = None,
+    frame: Directions | None = None,
     solver: Any = "dopri5",
     rtol: float = 0.0,
     atol: float = 1e-8,
