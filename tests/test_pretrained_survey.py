@@ -221,6 +221,18 @@ def test_the_ends_are_those_of_the_full_flow(designed, torch_face):
     np.testing.assert_allclose(half @ ends[1][2, 0], -0.97 * ends[1][2, 0], atol=1e-6)
 
 
+def test_a_solver_as_one_value(designed, torch_face):
+    def run(**options):
+        return pretrained.survey(designed, TEXT, face=torch_face.module, heads=[0], duration=5.0, progress=False, **options)
+
+    one = run(solver=ctsa.Solver("dopri8", atol=1e-9))
+    same, other = run(solver="dopri8", atol=1e-9), run()
+    assert np.array_equal(one.exponents, same.exponents) and np.array_equal(one.layer_distance, same.layer_distance)
+    assert not np.array_equal(one.layer_distance, other.layer_distance)
+    with pytest.raises(ValueError, match="takes no step"):
+        run(solver=ctsa.Solver("rk4", step=0.1))
+
+
 def test_layer_against_flow(designed, torch_face):
     """Distances and steps, from their definitions, without the reduction."""
     found = pretrained.survey(designed, TEXT, face=torch_face.module, heads=[0], duration=5.0, progress=False)

@@ -13,6 +13,7 @@ from ctsa import checks
 from ctsa._backend import backend
 from ctsa._backend._solve import progress_bar, show_progress
 from ctsa.flows.integration import integrate
+from ctsa.flows.solver import Solver, takes_solver
 from ctsa.observables import cluster_count
 from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent.lyapunov import lyapunov_spectrum
@@ -165,6 +166,7 @@ def _complex(z: complex) -> str:
     return f"{sign}{abs(z.real):.3f}" + (f" +- {abs(z.imag):.3f}i" if abs(z.imag) > 5e-4 else "")
 
 
+@takes_solver
 def survey(
     model: Pretrained | str | PathLike[str] | None,
     text: Any,
@@ -174,7 +176,10 @@ def survey(
     heads: Any = None,
     duration: float = 300.0,
     count: int = 4,
+    solver: Any = "dopri5",
+    rtol: float = 0.0,
     atol: float = 1e-8,
+    max_steps: int = 100_000,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Survey:
@@ -196,7 +201,8 @@ def survey(
         heads: indices of heads, the same in every layer; None for all.
         duration: how long to follow a flow (at least four steps of the layer).
         count: how many exponents.
-        atol: tolerance of the solver.
+        solver, rtol, atol, max_steps: of the flows and their exponents, adaptive, see ``ctsa.integrate``; a ``ctsa.Solver``
+            holds them all.
         seed: of the directions from which exponents start.
         progress: draw a bar; None draws it in a terminal.
 
@@ -218,7 +224,7 @@ def survey(
         Consensus at the leading eigenvector: Altafini, arXiv 2511.11553.
     """
     model = model if isinstance(model, Pretrained) else load(model)
-    duration, atol = (checks.number(k, v, low=0.0, strict=True) for k, v in (("duration", duration), ("atol", atol)))
+    duration, given = checks.number("duration", duration, low=0.0, strict=True), Solver(solver, rtol, atol, None, max_steps)
     count = checks.integer("count", count, low=1)
     if not callable(getattr(face, "SelfAttention", None)):
         raise TypeError(f"face must be ctsa.torch or ctsa.jax, got {face!r:.60}")
@@ -226,7 +232,7 @@ def survey(
     chosen_heads = _indices("heads", heads, model.head_count)
     tokens = model.tokens(text)
     states = model.states(text)
-    run = _Run(face, duration, count, atol, seed)
+    run = _Run(face, duration, count, given, seed)
     rows: list[dict[str, Any]] = []
     per_layer: list[dict[str, Any]] = []
     total = len(chosen_layers) * len(chosen_heads)
@@ -278,7 +284,7 @@ class _Run:
     face: Any
     duration: float
     count: int
-    atol: float
+    solver: Solver
     seed: int
 
     def _field(self, **arguments: Any) -> Any:
@@ -289,7 +295,7 @@ class _Run:
         heads, plain = model.heads(layer), model.on_sphere(state, layer)
         step = float(np.mean(plain.norms / np.linalg.norm(state, axis=-1))) if model.pre_norm else 1.0
         field = self._field(query=plain.query, key=plain.key, value=plain.value, beta=plain.beta, mask=plain.mask)
-        flow = as_numpy(integrate(field, plain.x, [0.0, step], atol=self.atol).xs[-1])
+        flow = as_numpy(integrate(field, plain.x, [0.0, step], self.solver).xs[-1])
         discrete = _unit(plain.x + step * _drift(field, plain.x))
         after = state + model.attention_output(state, layer)
         if model.pre_norm:  # what the layer's attention would read next
@@ -315,7 +321,7 @@ class _Run:
         output = _drift(field, x0)
         discrete = _unit(x0 + step * output)
         time = max(self.duration, 4 * step)
-        run = integrate(field, x0, [0.0, step, time / 2, time], atol=self.atol, until="equilibrium")
+        run = integrate(field, x0, [0.0, step, time / 2, time], self.solver, until="equilibrium")
         xs = as_numpy(run.xs)
         early = xs[1]  # at rest before, if the run stopped before
         short = not run.stats["stopped"] and 0 < values[0].real * time < 10
@@ -326,7 +332,7 @@ class _Run:
         else:
             # In the reduced space, whose extra directions stand for all that are normal to it.
             spectrum = lyapunov_spectrum(
-                field, xs[-1], count=self.count, intervals=100, transient=20, atol=self.atol, seed=self.seed,
+                field, xs[-1], count=self.count, intervals=100, transient=20, solver=self.solver, seed=self.seed,
                 progress=False,
             )  # fmt: skip
             exponents, stderr, source = np.asarray(spectrum.exponents), np.asarray(spectrum.stderr), "finite time"
