@@ -238,8 +238,8 @@ class Geometry:
 
     @property
     def carries(self) -> bool:
-        """Whether there is a formula for ``carried``."""
-        return type(self).carried is not Geometry.carried
+        """Whether tangent bases are carried along: there is a formula for ``carried``, and rays lead back to the manifold."""
+        return self.radial and type(self).carried is not Geometry.carried
 
     # ------------------------------------------------------------------------------------------------------- symmetries
     def generators(self, d: int) -> np.ndarray:
