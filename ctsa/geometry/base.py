@@ -238,7 +238,7 @@ class Geometry:
 
     @property
     def carries(self) -> bool:
-        """Whether tangent bases are carried along: there is a formula for ``carried``, and rays lead back to the manifold."""
+        """Whether tangent bases are carried along: there is a formula, and rays lead back to the manifold."""
         return self.radial and type(self).carried is not Geometry.carried
 
     # ------------------------------------------------------------------------------------------------------- symmetries
