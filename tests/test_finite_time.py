@@ -41,7 +41,8 @@ def no_matrix(monkeypatch):
         raise AssertionError("a dense matrix was formed")
 
     for place in (
-        "tangent.jacobians.tangent_jacobians", "tangent.jacobians._ambient", "tangent.finite_time._all_dense",
+        "tangent.jacobians.tangent_jacobians", "tangent.norms.tangent_jacobians", "tangent.leading_modes.tangent_jacobians",
+        "tangent.jacobians._ambient", "tangent.finite_time._all_dense",
         "tangent.finite_time._march", "derivatives.tangent_jacobian", "monitors.record.tangent_jacobians",
     ):  # fmt: skip
         monkeypatch.setattr(f"ctsa.{place}", refuse)

@@ -294,7 +294,7 @@ def test_norms_of_many_tokens_form_no_matrix(torch_face, monkeypatch):
         assert len(u) == 1
         return forward(link, u)
 
-    monkeypatch.setattr("ctsa.tangent.jacobians.tangent_jacobians", None)
+    monkeypatch.setattr("ctsa.tangent.norms.tangent_jacobians", None)
     monkeypatch.setattr(Link, "forward", few)
     layer, x = torch_face.PostNormLayer(torch_face.Oja(np.diag([3.0, 2.0, 1.0])), 0.5), ctsa.random_tokens(500, 3)
     found = ctsa.jacobian_norms(layer, x)

@@ -17,7 +17,8 @@ from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.layers.wrap import WrappedLayer
 from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent._products import Link, ambient_link, layer_link
-from ctsa.tangent.jacobians import DENSE, norms_by_products, spectral_norm
+from ctsa.tangent.jacobians import DENSE
+from ctsa.tangent.norms import norms_by_products, spectral_norm
 
 Array = Any
 _SLOPES = {"tanh": 1.0, "relu": 1.0, "gelu": 1.12905}  # largest slope of the activation

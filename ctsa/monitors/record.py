@@ -20,7 +20,9 @@ from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
 from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent._products import Link, ambient_link, link_of
-from ctsa.tangent.jacobians import arpack_limits, eigenvalues, norms_by_products, tangent_jacobians
+from ctsa.tangent.jacobians import eigenvalues, tangent_jacobians
+from ctsa.tangent.leading_modes import arpack_limits
+from ctsa.tangent.norms import norms_by_products
 
 Array = Any
 _DENSE = 600  # largest n d for which Jacobians are formed

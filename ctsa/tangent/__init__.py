@@ -15,11 +15,9 @@ from .jacobians import (
     divergence as divergence,
     eigenvalues as eigenvalues,
     jacobian as jacobian,
-    jacobian_operator as jacobian_operator,
-    leading as leading,
-    numerical_abscissa as numerical_abscissa,
-    spectral_norm as spectral_norm,
 )
+from .leading_modes import jacobian_operator as jacobian_operator, leading as leading
 from .lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from .modes import Leading as Leading
+from .norms import numerical_abscissa as numerical_abscissa, spectral_norm as spectral_norm
 from .spectrum import LyapunovError as LyapunovError, LyapunovSpectrum as LyapunovSpectrum
