@@ -47,6 +47,7 @@ from .layers import (
     AKOrN as AKOrN,
     EulerLayer as EulerLayer,
     ItrSA as ItrSA,
+    Loop as Loop,
     MapReport as MapReport,
     PostNormLayer as PostNormLayer,
     RungeKuttaLayer as RungeKuttaLayer,

@@ -17,15 +17,15 @@ except ImportError as error:
 
 from . import checks, fields as formulas
 from ._backend import load, modules
-from .flows.systems import start_of
-from .layers import base, euler, normalisation, recurrent, runge_kutta, wrap
+from .flows.systems import packed, start_of
+from .layers import base, euler, loop, normalisation, recurrent, runge_kutta, wrap
 from .parts import STATIC, inherited_constructor, parts_of
 from .results import base as _results
 
 _be = load("jax")
 
 __all__ = [
-    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Oja", "Perceptron", "PostNormLayer",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "Oja", "Perceptron", "PostNormLayer",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
     "from_torch", "keep_compiled",
 ]  # fmt: skip
@@ -151,11 +151,19 @@ class AKOrN(_Layer, recurrent.AKOrN):
     __doc__ = recurrent.AKOrN.__doc__
 
 
-class WrappedLayer(_Layer, wrap.WrappedLayer):
-    __doc__ = wrap.WrappedLayer.__doc__
+class _Foreign(_Layer):
+    shared: ClassVar[bool] = True
 
     def __call__(self, x):
-        return self.update(x if isinstance(x, _jax.Array) else start_of(x, self, self.geometry))
+        return self.update(x if isinstance(x, _jax.Array) else start_of(packed(self, x), self, self.geometry))
+
+
+class WrappedLayer(_Foreign, wrap.WrappedLayer):
+    __doc__ = wrap.WrappedLayer.__doc__
+
+
+class Loop(_Foreign, loop.Loop):
+    __doc__ = loop.Loop.__doc__
 
 
 def from_torch(field: Any) -> Any:
@@ -223,6 +231,6 @@ def _plain_layer(kind: type[base.Layer]) -> None:
 
 for _kind in (
     euler.EulerLayer, euler.PostNormLayer, runge_kutta.RungeKuttaLayer, recurrent.ItrSA, recurrent.AKOrN,
-    wrap.WrappedLayer,
+    wrap.WrappedLayer, loop.Loop,
 ):  # fmt: skip
     _plain_layer(_kind)

@@ -18,14 +18,14 @@ except ImportError as error:
 from . import checks, fields as formulas
 from ._backend import load, modules, on_graph
 from ._backend._torch_attention import differentiable, in_transform
-from .flows.systems import start_of
-from .layers import euler, normalisation, recurrent, runge_kutta, wrap
+from .flows.systems import packed, start_of
+from .layers import euler, loop, normalisation, recurrent, runge_kutta, wrap
 from .parts import INNER, INNERS, PARAMETER, inherited_constructor, parts_of
 
 _be = load("torch")
 
 __all__ = [
-    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Oja", "Perceptron", "PostNormLayer",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "Oja", "Perceptron", "PostNormLayer",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
     "from_jax",
 ]  # fmt: skip
@@ -223,8 +223,10 @@ class AKOrN(_Layer, recurrent.AKOrN):
     __doc__ = recurrent.AKOrN.__doc__
 
 
-class WrappedLayer(_Layer, wrap.WrappedLayer):
-    __doc__ = wrap.WrappedLayer.__doc__
+class _Foreign(_Layer):
+    """Around a module of somebody else's."""
+
+    shared = True
 
     def _assign(self, **values):
         super()._assign(**values)
@@ -234,10 +236,23 @@ class WrappedLayer(_Layer, wrap.WrappedLayer):
             warnings.warn(message, UserWarning, stacklevel=3)
 
     def forward(self, x):
-        return self.update(x if isinstance(x, torch.Tensor) else start_of(x, self, self.geometry))
+        return self.update(x if isinstance(x, torch.Tensor) else start_of(packed(self, x), self, self.geometry))
 
-    def run(self, x):
-        return (differentiable(self.module) if in_transform() else self.module)(x)
+    def run(self, *args):
+        return (differentiable(self.module) if in_transform() else self.module)(*args)
+
+
+class WrappedLayer(_Foreign, wrap.WrappedLayer):
+    __doc__ = wrap.WrappedLayer.__doc__
+
+
+class Loop(_Foreign, loop.Loop):
+    __doc__ = loop.Loop.__doc__
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        self.inputs = loop.mapped(lambda a: fn(a) if isinstance(a, torch.Tensor) else a, self.inputs)
+        return self
 
 
 def from_jax(field: Any) -> Any:

@@ -16,7 +16,8 @@ def home_of(layer: Any) -> Any:
     """Return what tells framework and dtype of a field or layer: itself, or what it is made of."""
     if framework(layer):
         return layer
-    return getattr(layer, "home", None) or getattr(layer, "field", None) or layer
+    inside = (getattr(layer, name, None) for name in ("home", "field"))
+    return next((part for part in inside if part is not None), layer)
 
 
 def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool | None = False, name: str = "x0") -> Array:
@@ -29,6 +30,12 @@ def start_of(x0: Any, home: Any, geometry: Geometry, normalize: bool | None = Fa
             coarse = kind in ("float16", "bfloat16")
             return tokens(x, None, geometry, normalize=True if coarse else normalize, name=name)
     return tokens(x0, home, geometry, normalize=normalize, name=name)
+
+
+def packed(source: Any, state: Any) -> Any:
+    """Return the state of a loop of several parts as one array, see ``ctsa.Loop.pack``; other states as they are."""
+    pack = getattr(source, "pack", None)
+    return pack(state) if pack is not None and isinstance(state, dict | tuple) else state
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,9 @@ class System:
 
     def start(self, x0: Any, normalize: bool | None = False, name: str = "x0") -> Array:
         """Check and convert a state, see ``ctsa.checks.tokens``."""
-        x = start_of(x0, self.home, self.geometry, normalize, name)
-        for part in self.source if self.kind == "layers" else [self.source]:
+        parts = self.source if self.kind == "layers" else [self.source]
+        x = start_of(packed(parts[0], x0), self.home, self.geometry, normalize, name)
+        for part in parts:
             fit_field(part, x.shape, name)
         return x
 

@@ -14,4 +14,5 @@ from .base import Geometry as Geometry, direction_generator as direction_generat
 from .choice import check_geometry as check_geometry, geometry_of as geometry_of
 from .euclidean import Euclidean as Euclidean
 from .keeping import Described as Described
+from .product import Product as Product
 from .sphere import Sphere as Sphere, random_tokens as random_tokens

@@ -7,9 +7,10 @@ from ctsa.results.values import keep
 
 from .base import Array, Geometry
 from .euclidean import Euclidean
+from .product import Product
 from .sphere import Sphere
 
-_OURS: dict[str, type[Geometry]] = {"Sphere": Sphere, "Euclidean": Euclidean}
+_OURS: dict[str, type[Geometry]] = {"Sphere": Sphere, "Euclidean": Euclidean, "Product": Product}
 _FLAGS = ("place", "closed", "flat", "radial", "unit", "channels")
 
 
@@ -57,7 +58,14 @@ def _written(g: Geometry) -> dict[str, Any]:
 
 
 def _read(entry: dict[str, Any]) -> Geometry:
-    return _OURS[entry["name"]](**entry["arguments"]) if "name" in entry else Described(**entry)
+    if "name" not in entry:
+        return Described(**entry)
+    return _OURS[entry["name"]](**{name: _frozen(value) for name, value in entry["arguments"].items()})
+
+
+def _frozen(value: Any) -> Any:
+    """Return lists, which is what JSON makes of tuples, as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 keep("geometry", Geometry, _written, _read)

@@ -4,6 +4,7 @@ from .base import Layer as Layer
 from .check import MapReport as MapReport, check_map as check_map
 from .euler import EulerLayer as EulerLayer, PostNormLayer as PostNormLayer
 from .iteration import iterate as iterate
+from .loop import Loop as Loop
 from .normalisation import SpeedRegulated as SpeedRegulated
 from .projections import read_projections as read_projections
 from .recurrent import AKOrN as AKOrN, ItrSA as ItrSA, readout_norm as readout_norm

@@ -8,7 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend, rounding
 from ctsa._types import States
-from ctsa.flows.systems import home_of, start_of
+from ctsa.flows.systems import home_of, packed, start_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
 
@@ -125,8 +125,10 @@ def iterate(
     if stack and depth > len(layers):
         raise ValueError(f"depth={depth}, but there are {len(layers)} layers")
     first = layers[0]
+    if not stack and getattr(first, "counts", False) and first.k is None:
+        layers, stack = first.layers(depth), True
     g = geometry_of(first, geometry)
-    x = start_of(x0, home_of(first), g, normalize)
+    x = start_of(packed(first, x0), home_of(first), g, normalize)
     for each in layers[:depth]:
         checks.fit_field(each, x.shape)
     be = backend(x)

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import autodiff, backend, dtype_name, framework, half
+from ctsa._backend import autodiff, backend, framework, half
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.parts import inner, static
 
 from .base import Layer
+from .foreign import first_array, received
 
 Array = Any
 
@@ -114,21 +115,9 @@ class WrappedLayer(Layer):
             if not self.batched and x.ndim == 2:
                 error.add_note(f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis")
             raise
-        if self.pick is not None:
-            y = self.pick(y)
-        else:
-            y = getattr(y, "last_hidden_state", y)
-            y = y[0] if isinstance(y, (tuple, list)) and y else y
-        if framework(y) != be.name:
-            raise TypeError(f"module must return an array of {be.name}, got {type(y).__name__}: use pick=")
-        if coarse and y.shape == given.shape:
-            y = be.asarray(y, dtype_name(x))
-        if y.shape != given.shape or y.dtype != x.dtype:
-            hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""
-            raise ValueError(
-                f"module must keep shape and dtype of the state, {tuple(given.shape)} of {x.dtype}, got "
-                f"{tuple(y.shape)} of {y.dtype}{hint}"
-            )
+        y = first_array(y) if self.pick is None else self.pick(y)
+        hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""
+        y = received(be, y, given.shape, x, coarse, "module", hint)
         return y.reshape(x.shape)
 
     def move(self, x):
