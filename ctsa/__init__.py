@@ -24,6 +24,7 @@ from .continuation import (
     switch_branch as switch_branch,
 )
 from .derivatives import pushforward as pushforward
+from .diagnosis import Diagnosis as Diagnosis, diagnose as diagnose
 from .ensembles import Basins as Basins, BasinsError as BasinsError, basins as basins
 from .equilibria import (
     Classification as Classification,

@@ -40,6 +40,14 @@ def _stack(be, layers, every, x):
     return be.xp.stack(kept)
 
 
+def passed(layer: Any, x: Array, depth: int, every: int = 1) -> Array:
+    """Return the states after ``every``, ``2 every``, ... layers, unchecked: of one layer, or of a list of ``depth``."""
+    be = backend(x)
+    if isinstance(layer, Sequence):
+        return _stack(be, layer, every, x)
+    return be.scan(be.partial(_apply, layer, every), x, depth // every)[1]
+
+
 def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
     """Raise if a state is not finite, or not where its layer lives; nothing where values are not known.
 
@@ -136,10 +144,7 @@ def iterate(
         raise ValueError(f"depth={depth:.3g} layers would not end: at most {_MOST:.0e}")
     size = float(np.prod(x.shape, dtype=float))
     checks.room(f"{depth // every} states", depth / every * size, remedy="keep fewer of them, every=")
-    if stack:
-        xs = _stack(be, layers[:depth], every, x)
-    else:
-        _, xs = be.scan(be.partial(_apply, first, every), x, depth // every)
+    xs = passed(layers[:depth] if stack else first, x, depth, every)
     homes = [geometry_of(each, geometry) for each in layers[every - 1 : depth : every]] if stack else [g] * len(xs)
     _on_manifold(be, homes, xs, every)
     ts = be.like([every * i for i in range(depth // every + 1)], x)

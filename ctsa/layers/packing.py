@@ -125,8 +125,10 @@ def _tokens(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def packing_of(parts: Any, geometry: Any, scale: Any) -> Packing:
     """Read ``parts=``, ``geometry=`` and ``scale=`` of a loop."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    names: tuple[str, ...] = ("x",)
     if parts is None:
-        kind, names, shapes = "array", ("x",), ()
+        kind = "array"
     elif isinstance(parts, Mapping):
         kind, names = "dict", tuple(parts)
         shapes = tuple(_shape(name, parts[name]) for name in names)
@@ -134,7 +136,7 @@ def packing_of(parts: Any, geometry: Any, scale: Any) -> Packing:
         kind, names = "tuple", tuple(map(str, range(len(parts))))
         shapes = tuple(_shape(name, part) for name, part in zip(names, parts, strict=True))
     else:
-        kind, names, shapes = "array", ("x",), (_shape("parts", parts),)
+        kind, shapes = "array", (_shape("parts", parts),)
     if not names:
         raise ValueError("parts must name at least one part of the state")
     if not all(isinstance(name, str) for name in names):

@@ -263,7 +263,7 @@ class LyapunovSpectrum(Result):
         """
         self._one()
         settling = self.verdict.name == "settling" and self.verdict.period is None
-        along = int(self.continuous and not self.driven and not settling and float(self.speed) > self._motion.rest)
+        along = int(self.continuous and not self.driven and not settling and float(self.speed) > self.record.rest)
         # A rotating rigid state moves along its own symmetry: one direction serves both.
         return max(int(self.rotations), along) if int(self.rotations) else along
 
@@ -274,7 +274,7 @@ class LyapunovSpectrum(Result):
         return int((np.abs(self.exponents) <= self.resolution).sum())
 
     @property
-    def _motion(self) -> Record:
+    def record(self) -> Record:
         """The record that verdicts read; without one (files of older versions) a single row stands in for it."""
         x = np.zeros((1, 1)) if self.states is None else self.states
         v = np.zeros((1, 1)) if self.velocities is None else self.velocities
@@ -294,8 +294,8 @@ class LyapunovSpectrum(Result):
         """
         self._one()
         if self.states is None:
-            return Verdict("undecided", f"the run has no record of its states (an older file); {self._motion.top}")
-        return judge(self._motion)
+            return Verdict("undecided", f"the run has no record of its states (an older file); {self.record.top}")
+        return judge(self.record)
 
     def table(self) -> str:
         """Return a line an exponent as text, with its error bar or, of an ensemble, its spread; then what they make."""

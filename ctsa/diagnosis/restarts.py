@@ -1,0 +1,87 @@
+"""Runs from other starts with the same inputs: does the end depend on the input, or on the start?"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ctsa.layers.iteration import passed
+from ctsa.motion import projection
+from ctsa.results.base import as_numpy
+
+from .passing import Passed, norm
+
+QUIET = 1e-4  # relative: a state that comes back as close is on a cycle, or nearly
+_POINTS = 16  # of paths that are kept
+
+
+class Restarts(NamedTuple):
+    """Where restarts end.
+
+    Attributes:
+        spread: distance from where the run itself ends, relative ``(members,)``.
+        agree: share that ends there.
+        paths: on the way ``(point, coordinate, restart, member)``; None without restarts.
+        sums: over members, for the share of variance between inputs.
+        quiet: whether each is at rest or on a cycle in the end ``(restarts, members)``.
+    """
+
+    spread: np.ndarray
+    agree: np.ndarray
+    paths: np.ndarray | None
+    sums: np.ndarray
+    quiet: np.ndarray
+
+
+def restarted(p: Passed) -> Restarts:
+    """Run every member from other starts, and compare where they end."""
+    r, members, size = p.plan.restarts, p.members, p.last[0].size
+    if not r:
+        unknown = np.full(members, np.nan)
+        return Restarts(unknown, unknown, None, np.full(3 + size, np.nan), np.zeros((0, members), bool))
+    draws = starts(p)
+    every = next(e for e in range(1, p.plan.loops + 1) if p.plan.loops % e == 0 and p.plan.loops // e <= _POINTS)
+    xs = passed(p.maps(), p.like(draws), p.plan.loops, every)
+    xs = np.concatenate([draws[None], as_numpy(xs).astype(np.float64)])
+    with np.errstate(invalid="ignore", over="ignore"):
+        far = norm(xs[-1] - p.last) / (norm(p.last) + 1e-300)  # (restarts, members)
+        spread = (far**2).mean(0) ** 0.5
+        agree = (far < max(p.plan.tolerance, 100 * p.noise)).mean(0)
+        every_end = np.concatenate([xs[-1], p.last[None]]).reshape(r + 1, members, -1)
+        mean = every_end.mean(0)
+        within = ((every_end - mean) ** 2).sum((0, 2)) / r
+        paths = np.moveaxis(xs.reshape(len(xs), r, members, -1) @ projection(size), -1, 1)
+    fine = np.isfinite(mean).all(-1) & np.isfinite(within)
+    sums = [fine.sum(), (mean[fine] ** 2).sum(), within[fine].sum()]
+    spread = np.where(np.isfinite(spread), spread, np.inf)
+    return Restarts(spread, agree, paths, np.concatenate([sums, mean[fine].sum(0)]), _quiet(p, xs[-1]))
+
+
+def _quiet(p: Passed, end: np.ndarray) -> np.ndarray:
+    """Tell whether states come back within the longest period that is looked for."""
+    x = p.like(end)
+    with np.errstate(all="ignore"):
+        on = as_numpy(passed(p.last_map, x, p.plan.period)).astype(np.float64)
+        return (norm(on - end).min(0) < QUIET * (norm(end) + 1e-300)) | ~np.isfinite(norm(end))
+
+
+def starts(p: Passed) -> np.ndarray:
+    """Draw starts ``(restarts, members, n, d)``: on curved parts at random, in flat ones as those of the batch are."""
+    n, d = p.x.shape[-2:]
+    g, values = p.system.geometry, as_numpy(p.x).astype(float)
+    drawn = np.asarray(g.random(n, d, np.random.default_rng([p.plan.seed, p.first]), (p.plan.restarts, p.members)))
+    packing = p.packing
+    if packing is None or not packing.shapes:
+        return _as_given(drawn, values) if g.flat else drawn
+    given, parts = packing.columns(values), []
+    for name, a, home in zip(packing.names, packing.columns(drawn).values(), packing.geometries, strict=True):
+        a = _as_given(a, given[name]) if home.flat else a
+        parts.append(a if packing.below else a.reshape(*a.shape[:-2], 1, -1))
+    return np.concatenate(parts, -2 if packing.below else -1)
+
+
+def _as_given(drawn: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return normal numbers with mean and spread of those that were given."""
+    spread = float(given.std()) or float(np.sqrt((given**2).mean())) or 1.0
+    return given.mean() + spread * drawn
+
+
