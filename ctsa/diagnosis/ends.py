@@ -17,7 +17,7 @@ from .passing import Passed
 Array = Any
 _MOST = 96  # products for multipliers
 _SOLVE = 48  # products for a linear system
-_NEWTON_STEPS = 3
+_NEWTON_STEPS, _TOL = 3, 3e-3  # residual of the linear systems: steps gain as much
 _SPACE, _AHEAD = 16, 400  # dimension in which, and loops over which, the way down to a fixed point is followed
 
 
@@ -54,7 +54,7 @@ def multipliers(chain: Chain, g: Geometry, count: int, seed: int) -> tuple[np.nd
     """Return the leading eigenvalues of a chain, and their residuals, ``(members, count)``."""
     rank = g.dimension(*chain.shape[-2:])
     start = chain.start(1, seed)[..., 0]
-    tol = max(1e-6, 1e3 * rounding(chain.x))
+    tol = max(1e-5, 1e3 * rounding(chain.x))
     values, errors = leading_of(chain.forward, start, min(count, rank), rank=rank, tol=tol, most=_MOST, inside=chain.inside)
     more = ((0, 0), (0, count - values.shape[1]))
     return np.pad(values, more, constant_values=np.nan), np.pad(errors, more, constant_values=np.nan)
@@ -99,7 +99,7 @@ def _newton(p: Passed, x: Array, size: np.ndarray) -> tuple[Array, np.ndarray]:
         chain = chain_of(layer, g, y)
         b = as_numpy(g.project(y, be.call(layer, y) - y)).astype(float).reshape(len(size), -1)
         step, off = solve_shifted(
-            chain.forward, b, rank=g.dimension(*x.shape[-2:]), tol=1e-8, most=_SOLVE, inside=chain.inside
+            chain.forward, b, rank=g.dimension(*x.shape[-2:]), tol=_TOL, most=_SOLVE, inside=chain.inside
         )
         lost |= ~((off < 0.01) & (np.linalg.norm(step, axis=-1) < 1e3 * size))
         step = np.where(lost[:, None], 0.0, step)

@@ -35,20 +35,18 @@ def readouts(p: Passed) -> tuple[Readouts | None, np.ndarray | None]:
     return follow, np.stack(scores) if scores else None
 
 
-def exits(p: Passed, goal: np.ndarray, follow: Readouts | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the loop at which every rule fires, and how far from its end the state is then, ``(members,)``."""
+def exits(p: Passed, goal: np.ndarray, follow: Readouts | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loop at which every rule fires, and how far from its end the state is then, ``(rules, members)``."""
     flat = p.xs.reshape(len(p.xs), p.members, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = (flat[1:] * flat[:-1]).sum(-1) / (p.whole[1:] * p.whole[:-1])
         series = of_states(p.step / (p.whole[1:] + 1e-300), p.successive[1], cosines)
     if follow is not None:
         series |= {"kl": np.stack(follow.kl), "argmax": np.stack(follow.same)}
-    loops, left = fired(p.plan.rules, series), {}
-    for name, loop in loops.items():
-        at = np.nan_to_num(loop).astype(int)
-        off = norm(p.xs[at, np.arange(p.members)] - goal) / (norm(goal) + 1e-300)
-        left[name] = np.where(np.isfinite(loop), off, np.nan)
-    return loops, left
+    loops = np.array(list(fired(p.plan.rules, series).values())).reshape(-1, p.members)
+    at = np.nan_to_num(loops).astype(int)
+    off = norm(p.xs[at, np.arange(p.members)] - goal) / (norm(goal) + 1e-300)
+    return loops, np.where(np.isfinite(loops), off, np.nan)
 
 
 def tokens(p: Passed, goal: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:

@@ -47,7 +47,8 @@ class Diagnosis(Result):
         restart_agree: share of restarts that end within the tolerance of the run itself.
         input_share: share of the variance of end states that is between inputs and not between restarts; nan without.
         input_gain: ``|(1 - J)^-1 d_e f|``: relative change of the end state for a relative change of its inputs.
-        exits: loop at which every rule fires, by name ``(input,)``; nan where never.
+        rules: names of the rules to stop early, see ``exits=``.
+        exits: loop at which every rule fires ``(rule, input)``; nan where never.
         exit_errors: distance from the state at that loop to the end state, relative.
         token_loops: first loop after which every token stays within the tolerance of its end ``(input, token)``.
         token_steps: step of every token, relative ``(loops, token, input)``; None if not kept.
@@ -90,8 +91,9 @@ class Diagnosis(Result):
     restart_spread: Any
     restart_agree: Any
     input_gain: Any
-    exits: dict[str, Any]
-    exit_errors: dict[str, Any]
+    rules: tuple[str, ...]
+    exits: Any
+    exit_errors: Any
     token_loops: Any
     token_steps: Any
     clusters: Any
@@ -107,7 +109,7 @@ class Diagnosis(Result):
     ends_sum: Any
     identity: str = ""
     _static: ClassVar[tuple[str, ...]] = (
-        "verdicts", "why", "modes", "parts", "part_verdicts", "loops", "tolerance", "identity",
+        "verdicts", "why", "modes", "parts", "part_verdicts", "rules", "loops", "tolerance", "identity",
     )  # fmt: skip
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(
@@ -117,7 +119,8 @@ class Diagnosis(Result):
         **dict.fromkeys(("multipliers", "multiplier_errors"), ("input", "multiplier")),
         **dict.fromkeys(("exponents", "stderr"), ("input", "exponent")),
         "steps": ("loop", "part", "input"), "sizes": ("state", "part", "input"), "means": ("state", "part", "input"),
-        "cosines": ("loop", "input"), "token_loops": ("input", "token"), "token_steps": ("loop", "token", "input"),
+        "cosines": ("loop", "input"), "exits": ("rule", "input"), "exit_errors": ("rule", "input"),
+        "token_loops": ("input", "token"), "token_steps": ("loop", "token", "input"),
         "clusters": ("state", "input"), "rank": ("state", "input"), "order": ("state", "input"),
         "change": ("loop", "input"), "scores": ("state", "input"), "path": ("state", "coordinate", "input"),
         "restart_paths": ("point", "coordinate", "restart", "input"), "ends_sum": ("sum",),
@@ -163,7 +166,7 @@ class Diagnosis(Result):
         found["radius"] = self.radius
         for i in range(self.exponents.shape[1]):
             found[f"exponent_{i + 1}"] = self.exponents[:, i]
-        return found | {f"exit_{name.replace(' ', '_')}": loop for name, loop in self.exits.items()}
+        return found | {f"exit_{n.replace(' ', '_')}": loop for n, loop in zip(self.rules, self.exits, strict=True)}
 
     @property
     def per_token(self) -> np.ndarray:
@@ -180,8 +183,6 @@ class Diagnosis(Result):
             value = getattr(self, name)
             if value is not None and "input" in axes:
                 changes[name] = np.take(value, kept, axes.index("input"))
-        for name in ("exits", "exit_errors"):
-            changes[name] = {rule: loop[kept] for rule, loop in getattr(self, name).items()}
         return replace(self, ends_sum=np.full(3, np.nan), **changes)
 
     def __repr__(self) -> str:
@@ -255,8 +256,6 @@ def joined(parts: Sequence[Diagnosis]) -> Diagnosis:
         name, values = field.name, [getattr(part, field.name) for part in parts]
         if name in ("verdicts", "why", "modes", "part_verdicts"):
             changes[name] = sum(values, ())
-        elif name in ("exits", "exit_errors"):
-            changes[name] = {rule: np.concatenate([v[rule] for v in values]) for rule in values[0]}
         elif name in _SUMS:
             changes[name] = sum(values)
         elif "input" in first._dims.get(name, ()) and values[0] is not None:
