@@ -11,9 +11,10 @@ from ctsa.motion import projection
 
 from . import reading
 from .ends import Ends, cycle_multipliers, ends, sensitivity
-from .kinds import End, Kind, Others, kind_of, of_part, slope_of
+from .kinds import LONG, End, Kind, kind_of, of_part, slope_of
 from .passing import Passed, norm
-from .restarts import QUIET, restarted
+from .plan import counting
+from .restarts import restarted
 from .result import Diagnosis
 
 Array = Any
@@ -29,9 +30,8 @@ def _diagnosis(p: Passed, identity: str) -> Diagnosis:
     plan, members = p.plan, p.members
     found = _ends(p)
     restarts = restarted(p)
-    own = p.gaps[:, -1].min(0, initial=np.inf, where=np.isfinite(p.gaps[:, -1])) < QUIET
-    others = Others(members + restarts.quiet.size, int(own.sum() + restarts.quiet.sum()))
-    kinds = [_kind(p, i, found, others) for i in range(members)]
+    quiet = _quiet(p)
+    kinds = [_kind(p, i, found, quiet[i]) for i in range(members)]
     values, errors = found.multipliers, found.errors
     for at, period in _cycles(kinds, plan.period):
         some = p.some(at)
@@ -81,6 +81,16 @@ def _ends(p: Passed) -> Ends:
     return found
 
 
+def _quiet(p: Passed) -> list[bool | None]:
+    """Tell of members whose motion is chaotic so far whether it comes to rest later; of one map only."""
+    quiet: list[bool | None] = [None] * p.members
+    at = np.flatnonzero([v is not None and v.name == "chaotic" for v in p.verdicts])
+    if len(at) and p.plan.loops < LONG and p.system.kind != "layers" and not counting(p.system.source):
+        for i, found in zip(at, p.quiet(at, LONG), strict=True):
+            quiet[i] = bool(found)
+    return quiet
+
+
 def _end(found: Ends, i: int) -> End:
     if not found.multipliers.shape[1]:
         return End()
@@ -88,15 +98,15 @@ def _end(found: Ends, i: int) -> End:
     return End(abs(m), found.errors[i, 0], float(np.angle(m)), found.distance[i], found.gain[i], found.bend[i])
 
 
-def _kind(p: Passed, i: int, found: Ends, others: Others) -> Kind:
-    record = p.tangents[0][i]
-    if record is None:
+def _kind(p: Passed, i: int, found: Ends, quiet: bool | None) -> Kind:
+    record, verdict = p.tangents[0][i], p.verdicts[i]
+    if record is None or verdict is None:
         return Kind("undecided", "the state was not finite after the first loop")
     tail = p.successive[0][-max(2, len(p.step) // 4) :, i]
     cosine = float(np.nanmean(tail)) if np.isfinite(tail).any() else np.nan
     n = record.count
     with np.errstate(invalid="ignore"):
-        return kind_of(record, p.step[:n, i], _end(found, i), cosine, p.gaps[:, :n, i], others)
+        return kind_of(record, verdict, p.step[:n, i], _end(found, i), cosine, p.gaps[:, :n, i], quiet)
 
 
 def _parts(p: Passed, i: int, kind: Kind) -> Iterator[str]:

@@ -11,21 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ctsa.errorbars import error_bar
-from ctsa.motion import Record, judge
+from ctsa.motion import Record, Verdict, judge
 
 KINDS = ("settles", "marginal", "periodic", "wanders", "chaotic", "drifts", "expands", "undecided")
 _OF_VERDICT = {"quasi-periodic": "wanders", "chaotic": "chaotic", "drifting": "drifts", "expanding": "expands"}
 _BEND = 0.1  # share of the spare contraction that curvature may take
 _GROWN = 100.0  # times its first size (or 1): a state that has grown so evenly expands
-_LONG, _RUNS = 128, 20  # loops, or runs none of which comes to rest, below which chaos may as well be a transient
+LONG = 512  # loops below which chaos may as well be a transient, and up to which it is followed
 REGULAR = 0.1  # a regular fixed point loses more of its residual in one of Newton's steps than this share
-
-
-class Others(NamedTuple):
-    """How many runs of the layer there are, from all inputs and restarts, and how many end at rest or on a cycle."""
-
-    runs: int
-    quiet: int
 
 
 class Slope(NamedTuple):
@@ -101,23 +94,26 @@ def slope_of(steps: np.ndarray, floor: float, window: tuple[int, int] | None = N
     return Slope(float(local.mean()), error, first, last)
 
 
-def kind_of(r: Record, steps: np.ndarray, end: End, cosine: float, gaps: np.ndarray, others: Others) -> Kind:
+def kind_of(
+    r: Record, v: Verdict, steps: np.ndarray, end: End, cosine: float, gaps: np.ndarray, quiet: bool | None
+) -> Kind:
     """Say what a run does.
 
     Args:
         r: its record.
+        v: what the rule of ``ctsa.motion`` says of it.
         steps: lengths of the steps ``(loops,)``.
         end: what was found at the last state.
         cosine: between successive steps, on average over the last quarter.
-        others: what other runs of the layer do.
         gaps: ``|x_k - x_(k-p)|`` relative to the size, ``(period, loops)``, nan where there is none.
+        quiet: whether a chaotic motion comes to rest, or to a cycle, up to loop ``LONG``; None if that is not known.
     """
-    v, floor = judge(r), 10 * r.eps * r.size
+    floor = 10 * r.eps * r.size
     slope = slope_of(steps, floor)
     later = np.nan if v.factor is None else r.count * v.factor
-    if v.name == "chaotic" and r.count < _LONG and (others.quiet or others.runs < _RUNS):
-        seen = f"{others.quiet} of {others.runs} runs are at rest or on a cycle" if others.quiet else "this run is short"
-        return Kind("undecided", f"{v.evidence}; but {seen}: it may be a transient", loops=float(4 * r.count))
+    if v.name == "chaotic" and r.count < LONG and quiet is not False:
+        seen = f"comes to rest, or to a cycle, before loop {LONG}" if quiet else f"only {r.count} loops are known"
+        return Kind("undecided", f"{v.evidence}; but {seen}: a transient, it may be", loops=float(LONG))
     if v.name in _OF_VERDICT:
         return Kind(_OF_VERDICT[v.name], v.evidence, rate=np.nan if v.rate is None else v.rate)
     if v.name == "periodic" or (v.name == "settling" and v.period is not None):

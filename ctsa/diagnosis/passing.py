@@ -12,7 +12,7 @@ from ctsa.flows.systems import System
 from ctsa.layers.check import noise_of
 from ctsa.layers.iteration import passed
 from ctsa.layers.packing import Packing
-from ctsa.motion import Record
+from ctsa.motion import Record, Verdict, judge
 from ctsa.results.base import as_numpy
 from ctsa.tangent.lyapunov import lyapunov_spectrum
 from ctsa.tangent.spectrum import LyapunovError
@@ -20,6 +20,7 @@ from ctsa.tangent.spectrum import LyapunovError
 from .plan import Plan, counting, first_of, map_of, of_members
 
 Array = Any
+_QUIET = 1e-4  # relative: a state that comes back as close is on a cycle, or nearly
 
 
 def norm(a: np.ndarray) -> np.ndarray:
@@ -147,6 +148,21 @@ class Passed:
         for p in range(1, 1 + len(gaps)):
             gaps[p - 1, p - 1 :] = norm(self.xs[p:] - self.xs[:-p]) / (self.whole[p:] + 1e-300)
         return gaps
+
+    @cached_property
+    def verdicts(self) -> list[Verdict | None]:
+        """What the rule of ``ctsa.motion`` says of every member."""
+        return [None if record is None else judge(record) for record in self.tangents[0]]
+
+    def quiet(self, at: np.ndarray, loops: int) -> np.ndarray:
+        """Run some members on to loop ``loops``, and tell whether they come back within the longest period then."""
+        some, x = self.some(at), self.like(self.last[at])
+        layer = some.last_map
+        left = loops - self.plan.loops
+        x = passed(layer, x, left, left)[0] if left > 0 else x
+        end = as_numpy(x).astype(np.float64)
+        on = as_numpy(passed(layer, x, self.plan.period)).astype(np.float64)
+        return ~(norm(on - end).min(0) > _QUIET * norm(end))
 
     @cached_property
     def tangents(self) -> tuple[Sequence[Record | None], np.ndarray, np.ndarray]:

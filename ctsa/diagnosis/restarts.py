@@ -10,7 +10,6 @@ from ctsa.results.base import as_numpy
 
 from .passing import Passed, norm
 
-QUIET = 1e-4  # relative: a state that comes back as close is on a cycle, or nearly
 _POINTS = 16  # of paths that are kept
 
 
@@ -22,14 +21,12 @@ class Restarts(NamedTuple):
         agree: share that ends there.
         paths: on the way ``(point, coordinate, restart, member)``; None without restarts.
         sums: over members, for the share of variance between inputs.
-        quiet: whether each is at rest or on a cycle in the end ``(restarts, members)``.
     """
 
     spread: np.ndarray
     agree: np.ndarray
     paths: np.ndarray | None
     sums: np.ndarray
-    quiet: np.ndarray
 
 
 def restarted(p: Passed) -> Restarts:
@@ -37,7 +34,7 @@ def restarted(p: Passed) -> Restarts:
     r, members, size = p.plan.restarts, p.members, p.last[0].size
     if not r:
         unknown = np.full(members, np.nan)
-        return Restarts(unknown, unknown, None, np.full(3 + size, np.nan), np.zeros((0, members), bool))
+        return Restarts(unknown, unknown, None, np.full(3 + size, np.nan))
     draws = starts(p)
     every = next(e for e in range(1, p.plan.loops + 1) if p.plan.loops % e == 0 and p.plan.loops // e <= _POINTS)
     xs = passed(p.maps(), p.like(draws), p.plan.loops, every)
@@ -53,15 +50,7 @@ def restarted(p: Passed) -> Restarts:
     fine = np.isfinite(mean).all(-1) & np.isfinite(within)
     sums = [fine.sum(), (mean[fine] ** 2).sum(), within[fine].sum()]
     spread = np.where(np.isfinite(spread), spread, np.inf)
-    return Restarts(spread, agree, paths, np.concatenate([sums, mean[fine].sum(0)]), _quiet(p, xs[-1]))
-
-
-def _quiet(p: Passed, end: np.ndarray) -> np.ndarray:
-    """Tell whether states come back within the longest period that is looked for."""
-    x = p.like(end)
-    with np.errstate(all="ignore"):
-        on = as_numpy(passed(p.last_map, x, p.plan.period)).astype(np.float64)
-        return (norm(on - end).min(0) < QUIET * (norm(end) + 1e-300)) | ~np.isfinite(norm(end))
+    return Restarts(spread, agree, paths, np.concatenate([sums, mean[fine].sum(0)]))
 
 
 def starts(p: Passed) -> np.ndarray:
