@@ -163,7 +163,7 @@ def _gain(p: Passed, kinds: list[Kind]) -> np.ndarray:
     gain = np.full(p.members, np.nan)
     at = np.flatnonzero([k.name == "settles" for k in kinds])
     if p.plan.probes and p.plan.multipliers and len(at):
-        gain[at] = sensitivity(p.some(at), p.last[at])
+        gain[at] = sensitivity(p.some(at), p.last[at], p.first + at)
     return gain
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctsa._backend import backend, framework, rounding
-from ctsa.geometry import Geometry, direction_generator
+from ctsa.geometry import Geometry
 from ctsa.layers.loop import Loop, mapped
 from ctsa.results.base import as_numpy
 from ctsa.tangent._arnoldi import arnoldi, leading_of, solve_shifted
@@ -135,8 +135,10 @@ def _residual(be: Any, layer: Any, x: Array) -> np.ndarray:
     return np.linalg.norm(off, axis=(-2, -1))
 
 
-def sensitivity(p: Passed, last: np.ndarray) -> np.ndarray:
+def sensitivity(p: Passed, last: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return ``|(1 - J)^-1 d_e f|``, the change of a fixed point by a random change of its inputs, both relative.
+
+    ``numbers`` are those of the members among all, from which their directions follow.
 
     A root mean square over directions, ``(members,)``; nan where the layer has no inputs that are numbers, or the linear
     system was not solved.
@@ -145,10 +147,11 @@ def sensitivity(p: Passed, last: np.ndarray) -> np.ndarray:
     arrays = _floating(loop.inputs) if isinstance(loop, Loop) and loop.batched else []
     if not arrays:
         return np.full(members, np.nan)
-    be, rng = backend(x), direction_generator(p.plan.seed)
+    be = backend(x)
+    streams = [np.random.default_rng([p.plan.seed, 1, i]) for i in numbers]
     total, chain = np.zeros(members), chain_of(loop, g, x)
     for _ in range(p.plan.probes):
-        draws = [rng.normal(size=tuple(a.shape)) for a in arrays]
+        draws = [np.stack([stream.normal(size=tuple(a.shape[1:])) for stream in streams]) for a in arrays]
         length = sum((d.reshape(members, -1) ** 2).sum(1) for d in draws) ** 0.5
         draws = [d / length.reshape(-1, *[1] * (d.ndim - 1)) for d in draws]
         b = _pushed(be, loop, x, arrays, [be.like(d, x) for d in draws])

@@ -120,6 +120,8 @@ def kind_of(
         return Kind("periodic", v.evidence, period=v.period or np.nan, rate=np.nan if v.rate is None else -v.rate)
     if v.name in ("equilibrium", "settling"):
         return _resting(r, v, slope, end, cosine, steps)
+    if r.driven:
+        return Kind("undecided", v.evidence)
     for rule in (_settles, _expands):
         if (found := rule(r, slope, end, cosine)) is not None:
             return found

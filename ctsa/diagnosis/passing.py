@@ -9,7 +9,7 @@ import numpy as np
 
 from ctsa._backend import backend, rounding
 from ctsa.flows.systems import System
-from ctsa.layers.check import noise_of
+from ctsa.geometry import direction_generator
 from ctsa.layers.iteration import passed
 from ctsa.layers.packing import Packing
 from ctsa.motion import Record, Verdict, judge
@@ -37,12 +37,16 @@ class Passed:
         x: starts.
         plan: settings.
         first: number of the first member among all.
+        noise: rounding of the layer, relative.
+        given: mean and spread of the starts of all members, by part.
     """
 
     system: System
     x: Array
     plan: Plan
     first: int
+    noise: float
+    given: dict[str, tuple[float, float]]
 
     @property
     def members(self) -> int:
@@ -53,11 +57,6 @@ class Passed:
     def packing(self) -> Packing | None:
         """How the parts of a state lie in one array; None where there is one part."""
         return getattr(first_of(self.system), "packing", None)
-
-    @cached_property
-    def noise(self) -> float:
-        """Rounding of the layer, relative."""
-        return max(rounding(self.x), noise_of(map_of(self.system, 0), self.x, self.system.geometry))
 
     @property
     def last_map(self) -> Any:
@@ -80,7 +79,7 @@ class Passed:
         if len(at) == self.members:
             return self
         x = backend(self.x).xp.stack([self.x[int(i)] for i in at])
-        return Passed(of_members(self.system, at), x, self.plan, self.first)
+        return replace(self, system=of_members(self.system, at), x=x)
 
     # ------------------------------------------------------------------------------------------------------------- the run
     @cached_property
@@ -149,6 +148,13 @@ class Passed:
             gaps[p - 1, p - 1 :] = norm(self.xs[p:] - self.xs[:-p]) / (self.whole[p:] + 1e-300)
         return gaps
 
+    @property
+    def frame(self) -> np.ndarray:
+        """Directions at the starts, the same for all members but for the projection ``(k, members, n, d)``."""
+        x = as_numpy(self.x).astype(float)
+        draws = direction_generator(self.plan.seed).normal(size=(self.plan.exponents, 1, *x.shape[1:]))
+        return np.asarray(self.system.geometry.project(x, draws + 0 * x))
+
     @cached_property
     def verdicts(self) -> list[Verdict | None]:
         """What the rule of ``ctsa.motion`` says of every member."""
@@ -176,8 +182,8 @@ class Passed:
             own = hasattr(first_of(some.system), "geometry")
             try:
                 spectrum: Any = lyapunov_spectrum(
-                    some.maps(loops=int(loops)), some.x, intervals=int(loops), transient=0, count=k, seed=self.plan.seed,
-                    progress=False, geometry=None if own else self.system.geometry,
+                    some.maps(loops=int(loops)), some.x, intervals=int(loops), transient=0,
+                    progress=False, geometry=None if own else self.system.geometry, frame=some.frame,
                 )  # fmt: skip
             except LyapunovError as error:
                 spectrum = error.spectrum

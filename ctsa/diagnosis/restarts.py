@@ -56,21 +56,23 @@ def restarted(p: Passed) -> Restarts:
 def starts(p: Passed) -> np.ndarray:
     """Draw starts ``(restarts, members, n, d)``: on curved parts at random, in flat ones as those of the batch are."""
     n, d = p.x.shape[-2:]
-    g, values = p.system.geometry, as_numpy(p.x).astype(float)
-    drawn = np.asarray(g.random(n, d, np.random.default_rng([p.plan.seed, p.first]), (p.plan.restarts, p.members)))
-    packing = p.packing
+    g, packing, r = p.system.geometry, p.packing, p.plan.restarts
+    # Every member has a stream of its own, whatever the chunk that it is in.
+    streams = (np.random.default_rng([p.plan.seed, p.first + i]) for i in range(p.members))
+    drawn = np.stack([np.asarray(g.random(n, d, stream, (r,))) for stream in streams], 1)
     if packing is None or not packing.shapes:
-        return _as_given(drawn, values) if g.flat else drawn
-    given, parts = packing.columns(values), []
+        mean, spread = p.given["x"]
+        return mean + spread * drawn if g.flat else drawn
+    parts = []
     for name, a, home in zip(packing.names, packing.columns(drawn).values(), packing.geometries, strict=True):
-        a = _as_given(a, given[name]) if home.flat else a
+        mean, spread = p.given[name]
+        a = mean + spread * a if home.flat else a
         parts.append(a if packing.below else a.reshape(*a.shape[:-2], 1, -1))
     return np.concatenate(parts, -2 if packing.below else -1)
 
 
-def _as_given(drawn: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return normal numbers with mean and spread of those that were given."""
-    spread = float(given.std()) or float(np.sqrt((given**2).mean())) or 1.0
-    return given.mean() + spread * drawn
+def moments(x: np.ndarray) -> tuple[float, float]:
+    """Return mean and spread of numbers; the spread is not 0."""
+    return float(x.mean()), float(x.std()) or float(np.sqrt((x**2).mean())) or 1.0
 
 

@@ -126,6 +126,10 @@ class Diagnosis(Result):
         "restart_paths": ("point", "coordinate", "restart", "input"), "ends_sum": ("sum",),
     }  # fmt: skip
 
+    def __post_init__(self) -> None:
+        for name in ("verdicts", "why", "modes", "parts", "part_verdicts", "rules"):  # lists, where files were read
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
     def __len__(self) -> int:
         return len(self.verdicts)
 

@@ -1,25 +1,27 @@
 """One call that says what a recurrent layer does on every input, and why."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import analysis, backend
+from ctsa._backend import analysis, backend, rounding
 from ctsa._backend._solve import progress_bar, show_progress
-from ctsa.flows.systems import system_of
+from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
-from ctsa.layers.check import check_foreign
-from ctsa.results.base import archive
+from ctsa.layers.check import check_foreign, noise_of
+from ctsa.results.base import archive, as_numpy
 from ctsa.results.files import load
 from ctsa.results.identity import Identity
 
 from .chunk import diagnosis_of
 from .exits import rules_of
 from .passing import Passed
-from .plan import Plan, first_of, map_of, of_members
+from .plan import Plan, counting, first_of, map_of, of_members
+from .restarts import moments
 from .result import Diagnosis, joined
 
 Array = Any
@@ -79,7 +81,7 @@ def diagnose(
         x0: states ``(batch, n, d)``, ``(n, d)``, or as a ``Loop`` of several parts knows them: one an input.
         loops: how often the layer is applied.
         restarts: from how many other random starts every input is run.
-        exponents: how many Lyapunov exponents.
+        exponents: how many Lyapunov exponents, at most.
         period: longest cycle that is looked for.
         multipliers: how many leading eigenvalues at the end state; 0 leaves out all that is found there.
         tolerance: relative distance that counts as arrived.
@@ -148,15 +150,25 @@ def diagnose(
     if len(batch) > 1:
         raise ValueError(f"x0 must be states (batch, n, d), got shape {tuple(x.shape)}: join its leading axes")
     dimension = system.geometry.dimension(*x.shape[-2:])
-    if plan.exponents > dimension:
-        raise ValueError(f"exponents={plan.exponents} is more than the dimension of the manifold, {dimension}")
+    plan = replace(plan, exponents=min(plan.exponents, dimension))
     check_foreign(map_of(system, 0), x, system.geometry)
     whole = x if batch else x[None]
     width = _width(chunk, whole, loops)
     if score is not None and width < len(whole):
         raise ValueError(f"score looks at all {len(whole)} inputs at once, which chunk={width} splits")
+    system = _one_map(system, whole, loops)
     run = _Run(system, whole, plan, width, checkpoint, bool(allow_unverified))
     return run.go(progress)
+
+
+def _one_map(system: System, x: Array, loops: int) -> System:
+    """Return a loop that is told its number, but does not care for it, as the one map that it is."""
+    if not counting(system.source) or loops == 1:
+        return system
+    be, numbers = backend(x), sorted({0, 1, loops // 2, loops - 1})
+    first, *others = (as_numpy(be.call(map_of(system, k), x)) for k in numbers)
+    same = all(np.array_equal(first, other) for other in others)
+    return System(system.kind, system.source.at(0), system.geometry) if same else system
 
 
 def _width(chunk: int | None, x: Array, loops: int) -> int:
@@ -168,6 +180,12 @@ class _Run:
     def __init__(self, system, x, plan, width, checkpoint, allow_unverified):
         self.system, self.x, self.plan, self.width = system, x, plan, width
         self.path: Path | None = None if checkpoint is None else archive(checkpoint, "checkpoint")
+        some = of_members(system, np.arange(width)) if width < len(x) else system
+        noise = noise_of(map_of(some, 0), x[:width], system.geometry)
+        self.noise = max(rounding(x), noise)
+        packing, values = getattr(first_of(system), "packing", None), as_numpy(x).astype(float)
+        parts = {"x": values} if packing is None else packing.columns(values)
+        self.given = {name: moments(a) for name, a in parts.items()}
         self.identity = ""
         self.done: list[Diagnosis] = []
         if self.path is not None:
@@ -205,5 +223,6 @@ class _Run:
     def _chunk(self, index: np.ndarray) -> Diagnosis:
         everything = len(index) == len(self.x)
         system = self.system if everything else of_members(self.system, index)
-        part = Passed(system, self.x[index[0] : index[-1] + 1], self.plan, int(index[0]))
+        x = self.x[index[0] : index[-1] + 1]
+        part = Passed(system, x, self.plan, int(index[0]), self.noise, self.given)
         return diagnosis_of(part, self.identity)

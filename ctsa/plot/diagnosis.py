@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
