@@ -297,9 +297,9 @@ def test_results_are_kept_and_shown(tmp_path):
     assert all(len(column) == 4 for column in columns.values())
     axes = report.plot(labels=["right", "wrong", "right", "right"], member=1)
     assert len(axes) == 6 and "right" in axes[5].get_legend_handles_labels()[1]
-    with pytest.raises(ValueError, match="member must be"):
+    with pytest.raises(ValueError, match="member: wanted"):
         report.plot(member=4)
-    with pytest.raises(ValueError, match="labels must be"):
+    with pytest.raises(ValueError, match="labels: wanted"):
         report.plot(labels=["a"])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend, rounding
 from ctsa._backend._solve import progress_bar, show_progress
+from ctsa._types import States
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.layers.check import check_foreign, noise_of
@@ -31,7 +32,7 @@ _NUMBERS = 2**25  # of the states of a chunk along a run
 @analysis
 def diagnose(
     layer: Any,
-    x0: Any,
+    x0: States,
     loops: int = 64,
     *,
     restarts: int = 4,
@@ -156,6 +157,8 @@ def diagnose(
     width = _width(chunk, whole, loops)
     if score is not None and width < len(whole):
         raise ValueError(f"score looks at all {len(whole)} inputs at once, which chunk={width} splits")
+    each = float(np.prod(x.shape[-2:])) * (loops + 1)
+    checks.room(f"the states of {loops} loops of one input", each * min(width, len(whole)), remedy="take fewer loops")
     system = _one_map(system, whole, loops)
     run = _Run(system, whole, plan, width, checkpoint, bool(allow_unverified))
     return run.go(progress)

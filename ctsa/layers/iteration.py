@@ -16,7 +16,8 @@ Array = Any
 _MOST = 10**9  # layers: hours even for the smallest
 
 
-def _next(layer, x):
+def next_state(layer: Any, x: Array) -> Array:
+    """Return ``layer(x)``, of the shape and dtype of ``x``."""
     y = layer(x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
@@ -26,7 +27,7 @@ def _next(layer, x):
 
 def _apply(layer, every, x):
     be = backend(x)
-    x = be.repeat(be.partial(_next, layer), x, every)
+    x = be.repeat(be.partial(next_state, layer), x, every)
     return x, x
 
 
@@ -34,7 +35,7 @@ def _stack(be, layers, every, x):
     """Pass through layers that differ; on JAX those of one structure are compiled once."""
     kept = []
     for i, layer in enumerate(layers, 1):
-        x = be.call(_next, layer, x)
+        x = be.call(next_state, layer, x)
         if i % every == 0:
             kept.append(x)
     return be.xp.stack(kept)
@@ -48,7 +49,7 @@ def passed(layer: Any, x: Array, depth: int, every: int = 1) -> Array:
     return be.scan(be.partial(_apply, layer, every), x, depth // every)[1]
 
 
-def _on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
+def on_manifold(be: Any, homes: list[Geometry], xs: Array, every: int) -> None:
     """Raise if a state is not finite, or not where its layer lives; nothing where values are not known.
 
     ``homes`` has the geometry of each state's layer, or of all of them.
@@ -146,6 +147,6 @@ def iterate(
     checks.room(f"{depth // every} states", depth / every * size, remedy="keep fewer of them, every=")
     xs = passed(layers[:depth] if stack else first, x, depth, every)
     homes = [geometry_of(each, geometry) for each in layers[every - 1 : depth : every]] if stack else [g] * len(xs)
-    _on_manifold(be, homes, xs, every)
+    on_manifold(be, homes, xs, every)
     ts = be.like([every * i for i in range(depth // every + 1)], x)
     return Trajectory(ts, be.xp.concatenate([x[None], xs]), {"layers": depth})

@@ -10,8 +10,11 @@ from ctsa.flows.opening import check_solver, check_velocity
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, direction_generator
+from ctsa.layers.check import check_restless
+from ctsa.layers.iteration import next_state, on_manifold
 
 from .coordinates import flatten_frame, qr_positive, reorthonormalise, unflatten_frame
+from .march import check_moving, fit_frame, how_many, number_of_layers
 from .pieces import log_diagonal
 
 Array = Any
@@ -106,7 +109,10 @@ def exponents(
     else:
         if step is not None:
             raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
-        interval = checks.integer("interval", int(interval) if interval == int(interval) else interval, low=1)
+        interval = number_of_layers(interval)
+        for layer in s.source if s.kind == "layers" else (s.source,):
+            check_restless(layer, x)
+        on_manifold(be, [g], next_state(s.source[0] if s.kind == "layers" else s.source, x)[None], 1)
         advance = be.partial(_through_layers, s.source, g, interval)
     carry = (be.like(0.0, x), x, u)
     with full_precision(be.name):
@@ -127,17 +133,12 @@ def exponents(
 
 def _frame(g: Geometry, x: Array, count: Any, frame: Any, seed: int) -> Array:
     be, size = backend(x), g.dimension(*x.shape[-2:])
+    check_moving(size, x)
     if frame is None:
-        k = size if count is None else checks.integer("count", count, low=1)
-        u = be.like(direction_generator(seed).normal(size=(k, *x.shape)), x)
+        u = be.like(direction_generator(seed).normal(size=(how_many(count, size), *x.shape)), x)
     else:
-        u = be.asarray(frame, dtype_name(x), x, "frame")
-        if tuple(u.shape[1:]) != tuple(x.shape):
-            raise ValueError(f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}")
-        if count is not None and count != u.shape[0]:
-            raise ValueError(f"count={count} contradicts frame, which has {u.shape[0]} directions: leave one out")
-    if u.shape[0] > size:
-        raise ValueError(f"{u.shape[0]} directions are more than the dimension of the manifold, {size}")
+        u = be.asarray(checks.plain("frame", frame), dtype_name(x), x, "frame")
+        fit_frame(u, x, count, size)
     return unflatten_frame(qr_positive(flatten_frame(g.project(x, u)))[0], u.shape)
 
 

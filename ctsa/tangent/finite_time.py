@@ -20,6 +20,7 @@ from ._krylov import largest_singular
 from ._products import Chain, Link, _linked, layer_link
 from .covariant import _march, _run
 from .jacobians import DENSE
+from .march import check_moving
 
 Array = Any
 _BUDGET = 2000  # products with the propagator, and with its transpose
@@ -257,8 +258,7 @@ def _check_budget(budget: int) -> int:
 
 def _moving(s: System, x: Array) -> int:
     dimension = s.geometry.dimension(*x.shape[-2:])
-    if not dimension:
-        raise ValueError(f"d={x.shape[-1]}: tokens of the sphere of dimension 0 cannot move; d must be at least 2")
+    check_moving(dimension, x)
     return dimension
 
 

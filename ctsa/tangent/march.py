@@ -40,7 +40,7 @@ class March:
         if s.flow:
             self.interval: float = checks.number("interval", interval, low=0.0, strict=True)
         else:
-            self.interval = float(checks.integer("interval", _whole(interval), low=1))
+            self.interval = float(number_of_layers(interval))
         if not s.flow and solver.step is not None:
             raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
         self.system, self.be = s, be
@@ -51,8 +51,7 @@ class March:
         if s.flow:
             x = check_velocity(be, system, s.geometry, be.like(self.t0, x), x)
         self.dimension = s.geometry.dimension(*x.shape[-2:])
-        if not self.dimension:
-            raise ValueError(f"d={x.shape[-1]}: tokens of the sphere of dimension 0 cannot move; d must be at least 2")
+        check_moving(self.dimension, x)
         u = self._frame(x, count, frame, seed)
         self.looks = be.like(projection(x.shape[-2] * x.shape[-1]), x)
         self.adaptive = self.segment is not None and self.segment.steps is None and be.marches(self.segment.solver)
@@ -69,20 +68,11 @@ class March:
     def _frame(self, x: Array, count: Any, frame: Any, seed: int) -> Array:
         be, g, dim = self.be, self.system.geometry, self.dimension
         if frame is None:
-            k = dim if count is None else checks.integer("count", count, low=1)
-            if k > dim:
-                raise ValueError(f"count={k} is more than the dimension of the manifold, {dim}")
+            k = how_many(count, dim)
             u = g.project(as_numpy(x), direction_generator(seed).normal(size=(k, *x.shape)).astype(dtype_name(x)))
             return be.like(unflatten_frame(qr_positive(flatten_frame(u))[0], u.shape), x)
         u = be.asarray(checks.plain("frame", as_numpy(frame)), dtype_name(x), x, "frame")
-        if tuple(u.shape[1:]) != tuple(x.shape) or u.shape[0] == 0:
-            raise ValueError(
-                f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}"
-            )
-        if count is not None and count != u.shape[0]:
-            raise ValueError(f"count={count} contradicts frame, which has {u.shape[0]} directions: leave one out")
-        if u.shape[0] > dim:
-            raise ValueError(f"frame has {u.shape[0]} directions, more than the dimension of the manifold, {dim}")
+        fit_frame(u, x, count, dim)
         values = as_numpy(u)
         off = g.project(as_numpy(x), values) - values
         if not np.isfinite(values).all():
@@ -201,5 +191,31 @@ class March:
             size = int(np.clip(size * np.clip(0.5 / max(took, 1e-6), 0.5, 4.0), 1, _BLOCK))
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def number_of_layers(interval: Any) -> int:
+    """Return an interval of layers as an integer, which may come as a float without decimals."""
+    whole = isinstance(interval, float) and interval.is_integer()
+    return checks.integer("interval", int(interval) if whole else interval, low=1)
+
+
+def check_moving(dimension: int, x: Array) -> None:
+    """Raise ValueError if tokens cannot move."""
+    if not dimension:
+        raise ValueError(f"d={x.shape[-1]}: tokens of the sphere of dimension 0 cannot move; d must be at least 2")
+
+
+def how_many(count: Any, dimension: int) -> int:
+    """Return ``count`` directions, all if it is None."""
+    k = dimension if count is None else checks.integer("count", count, low=1)
+    if k > dimension:
+        raise ValueError(f"count={k} is more than the dimension of the manifold, {dimension}")
+    return k
+
+
+def fit_frame(u: Array, x: Array, count: Any, dimension: int) -> None:
+    """Raise ValueError unless a frame ``(k, ..., n, d)`` fits states ``x`` and ``count``."""
+    if tuple(u.shape[1:]) != tuple(x.shape) or u.shape[0] == 0:
+        raise ValueError(f"frame must have shape (k, ..., n, d) = (k, {str(tuple(x.shape))[1:]}, got {tuple(u.shape)}")
+    if count is not None and count != u.shape[0]:
+        raise ValueError(f"count={count} contradicts frame, which has {u.shape[0]} directions: leave one out")
+    if u.shape[0] > dimension:
+        raise ValueError(f"frame has {u.shape[0]} directions, more than the dimension of the manifold, {dimension}")
