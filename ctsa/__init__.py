@@ -6,7 +6,7 @@ Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa
 
 from typing import TYPE_CHECKING
 
-from . import pretrained as pretrained, theory as theory
+from . import pretrained as pretrained, regularise as regularise, theory as theory
 from .comparison import (
     Comparison as Comparison,
     EffectiveStep as EffectiveStep,
@@ -69,7 +69,6 @@ from .monitors import (
     lipschitz_bound as lipschitz_bound,
     monitor as monitor,
     pseudo_energy as pseudo_energy,
-    spectral_regulariser as spectral_regulariser,
 )
 from .observables import (
     cluster_count as cluster_count,
@@ -80,6 +79,7 @@ from .observables import (
     gram as gram,
     order_parameter as order_parameter,
 )
+from .regularise.weights import spectral_regulariser as spectral_regulariser
 from .results import Trajectory as Trajectory, load as load
 from .tangent import (
     CovariantVectors as CovariantVectors,

@@ -152,7 +152,7 @@ def noise_of(layer: Any, x: Array, geometry: Geometry) -> float:
 
     From second differences over so short a way that curvature does not show.
     """
-    be, h = backend(x), 1e-7 if dtype_name(x) == "float64" else 1e-4
+    be, h = backend(x), 1e-8 if dtype_name(x) == "float64" else 1e-4
     u = geometry.project(x, be.like(direction_generator(0).normal(size=tuple(x.shape)), x))
     u = u / be.xp.sqrt((u * u).sum() / x.shape[-1]) * be.xp.sqrt((x * x).sum() / x.shape[-1] + 1e-30)
     y = [as_numpy(be.call(layer, x + k * h * u)).astype(float) for k in (-1, 0, 1)]

@@ -1,4 +1,4 @@
-"""What goes on inside a recurrent layer: energies, Jacobians, their norms and bounds, a regulariser."""
+"""What goes on inside a recurrent layer: energies, Jacobians, their norms and bounds."""
 
 from .bounds import JacobianNorms as JacobianNorms, jacobian_norms as jacobian_norms, lipschitz_bound as lipschitz_bound
 from .energies import EnergyReport as EnergyReport, energy_report as energy_report
@@ -9,4 +9,3 @@ from .record import (
     monitor as monitor,
     pseudo_energy as pseudo_energy,
 )
-from .regulariser import spectral_regulariser as spectral_regulariser

@@ -1,6 +1,6 @@
 """Draw the pictures of README.md and of the guide: `python docs/images/make.py`.
 
-`flow.png` is computed here; the others are those of `ctsa demo`, which is run for them (half a minute, and the
+`flow.png` and `diagnosis.png` are computed here; the others are those of `ctsa demo`, which is run for them (half a minute, and the
 pretrained weights).
 """
 
@@ -65,7 +65,25 @@ def survey() -> None:
     plt.close(axes[0].figure)
 
 
+def diagnosis() -> None:
+    """Draw the page of a loop whose inputs set its gain: from contraction to chaos."""
+    rng = np.random.default_rng(1)
+    mix, inputs = (torch.as_tensor(rng.normal(size=shape)) for shape in ((16, 16), (24, 6, 16)))
+    gains = torch.linspace(0.5, 3.0, 24, dtype=torch.float64)[:, None, None]
+
+    def step(state, given):
+        e, gain = given
+        attention = torch.softmax(state @ state.mT / 4, -1) @ state
+        return torch.tanh(gain * (state @ mix) / 4 + 0.3 * attention + 0.3 * e)
+
+    loop = ctsa.Loop(step, (inputs, gains), readout=lambda state: state.mean(1))
+    axes = ctsa.diagnose(loop, torch.as_tensor(rng.normal(size=(24, 6, 16))), loops=96, progress=False).plot(member=2)
+    axes[0].figure.savefig(HERE / "diagnosis.png", dpi=100)
+    plt.close(axes[0].figure)
+
+
 if __name__ == "__main__":
     flow()
+    diagnosis()
     from_demo()
     survey()

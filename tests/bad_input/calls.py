@@ -282,6 +282,30 @@ def calls(face, other):
         k=[("text", "a"), ("half", 1.5), ("negative", -1)],
         check=v.FLAGS,
     )
+    for name, more in (
+        ("rms_gain", dict(probes=without(v.COUNTS, "too many"))),
+        ("spectral_norm", dict(above=without(v.NUMBERS, *optional), steps=without(v.INTEGERS), start=[("text", "a")])),
+        ("spectral_radius", dict(steps=without(v.COUNTS, "too many"), last=without(v.COUNTS, "too many"))),
+        ("exponent", dict(loops=without(v.COUNTS, "too many"), count=v.COUNTS, target=v.NUMBERS, below=v.FLAGS)),
+    ):
+        yield call(
+            f"regularise.{name}",
+            getattr(ctsa.regularise, name),
+            dict(layer=layer, x=x, key=0),
+            layer=without(layers, "nan", "leaves", "returns a number", "returns None", "other shape"),
+            x=states(),
+            key=[("text", "a"), ("half", 1.5), ("negative", -1)],
+            **more,
+        )
+    yield call(
+        "regularise.restart",
+        ctsa.regularise.restart,
+        dict(layer=layer, x0=x, other=x, loops=2),
+        layer=without(layers, "nan", "leaves", "returns a number", "returns None", "other shape"),
+        x0=states(),
+        other=states(),
+        loops=without(v.COUNTS, "too many"),
+    )
     yield call(
         "check_map",
         ctsa.check_map,
