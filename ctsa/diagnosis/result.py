@@ -45,7 +45,6 @@ class Diagnosis(Result):
         safe_depth: the last loop up to which sizes of states and readouts stay within the band about the reference loop.
         restart_spread: distance between where restarts and the run itself end, relative, root mean square.
         restart_agree: share of restarts that end within the tolerance of the run itself.
-        input_share: share of the variance of end states that is between inputs and not between restarts; nan without.
         input_gain: ``|(1 - J)^-1 d_e f|``: relative change of the end state for a relative change of its inputs.
         rules: names of the rules to stop early, see ``exits=``.
         exits: loop at which every rule fires ``(rule, input)``; nan where never.

@@ -198,7 +198,7 @@ def exponent(
         >>> x = torch.zeros(2, 1, 3, dtype=torch.float64)
         >>> off = ctsa.regularise.exponent(lambda x: 0.5 * x, x, 0, target=-1.0, geometry=ctsa.Euclidean())
         >>> off.numpy().round(6).tolist()  # (log(1/2) + 1)^2
-        [0.094157, 0.094157]
+        [0.094159, 0.094159]
 
     References:
         Engelken, *Gradient flossing*, NeurIPS 2023 (target 0, all exponents).

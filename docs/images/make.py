@@ -1,7 +1,7 @@
 """Draw the pictures of README.md and of the guide: `python docs/images/make.py`.
 
-`flow.png` and `diagnosis.png` are computed here; the others are those of `ctsa demo`, which is run for them (half a minute, and the
-pretrained weights).
+`flow.png` and `diagnosis.png` are computed here; the others are those of `ctsa demo`, which is run for them (half a
+minute, and the pretrained weights).
 """
 
 import shutil
