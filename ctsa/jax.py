@@ -25,7 +25,8 @@ from .results import base as _results
 _be = load("jax")
 
 __all__ = [
-    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "Oja", "Perceptron", "PostNormLayer",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MultiHeadAttention",
+    "Oja", "Perceptron", "PostNormLayer",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
     "from_torch", "keep_compiled",
 ]  # fmt: skip
@@ -86,6 +87,10 @@ class Field(_Assign, formulas.Field):
 
 class SelfAttention(formulas.SelfAttention, Field):
     __doc__ = formulas.SelfAttention.__doc__
+
+
+class MultiHeadAttention(formulas.MultiHeadAttention, Field):
+    __doc__ = formulas.MultiHeadAttention.__doc__
 
 
 class Oja(formulas.Oja, Field):

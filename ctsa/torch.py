@@ -16,16 +16,19 @@ except ImportError as error:
     raise ImportError(f"ctsa.torch needs {error.name}: pip install 'ctsa[torch]'") from error
 
 from . import checks, fields as formulas
-from ._backend import load, modules, on_graph
+from ._backend import backend, framework, load, modules, on_graph
 from ._backend._torch_attention import differentiable, in_transform
 from .flows.systems import packed, start_of
 from .layers import euler, loop, normalisation, recurrent, runge_kutta, wrap
 from .parts import INNER, INNERS, PARAMETER, inherited_constructor, parts_of
 
 _be = load("torch")
+for _known in (torch.zeros(()), torch.nn.Parameter(torch.zeros(()))):
+    backend(_known)  # what is looked up while torch.compile traces would make it trace anew
 
 __all__ = [
-    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "Oja", "Perceptron", "PostNormLayer",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MultiHeadAttention",
+    "Oja", "Perceptron", "PostNormLayer",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
     "from_jax",
 ]  # fmt: skip
@@ -49,6 +52,7 @@ class _Assign(torch.nn.Module):
 
     def _assign(self, **values: Any) -> None:
         torch.nn.Module.__init__(self)
+        framework(self)  # remembered for the same reason
         parts = parts_of(type(self))
         arrays = {name: value for name, value in values.items() if parts[name].is_array}
         static = {name: value for name, value in values.items() if name not in arrays}
@@ -155,6 +159,10 @@ class Field(_Assign, formulas.Field):
 
 class SelfAttention(formulas.SelfAttention, Field):
     __doc__ = formulas.SelfAttention.__doc__
+
+
+class MultiHeadAttention(formulas.MultiHeadAttention, Field):
+    __doc__ = formulas.MultiHeadAttention.__doc__
 
 
 class Oja(formulas.Oja, Field):

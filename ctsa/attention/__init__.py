@@ -9,4 +9,5 @@ from .calls import (
     dense_pays as dense_pays,
 )
 from .heads import Heads as Heads, attention_weights as attention_weights, scores as scores
+from .positions import Positions as Positions
 from .weights import WEIGHTS as WEIGHTS, Weights as Weights, sinkhorn as sinkhorn

@@ -59,10 +59,11 @@ def along(heads: Heads, parts: Parts, u: Array, form: str) -> Array:
         return apply_jacobian(jacobian(heads, parts), u)
     (n, d), m = parts.v.shape[-2:], parts.q.shape[-1]
     each = math.prod(parts.a.shape[:-2]) * n * (n if form == "scores" else (d + 1) * m)
-    return _in_chunks({"scores": _scores, "outer": _outer}[form], heads, parts, u, max(1, LARGEST // each))
+    return in_chunks({"scores": _scores, "outer": _outer}[form], heads, parts, u, max(1, LARGEST // each))
 
 
-def _in_chunks(rule, heads: Heads, parts: Parts, u: Array, size: int) -> Array:
+def in_chunks(rule: Any, heads: Any, parts: Any, u: Array, size: int) -> Array:
+    """Return ``rule(heads, parts, u)``, of ``size`` directions at a time."""
     k = u.shape[0]
     if k <= size:
         return rule(heads, parts, u)

@@ -13,4 +13,5 @@ from .base import Field as Field
 from .conversion import convert as convert
 from .drifts import Injection as Injection, Oja as Oja, Perceptron as Perceptron, Rotation as Rotation
 from .energy_attention import EnergyAttention as EnergyAttention
+from .multi_head import MultiHeadAttention as MultiHeadAttention
 from .self_attention import SelfAttention as SelfAttention

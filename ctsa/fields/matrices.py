@@ -46,7 +46,12 @@ def consensus_matrix(field: Any, d: int) -> np.ndarray | None:
     """
     total, found = np.zeros((d, d)), False
     for factor, given in terms_of(field):
-        if "value" in given:
+        if "output" in given:
+            if given["positions"] is not None:
+                return None
+            inner, outer = (np.eye(d) if given[k] is None else given[k] for k in ("value", "output"))
+            value = (outer @ inner).reshape(-1, d, d).sum(0)
+        elif "value" in given:
             value, heads = given["value"], 1
             for name, rank in (("query", 3), ("key", 3), ("beta", 1), ("key_field", 2), ("mask", 3)):
                 other = given.get(name)
@@ -75,6 +80,8 @@ def symmetric_parts(field: Any, d: int) -> list[np.ndarray]:
     """Return symmetric ``(d, d)`` matrices that any rotation or reflection which commutes with the field leaves alone."""
     parts: list[np.ndarray] = []
     for _, given in terms_of(field):
+        if "output" in given:  # factors, and positions: what commutes is found by trying
+            continue
         q, k = (given.get(name) for name in ("query", "key"))
         if "query" in given and (q is not None or k is not None):
             q, k = (np.eye(d) if m is None else m for m in (q, k))
