@@ -36,7 +36,8 @@ class Path(NamedTuple):
 
     def where(self, chosen: np.ndarray, other: "Path") -> "Path":
         """Return this path for the chosen members, another one for the rest."""
-        return Path(*(np.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(self, other, strict=True)))
+        pairs = zip(self, other, strict=True)
+        return Path(*(np.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 
 def visit(f: Map, x: np.ndarray, least: np.ndarray) -> Path:

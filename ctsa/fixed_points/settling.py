@@ -98,12 +98,27 @@ def settle(
         Comput. 7 (1986) 856 (GMRES); Knoll and Keyes, J. Comput. Phys. 193 (2004) 357 (Newton-Krylov methods).
     """
     source, g, start = opened(layer, x, geometry)
-    period, loops = checks.integer("period", period, low=1), checks.integer("loops", loops)
-    evaluations, newton = checks.integer("evaluations", evaluations), checks.integer("newton", newton)
-    memory = checks.integer("memory", memory, low=1)
-    tol = 0.0 if tol is None else checks.number("tol", tol, low=0.0)
-    f = Map(source, g, start, period)
-    return settled(f, f.outside(start), loops, evaluations, memory, newton, tol)
+    f = Map(source, g, start, checks.integer("period", period, low=1))
+    return settled(f, f.outside(start), Budget.checked(loops, evaluations, memory, newton, tol))
+
+
+class Budget(NamedTuple):
+    """How long to look, see ``settle``; ``tol`` 0 takes the floor."""
+
+    loops: int
+    evaluations: int
+    memory: int
+    newton: int
+    tol: float
+
+    @classmethod
+    def checked(cls, loops: Any, evaluations: Any, memory: Any, newton: Any, tol: Any) -> "Budget":
+        """Check what users passed."""
+        return cls(
+            checks.integer("loops", loops), checks.integer("evaluations", evaluations),
+            checks.integer("memory", memory, low=1), checks.integer("newton", newton),
+            0.0 if tol is None else checks.number("tol", tol, low=0.0),
+        )  # fmt: skip
 
 
 def opened(layer: Any, x: Any, geometry: Geometry | None, name: str = "x", normalize: bool | None = None) -> tuple:
@@ -119,10 +134,9 @@ def opened(layer: Any, x: Any, geometry: Geometry | None, name: str = "x", norma
     return s.source, s.geometry, start
 
 
-def settled(
-    f: Map, x: np.ndarray, loops: int, evaluations: int, memory: int, newton: int, tol: float, first: bool = False
-) -> Settled:
-    """Do what ``settle`` does with states ``(B, n, d)`` that have been checked; ``first`` puts Newton's method first."""
+def settled(f: Map, x: np.ndarray, budget: Budget, first: bool = False) -> Settled:
+    """Do what ``settle`` does with checked states ``(B, n, d)``; ``first`` puts Newton's method first."""
+    loops, evaluations, memory, newton, tol = budget
     plain = Plain(f, x, _START * lengths(x))
     plain.go(loops, np.ones(len(x), bool))
     best = here = visit(f, plain.now, plain.least)
