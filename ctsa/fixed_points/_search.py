@@ -6,11 +6,10 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
-from ctsa.derivatives import layer_pushforward
-from ctsa.flows.systems import System, system_of
-from ctsa.geometry import Geometry
+from ctsa.flows.systems import system_of
 from ctsa.layers.base import Layer, time_of
 from ctsa.layers.check import check_foreign
+from ctsa.layers.displacement import Displacement
 from ctsa.results.base import as_numpy
 from ctsa.symmetry import Symmetry, symmetry_of
 
@@ -97,7 +96,7 @@ class Search:
         if self.symmetric and field is not None and not self.layer.no_flow:
             return symmetry_of(field, n, d, t=float(time_of(self.layer)), geometry=self.g, like=self.start)
         if self.symmetric and n * d <= _SMALL:
-            return symmetry_of(_Displacement(self.layer, self.g), n, d, geometry=self.g, like=self.start)
+            return symmetry_of(Displacement(self.layer, self.g), n, d, geometry=self.g, like=self.start)
         return Symmetry(np.arange(n), np.eye(d), np.ones((1, d)))
 
     def _distinct(self, orbit, rows, symmetry, gap, member, errors=None) -> np.ndarray:
@@ -120,19 +119,3 @@ class Search:
                 slack.append(float(error))
                 member[i] = i
         return np.array(chosen, dtype=int)
-
-
-class _Displacement:
-    """``P_x (f(x) - x)`` as a field: a rotation or permutation that commutes with the layer commutes with it."""
-
-    def __init__(self, layer: Any, g: Geometry):
-        self.layer, self.geometry = layer, g
-        self.home = System("layer", layer, g).home
-
-    def __call__(self, t, x):
-        return self.geometry.project(x, self.layer(x) - x)
-
-    def tangent(self, t, x, u):
-        """Return value and derivative along ``u``."""
-        y, dy = layer_pushforward(self.layer, x, u)
-        return self.geometry.project(x, y - x), self.geometry.project_tangent(x, u, y - x, dy - u)
