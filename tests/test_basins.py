@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 import ctsa
 import ctsa.torch
-from ctsa.ensembles import _run as _basin_run
+from ctsa.ensembles import _rounds, _run as _basin_run
 from ctsa.ensembles.basin_counts import KINDS, STABILITY
 
 V = np.diag([3.0, 2.0, 1.0])
@@ -349,7 +349,7 @@ def test_progress(torch_face, capsys, monkeypatch):
         def close(self):
             self.closed = True
 
-    monkeypatch.setattr(_basin_run, "progress_bar", Bar)
+    monkeypatch.setattr(_rounds, "progress_bar", Bar)
     ctsa.basins(make(torch_face, V, 1.0), STARTS[:20], batch=5, progress=True)
     assert bars[0].n == bars[0].total == 20 and bars[0].closed and "20 have arrived" in bars[0].text
 

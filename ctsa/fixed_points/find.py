@@ -10,7 +10,8 @@ from ctsa._backend import analysis
 from ctsa.geometry import Geometry
 
 from ._map import Map, lengths
-from ._search import SAME, Search
+from ._search import Search
+from .alike import SAME
 from .linear import stabilities
 from .points import Cycles, FixedPoints
 from .settling import Budget, settled

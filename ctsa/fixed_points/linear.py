@@ -33,6 +33,9 @@ class Linear(NamedTuple):
         return Linear(self.multipliers[rows], self.slack[rows], self.errors[rows], self.complete)
 
 
+NOTHING = Linear(np.zeros((0, 1), complex), np.zeros((0, 1)), np.zeros(0), True)
+
+
 def linearise(layer: Any, g: Geometry, x: Any, period: int, floor: float, count: int) -> Linear:
     """Linearise ``f^p`` at points ``(P, n, d)`` of a framework, which have been checked.
 

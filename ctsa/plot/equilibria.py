@@ -26,7 +26,8 @@ from ._style import COLUMN, INK, PALETTE, axes_for, finish
 from .tokens import sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
-_COLOURS = dict(zip(KINDS, (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555"), strict=True))
+_INKS = (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555", PALETTE[0], PALETTE[1])
+_COLOURS = dict(zip(KINDS, _INKS, strict=True))
 _STABLE, _UNSTABLE = PALETTE[0], PALETTE[1]
 _LABEL = {"fontsize": 7, "color": INK}
 _NUMBER = {"fontsize": 6.5, "color": INK}
