@@ -442,7 +442,6 @@ def test_oscillators(torch_face):
 # ------------------------------------------------------------------------------------------------------------ bad input
 BAD = [
     (dict(field=3), TypeError, "field must be callable"),
-    (dict(field=ctsa.torch.EulerLayer(ctsa.torch.Oja(V), step=0.1)), TypeError, "got a layer: pass the field"),
     (dict(field=lambda t, x: 0 * x, starts=torch.ones(4, 3, 1), n=3, d=1), ValueError, "d=1: tokens of the sphere"),
     (dict(starts=0), ValueError, "starts must be an integer of at least 1, got 0"),
     (dict(starts=2.5), TypeError, "starts must be an integer, got 2.5"),

@@ -219,3 +219,30 @@ def test_bad_input(torch_face):
     noisy = ctsa.torch.WrappedLayer(lambda x: x + 0.1 * torch.randn_like(x), geometry=FLAT)
     with pytest.raises(ValueError, match="another output for the same input"):
         ctsa.find_fixed_points(noisy, x)
+
+
+def test_members_with_inputs_of_their_own_are_refused(torch_face):
+    b = column(torch_face, [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"no other number of members.*settle"):
+        ctsa.find_fixed_points(lambda x: torch.stack([x[i] / 2 + b[i] for i in range(3)]), column(torch_face, [0.1] * 3),
+                               geometry=FLAT)  # fmt: skip
+    with pytest.raises(ValueError, match=r"another output for a state alone.*settle"):
+        ctsa.basins(lambda x: x / 2 + b[: len(x)], column(torch_face, [0.1] * 3), geometry=FLAT)
+
+
+def test_the_period_map_of_a_driven_flow(torch_face):
+    """``x' = -x + cos t`` rests at (cos t + sin t) / 2, seen once a period; its multiplier is exp(-2 pi)."""
+    from ctsa.layers import Stroboscopic
+
+    layer = Stroboscopic(lambda t, x: -x + torch.cos(t), 2 * np.pi, solver="dopri8", atol=1e-11, geometry=FLAT)
+    found = ctsa.find_fixed_points(layer, column(torch_face, [0.0, 1.0]), loops=2)
+    assert found.x.item() == pytest.approx(0.5, abs=1e-9) and found.stable.all()
+    assert found.multipliers.item().real == pytest.approx(np.exp(-2 * np.pi), abs=1e-8)
+
+
+def test_half_precision_that_jitters_is_undecided():
+    torch.manual_seed(0)
+    block = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh()).bfloat16()
+    layer = ctsa.torch.WrappedLayer(block, geometry=FLAT)
+    found = ctsa.find_fixed_points(layer, torch.randn(4, 2, 16), evaluations=30)
+    assert found.floor <= 1e-3 and (found.residuals <= 1e-3).all()

@@ -10,7 +10,7 @@ from ctsa.fixed_points._map import Map, lengths
 from ctsa.fixed_points.alike import distinct, layer_symmetry
 from ctsa.fixed_points.linear import linearise, stabilities
 from ctsa.fixed_points.settling import Budget, Settled, settled
-from ctsa.fixed_points.starts import starts_of
+from ctsa.fixed_points.starts import check_members, starts_of
 from ctsa.flows.systems import System
 from ctsa.layers.check import check_foreign
 from ctsa.results.base import as_numpy
@@ -35,6 +35,7 @@ class LayerRun(Rounds):
         self.field, self.g = s.source, s.geometry
         x = starts_of(s, starts, n, d, seed, normalize, "basins")
         check_foreign(self.field, x, self.g)
+        check_members(self.field, x, "basins")
         self.be, self.one = backend(x), x[:1]
         self.duration = checks.number("duration", duration, low=0.0, strict=True)
         if self.duration % 1:

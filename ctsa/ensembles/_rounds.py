@@ -50,8 +50,8 @@ class _BasinCheckpoint(Result):
 class Rounds:
     """Many starts on their way; ``rows`` has a column for each of the arrays of ``ctsa.Basins``.
 
-    A kind of run gives ``_round``, which advances some rows to a time; ``looks``, the times; and ``settings``, which tell
-    it from other runs.
+    A kind of run gives ``_round``, which advances some rows to a time; ``looks``, the times; and ``settings``, which
+    tell it from other runs.
     """
 
     field: Any

@@ -288,7 +288,7 @@ def basins(
         >>> import torch
         >>> starts = torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(40, 1, 1)
         >>> ctsa.basins(lambda x: torch.tanh(2 * x) + 0.1, starts, geometry=ctsa.Euclidean()).counts()
-        {'fixed point #1': 22, 'fixed point #0': 18}
+        {'fixed point #1': 21, 'fixed point #0': 19}
 
     References:
         Altafini, arXiv 2511.11553 (classes of equilibria, random sampling); Clopper and Pearson, Biometrika 26 (1934) 404.

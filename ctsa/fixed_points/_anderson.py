@@ -4,8 +4,8 @@ With residuals ``r = f(x) - x`` and the last m differences ``dX, dR`` of points 
 
     x + r - (dX + dR) c,     c = argmin |r - dR c|,
 
-retracted. It needs no derivative, and finds points that repel as well as those that attract. A step that makes the residual
-much larger is not taken, but what was seen there is kept: it tells the next step more.
+retracted. It needs no derivative, and finds points that repel as well as those that attract. A step that makes the
+residual much larger is not taken, but what was seen there is kept: it tells the next step more.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ _RANK = 1e-12  # singular values below this share of the largest count as zero
 
 
 class Path(NamedTuple):
-    """States, their images, and ``(B,)``: ``|y - x|`` in all, of the worst token, and the length of the longest token."""
+    """States, their images, and ``(B,)``: ``|y - x|``, that of the worst token, and the length of the longest token."""
 
     x: np.ndarray
     y: np.ndarray

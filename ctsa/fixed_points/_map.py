@@ -69,7 +69,7 @@ class Map:
             return self.outside(self.be.call(_image, self.layer, self.period, self.inside(x)))
 
     def point(self, y: np.ndarray, instead: np.ndarray) -> np.ndarray:
-        """Return states on the manifold, rounded as the layer will see them; where there are none, those ``instead``."""
+        """Return states on the manifold, rounded as the layer sees them; where there are none, those ``instead``."""
         with np.errstate(all="ignore"):
             x = self.outside(self.inside(np.asarray(self.geometry.retract(y))))
         return np.where(np.isfinite(x).all((1, 2), keepdims=True), x, instead)

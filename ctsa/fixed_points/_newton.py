@@ -1,7 +1,7 @@
 """Newton's method for fixed points of many states side by side, damped: dense, or by GMRES from products.
 
-Unknowns are tangent vectors ``s`` at the present state, ``(P J P - 1) s = -P (f(x) - x)``; then ``x <- exp_x(s)``. Where
-points come in continuous families the equations are singular: the shortest solution is taken.
+Unknowns are tangent vectors ``s`` at the present state, ``(P J P - 1) s = -P (f(x) - x)``; then ``x <- exp_x(s)``.
+Where points come in continuous families the equations are singular: the shortest solution is taken.
 """
 
 import numpy as np

@@ -13,7 +13,7 @@ from ._map import lengths
 from .alike import distinct, layer_symmetry
 from .linear import NOTHING, Linear, linearise, stabilities
 from .points import DIVERGED, SHORTER, UNDECIDED
-from .starts import starts_of
+from .starts import check_members, starts_of
 
 _LEAST = 1e-2  # of the longest token of all starts: distances are relative to no less
 _STARTS = 64  # if their number is not said
@@ -39,6 +39,7 @@ class Search:
         self.start = starts_of(s, starts, n, d, seed, bool(checks.flag("normalize", normalize)), caller)
         self.layer, self.g = s.source, s.geometry
         check_foreign(self.layer, self.start, self.g)
+        check_members(self.layer, self.start, caller)
         self.least = _LEAST * float(lengths(as_numpy(self.start).astype(float)).max())
         self.gap = checks.number("gap", gap, low=0.0, strict=True)
         self.leading = checks.integer("leading", leading, low=1)

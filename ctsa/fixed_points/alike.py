@@ -17,9 +17,9 @@ _SMALL = 128  # unknowns up to which the symmetries of a layer that is not a ste
 
 
 def layer_symmetry(layer: Any, g: Geometry, like: Array, symmetric: bool = True) -> Symmetry:
-    """Return the symmetries of a layer on states like those given ``(S, n, d)``: those of the field that it is a step of.
+    """Return the symmetries of a layer on states like given ones ``(S, n, d)``; none if not ``symmetric``.
 
-    Of other layers those of how far it moves a state, if that is small enough; none if not ``symmetric``.
+    Those of the field that it is a step of; of other layers those of how far it moves a state, if that is small enough.
     """
     n, d = like.shape[1:]
     field = getattr(layer, "field", None) if isinstance(layer, Layer) else None

@@ -39,17 +39,17 @@ def find_fixed_points(
 ) -> FixedPoints:
     """Find fixed points ``f(x) = x`` of a layer from many starts, those that attract and those near the way that repel.
 
-    All starts go side by side: ``loops`` plain applications of the layer, Anderson acceleration, and Newton's method, by
-    GMRES from products with the Jacobian where it is large (``ctsa.fixed_points.settle``). A state is a fixed point only
-    where its residual is at the floor that rounding leaves, ``max(100 eps, 30 noise)`` of the longest token, with
+    All starts go side by side: ``loops`` plain applications of the layer, Anderson acceleration, and Newton's method,
+    by GMRES from products with the Jacobian where it is large (``ctsa.fixed_points.settle``). A state is a fixed point
+    only where its residual is at the floor that rounding leaves, ``max(100 eps, 30 noise)`` of the longest token, with
     the noise of the layer's output as measured. What does not get there is undecided.
 
-    **Which are the same.** Points closer than ``gap``, or than their errors, are one; and, with ``symmetric``, those that a
-    permutation of tokens, a reflection or a rotation maps to each other, where the layer has that symmetry, which is tested
-    numerically: on the field that it is a step of, or, up to 128 unknowns, on the layer itself.
+    **Which are the same.** Points closer than ``gap``, or than their errors, are one; and, with ``symmetric``, those
+    that a permutation of tokens, a reflection or a rotation maps to each other, where the layer has that symmetry,
+    which is tested numerically: on the field that it is a step of, or, up to 128 unknowns, on the layer itself.
 
-    **Stability.** The multipliers are the eigenvalues of ``P Df(x) P``. A point is stable if all are inside the unit circle
-    by more than their errors, but for the ones of its symmetries; neutral if one is on it within its error.
+    **Stability.** The multipliers are the eigenvalues of ``P Df(x) P``. A point is stable if all are inside the unit
+    circle by more than their errors, but for the ones of its symmetries; neutral if one is on it within its error.
 
     Shares say where this search led. How often plain iteration ends at a point is a question for ``ctsa.basins``.
 
@@ -86,7 +86,7 @@ def find_fixed_points(
         ...     return 2.9 * x * (1 - x)
         >>> starts = torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64).reshape(3, 1, 1)
         >>> found = ctsa.find_fixed_points(logistic, starts, geometry=ctsa.Euclidean())
-        >>> found.x[0].round(6).item(), found.multipliers[0].real.round(6).item(), str(found.stability[0])  # 1 - 1/r, 2 - r
+        >>> found.x.round(6).item(), found.multipliers.real.round(6).item(), str(found.stability[0])  # 1 - 1/r, 2 - r
         (0.655172, -0.9, 'stable')
 
     References:
@@ -127,7 +127,7 @@ def find_cycles(
     geometry: Geometry | None = None,
     normalize: bool = False,
 ) -> Cycles:
-    """Find cycles of a layer of exactly one period: fixed points of ``f^p`` that are none of ``f^q`` for a divisor q of p.
+    """Find cycles of exactly one period: fixed points of ``f^p`` that are none of ``f^q`` for a divisor q of p.
 
     From every start the layer is iterated, and the search for a fixed point of ``f^p`` begins where on this way a state
     comes back best after p loops, compared with how well it does after fewer.
@@ -141,7 +141,8 @@ def find_cycles(
         seed: seed of random starts.
         loops: how many loops to look for a return in.
         evaluations: about how many evaluations of ``f^p`` each start may take.
-        memory, newton, tol, gap, leading, symmetric, confidence, geometry, normalize: as for ``ctsa.find_fixed_points``.
+        memory, newton, tol, gap, leading, symmetric, confidence, geometry, normalize: as for
+            ``ctsa.find_fixed_points``.
 
     Returns:
         ``Cycles``: all states of each, multipliers of ``f^p``, stability, shares.

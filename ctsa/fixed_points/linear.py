@@ -39,8 +39,8 @@ NOTHING = Linear(np.zeros((0, 1), complex), np.zeros((0, 1)), np.zeros(0), True)
 def linearise(layer: Any, g: Geometry, x: Any, period: int, floor: float, count: int) -> Linear:
     """Linearise ``f^p`` at points ``(P, n, d)`` of a framework, which have been checked.
 
-    The multipliers' errors are those that the Jacobian's make of them, by the condition of each eigenvalue: its rounding,
-    and how it differs at the point where one more Newton step leads.
+    The multipliers' errors are those that the Jacobian's make of them, by the condition of each eigenvalue: its
+    rounding, and how it differs at the point where one more Newton step leads.
     """
     n, d = x.shape[-2:]
     if n * d > DENSE and count < n * d - 1:
@@ -62,7 +62,7 @@ def _dense(f: Map, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     step = (e @ s)[..., 0]
     other = f.jacobian(f.point(np.asarray(f.geometry.exp(x, step)), x))[1]
     size = np.linalg.norm(j, 2, axis=(1, 2))
-    # Bases at two points differ; the difference of singular values does not, and is no larger than that of the matrices.
+    # Bases at two points differ; singular values do not depend on them, and differ by no more than the matrices.
     values = [np.linalg.svd(a, compute_uv=False) for a in (j, np.where(np.isfinite(other), other, 0.0))]
     doubt = _SLACK * max(f.eps, floor / 30) * np.maximum(size, 1.0) + _REST * np.abs(values[0] - values[1]).max(1)
     multipliers, right = np.linalg.eig(j)

@@ -74,8 +74,8 @@ class Found:
         ]  # fmt: skip
 
     def table(self) -> str:
-        """Return a line for each as text: stability, leading multiplier, residual, share; then what other starts did."""
-        heads = (self._name, "stability", "leading multiplier", "modulus", "+-", "residual", "off by", "starts", "share")
+        """Return a line for each as text: stability, leading multiplier, residual, share; and what other starts did."""
+        heads = (self._name, "stability", "multiplier", "modulus", "+-", "residual", "off by", "starts", "share")
         rows = []
         for i, (share, low, high) in enumerate(self.shares):
             z, slack = np.asarray(self.multipliers)[i, 0], float(np.asarray(self.slack)[i, 0])
@@ -112,11 +112,12 @@ class FixedPoints(Found, Result):
         x: states ``(P, n, d)``.
         residuals: ``max_i |f(x)_i - x_i|``, relative to the longest token ``(P,)``.
         errors: how far each may be from the exact one: the length of one more Newton step; nan if not known.
-        multipliers: eigenvalues of the layer's Jacobian on the tangent space, complex ``(P, k)``, by modulus, descending;
-            all of them up to 1000 unknowns, the leading ones beyond.
+        multipliers: eigenvalues of the layer's Jacobian on the tangent space, complex ``(P, k)``, by modulus,
+            descending; all of them up to 1000 unknowns, the leading ones beyond.
         slack: how far each multiplier may be off ``(P, k)``.
         stability: "stable", "neutral", "unstable" within these errors; "not known" where none converged ``(P,)``.
-        neutral_symmetry: in how many directions rotations that commute with the layer move each: so many multipliers are 1.
+        neutral_symmetry: in how many directions rotations that commute with the layer move each: so many multipliers
+            are 1.
         member: which point each start led to ``(S,)``; -1 undecided, -2 diverged.
         start_residuals: relative residuals where each start ended ``(S,)``.
         evaluations: of the layer for each start, products with Jacobians included ``(S,)``.

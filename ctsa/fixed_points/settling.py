@@ -20,6 +20,7 @@ DENSE = 256  # unknowns of a state up to which Newton's method forms Jacobians
 _ENTRIES = 3e7  # and entries of the directions of all members
 _FAR = 1e4  # a state that has grown by this factor has left
 _ROUNDS = (0, 20, 40, 80, 160)  # plain loops from where the last ones ended, before each try
+_COARSE = 1e-3  # floors are not above this: what is noisier must stand still to be at rest
 _START = 1e-2  # of the longest token of a start: residuals are relative to no less
 
 
@@ -60,12 +61,13 @@ def settle(
     """Look for a fixed point ``f(x) = x`` near every state of a batch.
 
     Anderson acceleration, then Newton's method where it did not arrive, or, with at most 256 unknowns, for the last
-    digits. Members that are stuck loop on for a while, and try again from there. The layer is always given the whole batch
-    as it came, so it may treat members differently (inputs of their own); members are never compared. Points that repel
-    are found as well, if they are near the path.
+    digits. Members that are stuck loop on for a while, and try again from there. The layer is always given the whole
+    batch as it came, so it may treat members differently (inputs of their own); members are never compared. Points that
+    repel are found as well, if they are near the path.
 
-    A member has arrived where its residual is at the floor, ``max(100 eps, 30 noise)``, with the rounding of the layer's
-    output measured at the start (``ctsa.check_map``): a float32 module inside a float64 run is seen.
+    A member has arrived where its residual is at the floor, ``max(100 eps, 30 noise)`` (at most 1e-3), with the
+    rounding of the layer's output measured at the start (``ctsa.check_map``): a float32 module inside a float64 run is
+    seen.
 
     Args:
         layer: any callable ``layer(x) -> x``, ours or wrapped.
@@ -89,7 +91,8 @@ def settle(
         >>> import torch, ctsa
         >>> from ctsa.fixed_points import settle
         >>> b = torch.ones(2, 1, 1, dtype=torch.float64) * torch.tensor([[[1.0]], [[2.0]]])  # an input for each member
-        >>> found = settle(lambda x: torch.cos(x) / b, torch.zeros(2, 1, 1, dtype=torch.float64), geometry=ctsa.Euclidean())
+        >>> x = torch.zeros(2, 1, 1, dtype=torch.float64)
+        >>> found = settle(lambda x: torch.cos(x) / b, x, geometry=ctsa.Euclidean())
         >>> found.states.ravel().round(6).tolist(), found.arrived.tolist()
         ([0.739085, 0.450184], [True, True])
 
@@ -140,7 +143,7 @@ def settled(f: Map, x: np.ndarray, budget: Budget, first: bool = False) -> Settl
     plain = Plain(f, x, _START * lengths(x))
     plain.go(loops, np.ones(len(x), bool))
     best = here = visit(f, plain.now, plain.least)
-    floor = np.maximum(100 * f.eps, 30 * f.noise(here.x))
+    floor = np.maximum(100 * f.eps, np.minimum(30 * f.noise(here.x), _COARSE))
     level, taken = np.maximum(floor, tol), np.full(len(x), loops + 1)
     dense = f.dimension <= DENSE and f.dimension * x.size <= _ENTRIES
     for more in _ROUNDS:

@@ -5,13 +5,31 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
+from ctsa._backend import backend
 from ctsa.flows.systems import System
+from ctsa.results.base import as_numpy
 
 Array = Any
+_SAME = 1e-2  # relative difference of outputs beyond which a member is another problem: rounding is far below
+
+
+def check_members(layer: Any, x: Array, caller: str) -> None:
+    """Raise ValueError if a layer maps a state otherwise alone than within a batch ``(S, n, d)``: ends do not compare."""
+    if len(x) < 2 or hasattr(getattr(layer, "field", None), "drift"):
+        return
+    be, hint = backend(x), "each start must be the same problem. For members with inputs of their own loop over the "
+    hint += f"inputs, a layer each, or see ctsa.fixed_points.settle, which compares no members; {caller} does"
+    together = as_numpy(be.call(layer, x)).astype(float)[1]
+    try:
+        alone = as_numpy(be.call(layer, x[1:2])).astype(float)[0]
+    except Exception as error:
+        raise ValueError(f"layer takes no other number of members than that of starts ({error}): {hint}") from error
+    if not np.abs(alone - together).max() <= _SAME * max(float(np.abs(together).max()), 1e-300):
+        raise ValueError(f"layer gives another output for a state alone than for the same one in the batch: {hint}")
 
 
 def starts_of(s: System, starts: Any, n: Any, d: Any, seed: Any, normalize: bool, caller: str) -> Array:
-    """Return starts ``(S, n, d)`` in the framework of a system: those given, or a number of random ones of its geometry.
+    """Return starts ``(S, n, d)`` in the framework of a system: those given, or so many random ones of its geometry.
 
     Raises:
         ValueError: sizes are missing, or contradict what was given.

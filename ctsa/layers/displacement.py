@@ -11,9 +11,10 @@ Array = Any
 
 
 class Displacement:
-    """``F(t, x) = P_x (f(x) - x)``. Where ``f(x) = x`` its Jacobian is that of the layer less 1; and it has its symmetries.
+    """The field ``F(t, x) = P_x (f(x) - x)``, which has the symmetries of the layer.
 
-    On the sphere it vanishes as well where the layer maps a token to its opposite.
+    Where ``f(x) = x`` its Jacobian is that of the layer less 1. On the sphere it vanishes as well where the layer maps
+    a token to its opposite.
     """
 
     def __init__(self, layer: Callable[[Array], Array], geometry: Geometry):

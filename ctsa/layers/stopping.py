@@ -15,6 +15,7 @@ from .check import output_noise
 Array = Any
 Met = Callable[[Array, Array], np.ndarray]
 _REST = 1e-6  # of the longest token
+_COARSE = 1e-3  # at most, however noisy the layer is
 _START = 1e-2  # and of the longest one at the start: a state may shrink to nothing
 _BLOCK = 16  # layers that JAX runs between two looks
 
@@ -71,7 +72,8 @@ def _condition(be: Any, layer: Any, g: Geometry, x: Array, until: Any, rest: Any
             answer = np.asarray(as_numpy(until(after, before) if count == 2 else until(after)))
             if answer.dtype != bool or answer.shape not in ((), batch):
                 raise TypeError(
-                    f"until must return True or False, or one a member {batch}, got {answer.dtype} of shape {answer.shape}"
+                    f"until must return True or False, or one a member {batch}, got {answer.dtype} of shape "
+                    f"{answer.shape}"
                 )
             return np.broadcast_to(answer, batch)
 
@@ -80,7 +82,7 @@ def _condition(be: Any, layer: Any, g: Geometry, x: Array, until: Any, rest: Any
         raise TypeError(f'until must be "fixed point", or callable as until(x), got {until!r}')
     if rest is None:
         noise = output_noise(be.partial(be.call, layer), x, g)
-        rest = np.maximum(max(_REST, 100 * rounding(x)), 30 * noise)
+        rest = np.maximum(max(_REST, 100 * rounding(x)), np.minimum(30 * noise, _COARSE))
     else:
         rest = checks.number("rest", rest, low=0.0, strict=True)
 

@@ -106,7 +106,8 @@ def exponents(
     else:
         if step is not None:
             raise ValueError("step is for flows with a fixed-step solver; a layer is its own step")
-        interval = checks.integer("interval", int(interval) if interval == int(interval) else interval, low=1)
+        whole = checks.number("interval", interval, low=0.0, strict=True)
+        interval = checks.integer("interval", int(whole) if whole == int(whole) else whole, low=1)
         advance = be.partial(_through_layers, s.source, g, interval)
     carry = (be.like(0.0, x), x, u)
     with full_precision(be.name):
