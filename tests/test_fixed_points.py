@@ -111,6 +111,27 @@ def test_neutral_within_error(torch_face):
     assert set(found.stability) <= {"neutral"} and abs(found.x).max() < 1e-3
 
 
+def test_a_jordan_block(torch_face):
+    """Rounding moves its eigenvalues by the square root, which leaves no doubt that it attracts."""
+    m, b = torch_face.array([[0.9, 0.0], [1.0, 0.9]]), torch_face.array([1.0, 2.0])
+    found = ctsa.find_fixed_points(lambda x: x @ m + b, torch_face.array(np.zeros((3, 1, 2))), geometry=FLAT)
+    assert found.stable.all() and (np.abs(found.multipliers - 0.9) <= found.slack).all() and found.slack.max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rho", [0.5, 0.9, 0.99, 1.0, 1.01, -0.97, -1.0])
+def test_linear_maps_by_their_radius(torch_face, rho, dtype):
+    b = torch_face.array([[1.0, -2.0]], dtype)
+    starts = torch_face.array(np.random.default_rng(0).normal(size=(4, 1, 2)), dtype)
+    found = ctsa.find_fixed_points(lambda x: rho * x + b, starts, geometry=FLAT)
+    if rho == 1:  # a drift
+        assert len(found) == 0
+        return
+    assert np.abs(found.x[0] - np.array([1.0, -2.0]) / (1 - rho)).max() < (1e-10 if dtype == "float64" else 1e-2)
+    kinds = {0.5: "stable", 0.9: "stable", 0.99: "stable", 1.01: "unstable", -0.97: "stable", -1.0: "neutral"}
+    assert found.stability.tolist() == [kinds[rho]]
+
+
 def test_undecided_and_diverged(torch_face):
     creeping = ctsa.find_fixed_points(lambda x: x + 1e-5, column(torch_face, [0.1, 1.0]), geometry=FLAT)
     assert len(creeping) == 0 and creeping.undecided == 2 and "none found" in creeping.table()

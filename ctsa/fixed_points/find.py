@@ -41,7 +41,7 @@ def find_fixed_points(
 
     All starts go side by side: ``loops`` plain applications of the layer, Anderson acceleration, and Newton's method,
     by GMRES from products with the Jacobian where it is large (``ctsa.fixed_points.settle``). A state is a fixed point
-    only where its residual is at the floor that rounding leaves, ``max(100 eps, 30 noise)`` of the longest token, with
+    only where its residual is at the floor that rounding leaves, ``max(32 eps, 30 noise)`` of the longest token, with
     the noise of the layer's output as measured. What does not get there is undecided.
 
     **Which are the same.** Points closer than ``gap``, or than their errors, are one; and, with ``symmetric``, those

@@ -15,6 +15,8 @@ _CHUNK = 8  # points linearised at a time: numbers of points share one compiled 
 _SLACK = 30  # how many times its rounding a Jacobian may be off
 _REST = 4  # at a degenerate point one Newton step changes the Jacobian by a part of what it is off by: half at a fold
 
+_LOOSE = 1e-6  # an error of a multiplier above this, relative to the Jacobian's norm, is looked at again where it decides
+
 
 class Linear(NamedTuple):
     """What holds near points ``(P, n, d)``.
@@ -71,9 +73,21 @@ def _dense(f: Map, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except np.linalg.LinAlgError:
         condition = np.full(multipliers.shape, np.inf)
     slack = np.minimum(condition * doubt[:, None], np.maximum(size, doubt)[:, None])
+    for i in np.flatnonzero(((np.abs(np.abs(multipliers) - 1) <= slack) & (slack > _LOOSE * size[:, None])).any(1)):
+        slack[i] = np.minimum(slack[i], _moved(j[i], multipliers[i], float(doubt[i])))
     order = np.lexsort((-multipliers.imag, -np.abs(multipliers).round(12)), axis=-1)
     multipliers, slack = (np.take_along_axis(a, order, 1) for a in (multipliers.astype(complex), slack))
     return multipliers, slack, lengths(step)
+
+
+def _moved(j: np.ndarray, values: np.ndarray, doubt: float) -> np.ndarray:
+    """Return how far random perturbations of norm ``doubt`` move eigenvalues that are defective, or nearly ``(m,)``."""
+    rng, moved = np.random.default_rng(0), np.zeros(len(values))
+    for _ in range(3):
+        e = rng.normal(size=j.shape)
+        others = np.linalg.eigvals(j + doubt / np.linalg.norm(e, 2) * e)
+        moved = np.maximum(moved, np.abs(values[:, None] - others).min(1))
+    return 3 * moved + doubt
 
 
 class _Power:

@@ -21,6 +21,7 @@ _ENTRIES = 3e7  # and entries of the directions of all members
 _FAR = 1e4  # a state that has grown by this factor has left
 _ROUNDS = (0, 20, 40, 80, 160)  # plain loops from where the last ones ended, before each try
 _COARSE = 1e-3  # floors are not above this: what is noisier must stand still to be at rest
+_NEARLY = 1e4  # residuals below this many floors may be at another floor
 _START = 1e-2  # of the longest token of a start: residuals are relative to no less
 
 
@@ -65,7 +66,7 @@ def settle(
     batch as it came, so it may treat members differently (inputs of their own); members are never compared. Points that
     repel are found as well, if they are near the path.
 
-    A member has arrived where its residual is at the floor, ``max(100 eps, 30 noise)`` (at most 1e-3), with the
+    A member has arrived where its residual is at the floor, ``max(32 eps, 30 noise)`` (at most 1e-3), with the
     rounding of the layer's output measured at the start (``ctsa.check_map``): a float32 module inside a float64 run is
     seen.
 
@@ -143,7 +144,7 @@ def settled(f: Map, x: np.ndarray, budget: Budget, first: bool = False) -> Settl
     plain = Plain(f, x, _START * lengths(x))
     plain.go(loops, np.ones(len(x), bool))
     best = here = visit(f, plain.now, plain.least)
-    floor = np.maximum(100 * f.eps, np.minimum(30 * f.noise(here.x), _COARSE))
+    floor = _floor(f, here.x)
     level, taken = np.maximum(floor, tol), np.full(len(x), loops + 1)
     dense = f.dimension <= DENSE and f.dimension * x.size <= _ENTRIES
     for more in _ROUNDS:
@@ -164,9 +165,17 @@ def settled(f: Map, x: np.ndarray, budget: Budget, first: bool = False) -> Settl
             here, spent = polish(f, here, plain.least, level, newton, dense)
             taken = taken + spent
         best = here.where(open_ & (here.off < best.off) | (here.residual <= level), best)
+    near = (best.residual > level) & (best.residual <= _NEARLY * level)
+    if near.any():  # rounding may be another there than it was at the start
+        floor = np.where(near, np.maximum(floor, _floor(f, best.x)), floor)
+        level = np.maximum(floor, tol)
     batch = f.batch
     parts = (a.reshape(batch) for a in (best.residual, best.residual <= level, taken, floor, plain.diverged))
     return Settled(best.x.reshape(*batch, *x.shape[1:]), *parts)
+
+
+def _floor(f: Map, x: np.ndarray) -> np.ndarray:
+    return np.maximum(32 * f.eps, np.minimum(30 * f.noise(x), _COARSE))
 
 
 class Plain:
