@@ -37,6 +37,12 @@ from .equilibria import (
     find_equilibria as find_equilibria,
     find_limit_cycle as find_limit_cycle,
 )
+from .fixed_points import (
+    Cycles as Cycles,
+    FixedPoints as FixedPoints,
+    find_cycles as find_cycles,
+    find_fixed_points as find_fixed_points,
+)
 from .flows import IntegrationError as IntegrationError, Solver as Solver, integrate as integrate
 from .geometry import (
     Euclidean as Euclidean,

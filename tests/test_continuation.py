@@ -506,8 +506,9 @@ def test_bad_states_and_spans(torch_face):
         go(field, x, "beta", (0.0, 2.0), step=0.0)
     with pytest.raises(ValueError, match="max_points must be an integer of at least 1"):
         go(field, x, "beta", (0.0, 2.0), max_points=0)
-    with pytest.raises(TypeError, match="continuation is for fields"):
+    with pytest.raises(ValueError, match="step must be positive") as caught:
         go(None, x, lambda p: ctsa.EulerLayer(field, p), (0.0, 2.0), at=1.0)
+    assert "beyond the span" in caught.value.__notes__[0]
 
 
 def test_bad_switches(torch_face):

@@ -70,6 +70,13 @@ def _make(face, folder):
         "Equilibrium": found[0],
         "Equilibria": found,
         "Basins": ctsa.basins(field, 3, n=2, d=3, duration=5.0),
+        "Basins of a layer": ctsa.basins(layer, 3, n=2, d=3, duration=50),
+        "FixedPoints": ctsa.find_fixed_points(layer, 3, n=2, d=3),
+        "FixedPoints, none": ctsa.find_fixed_points(layer, 3, n=2, d=3, loops=0, evaluations=1, newton=0),
+        "Cycles": ctsa.find_cycles(lambda x: -x, 2, torch.as_tensor(X[None]), geometry=FLAT),
+        "Branch of a layer": ctsa.continue_equilibrium(
+            face.EulerLayer(pair, 0.5), POLES, "beta", (0.2, 1.0), step=0.1
+        ),
         "EulerForm": ctsa.as_euler(layer),
         "MapReport": ctsa.check_map(layer, torch.as_tensor(X)),
         "EffectiveStep": ctsa.effective_step(layer, X, plain),
@@ -105,6 +112,7 @@ NAMES = [
     "Trajectory", "Trajectory of an ensemble", "Trajectory of layers", "LyapunovSpectrum",
     "LyapunovSpectrum of an ensemble", "CovariantVectors", "Leading", "Leading, singular", "Diagram", "Branch",
     "Branch without special points", "SpecialPoint", "Classification", "LimitCycle", "Equilibrium", "Equilibria", "Basins",
+    "Basins of a layer", "FixedPoints", "FixedPoints, none", "Cycles", "Branch of a layer",
     "EulerForm", "MapReport", "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators",
     "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms", "Survey",

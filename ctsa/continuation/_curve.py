@@ -145,10 +145,9 @@ class Curve:
 
     # ------------------------------------------------------------------------------------------------- points
     def spectrum(self, s: System) -> np.ndarray:
-        """Return the eigenvalues modulo symmetry, by real part, descending; zeros of a family are left out."""
-        values = np.linalg.eigvals(s.reduced).astype(complex)
-        values = values[np.argsort(np.abs(values))[self.excess :]]
-        return values[np.lexsort((-values.imag, -values.real))]
+        """Return the eigenvalues (multipliers) modulo symmetry, leading ones first; those of a family are left out."""
+        values = np.linalg.eigvals(s.reduced)
+        return self.family.spectrum(values[np.argsort(np.abs(values))[self.excess :]])
 
     def point(self, x: np.ndarray, p: float, s: System, tangent: np.ndarray, slope: float) -> Point | None:
         """Complete a corrected state; its tangent is the null direction nearest to the given one."""

@@ -1,5 +1,6 @@
 """One-parameter families of fields, evaluated for continuation; and the rotations that leave them alone."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from ctsa import checks
 from ctsa._backend import autodiff, backend, framework, modules
 from ctsa.derivatives import tangent_jacobian
 from ctsa.geometry import Geometry
+from ctsa.layers.base import Layer
 from ctsa.parts import INNERS, inside, parts_of
 from ctsa.symmetry import commuting, motions
 
@@ -35,10 +37,14 @@ def parameters_of(field: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 
 
 def with_value(field: Any, path: tuple, value: Any) -> Any:
-    """Rebuild a field with another value of the constructor argument at ``path``."""
+    """Rebuild a field or layer with another value of the constructor argument at ``path``."""
     name, *rest = path
     if name == _OWN:
         return modules(framework(value)).with_number(field, rest[0], value)
+    if isinstance(field, Layer) and framework(field) is None:  # it holds numbers only, but a copy will take any value
+        other = copy.copy(field)
+        setattr(other, name, with_value(getattr(field, name), tuple(rest), value) if rest else value)
+        return other
     arguments = field.arguments()
     if parts_of(type(field))[name].kind == INNERS:
         inner = list(arguments[name])
@@ -56,7 +62,7 @@ def find_parameter(field: Any, name: str) -> tuple[tuple, float]:
     """
     every = list(parameters_of(field))
     found = [(path, value) for path, value in every if name in (path[-1], path[-1].rpartition(".")[2])]
-    numbers = sorted({path[-1] for path, value in every if value.ndim == 0})
+    numbers = sorted({path[-1] for path, value in every if not getattr(value, "ndim", 0)})
     advice = "pass a function of one number that returns the field"
     if not found:
         has, name_one = "it has none that is a number", ""
@@ -66,9 +72,9 @@ def find_parameter(field: Any, name: str) -> tuple[tuple, float]:
     if len(found) > 1:
         raise ValueError(f"parameter={name!r} is in {len(found)} terms of the field: {advice}")
     path, value = found[0]
-    if value.ndim:
+    if getattr(value, "ndim", 0):
         raise ValueError(f"parameter={name!r} must be a number, but has shape {tuple(value.shape)}: {advice}")
-    return path, float(checks.concrete(value))  # type: ignore[arg-type]
+    return path, value if isinstance(value, float) else float(checks.concrete(value))  # type: ignore[arg-type]
 
 
 def _velocity(field, x):
@@ -92,10 +98,16 @@ class Family:
 
     Under JAX ``p`` is traced, so that one program serves all its values; where ``field_of`` needs a plain number, fields
     are built outside of the program.
+
+    A family of layers is one of fields, the displacements ``P_x (f(x) - x)`` (``flow`` False): equilibria are fixed points,
+    and with multipliers ``mu`` of the layer its eigenvalues are ``mu - 1``.
     """
 
-    def __init__(self, field_of: Callable[[Any], Any], geometry: Geometry, reference: Array, width: float):
+    def __init__(
+        self, field_of: Callable[[Any], Any], geometry: Geometry, reference: Array, width: float, flow: bool = True
+    ):  # fmt: skip
         self.field_of, self.geometry, self.reference, self.width = field_of, geometry, reference, width
+        self.flow = flow
         self.be = backend(reference)
         self.traced = True
 
@@ -109,9 +121,13 @@ class Family:
 
     def _call(self, inside: Callable, outside: Callable, p: float, x: np.ndarray, static: tuple = ()) -> Any:
         be, x = self.be, self.be.like(x, self.reference)
-        if self.traced:
-            return be.call(inside, self.field_of, *static, be.like(p, self.reference), x)
-        return be.call(outside, self.field_of(float(p)), *static, x)
+        try:
+            if self.traced:
+                return be.call(inside, self.field_of, *static, be.like(p, self.reference), x)
+            return be.call(outside, self.field_of(float(p)), *static, x)
+        except ValueError as error:
+            error.add_note(f"at {p:.6g} of the parameter: continuation looks a little beyond the span, too")
+            raise
 
     def velocity(self, p: float, x: np.ndarray) -> np.ndarray:
         """Return the velocity ``(n, d)``."""
@@ -127,6 +143,16 @@ class Family:
         h = 1e-3 * min(1 + abs(p), self.width)
         far, near = (self.velocity(p + k * h, x) - self.velocity(p - k * h, x) for k in (2, 1))
         return (8 * near - far) / (12 * h)
+
+    def spectrum(self, values: np.ndarray) -> np.ndarray:
+        """Return what tells stability, in order, given eigenvalues: these for a flow, multipliers for a layer."""
+        values = values.astype(complex) if self.flow else values + (1.0 + 0j)
+        lead = values.real if self.flow else np.abs(values).round(12)
+        return values[np.lexsort((-values.imag, -values.real, -lead))]
+
+    def growth(self, spectrum: np.ndarray) -> np.ndarray:
+        """Return how far eigenvalues are beyond the boundary of stability: real parts, or moduli of multipliers less 1."""
+        return spectrum.real if self.flow else np.abs(spectrum) - 1
 
     def symmetries(self, p: float, other: float, n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Find the infinitesimal motions ``x_i -> W x_i + c`` of all tokens that commute with the field.

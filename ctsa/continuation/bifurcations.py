@@ -1,7 +1,8 @@
 """Special points of a curve of equilibria: where stability changes, where the curve turns, where others cross it.
 
-Between two points of the curve the eigenvalues are matched. Each whose real part changes sign has its zero bracketed
-along the curve, as has a change of sign of the parameter's slope. Near a branch point the equations become singular and the
+Between two points of the curve the eigenvalues are matched. Each whose real part changes sign, or for layers each
+multiplier that crosses the unit circle, has the place bracketed along the curve, as has a change of sign of the parameter's
+slope. Near a branch point the equations become singular and the
 corrector inaccurate; so the zero is read from a polynomial through six corrected points around it, and not approached.
 An eigenvalue that crosses and returns within one step is missed.
 """
@@ -16,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ctsa.observables import clusters
 
-from ._curve import Curve, Point
+from ._curve import Curve, Point, System
 from .special import SpecialPoint
 
 NODES = np.array([-5.0, -3.0, -1.0, 1.0, 3.0, 5.0]) / 5
@@ -79,13 +80,14 @@ def _tests(curve: Curve, a: Point, b: Point) -> list[Test]:
     rows, columns = linear_sum_assignment(np.abs(a.spectrum[:, None] - b.spectrum[None]))
     seen: list[tuple[complex, complex]] = []
     for pair in zip(_upper(a.spectrum[rows]), _upper(b.spectrum[columns]), strict=True):
-        left, right = (z.real for z in pair)
-        if upright and max(abs(pair[0].imag), abs(pair[1].imag)) < noise:
+        left, right = (float(curve.family.growth(np.array(z))) for z in pair)
+        forward = curve.family.flow or pair[0].real > 0
+        if upright and forward and max(abs(pair[0].imag), abs(pair[1].imag)) < noise:
             continue  # the other zero is in its way, and ``bordered`` sees it
         known = any(abs(pair[0] - i) + abs(pair[1] - j) < noise for i, j in seen)  # its conjugate, or one equal to it
         if (left >= 0) != (right >= 0) and max(abs(left), abs(right)) > noise and not known:
             seen.append(pair)
-            tests.append(_Track(*pair, b.step))
+            tests.append(_Track(curve.family.growth, *pair, b.step))
     return tests
 
 
@@ -96,8 +98,8 @@ def _upper(z: np.ndarray) -> np.ndarray:
 class _Track:
     """Follows one eigenvalue between two points: the nearest to what its known neighbours let expect."""
 
-    def __init__(self, first: complex, last: complex, ds: float):
-        self.s, self.values = [0.0, ds], [first, last]
+    def __init__(self, growth: Callable[[np.ndarray], np.ndarray], first: complex, last: complex, ds: float):
+        self.growth, self.s, self.values = growth, [0.0, ds], [first, last]
 
     def value(self, point: Point, s: float) -> complex:
         order = np.argsort(self.s)
@@ -113,7 +115,7 @@ class _Track:
         if min(abs(s - t) for t in self.s) > 1e-12:
             self.s.append(s)
             self.values.append(value)
-        return value.real
+        return float(self.growth(np.array(value)))
 
 
 def _locate(curve: Curve, a: Point, b: Point, test: Test, start: float) -> SpecialPoint | None:
@@ -134,12 +136,13 @@ def _locate(curve: Curve, a: Point, b: Point, test: Test, start: float) -> Speci
         slope=float(read([q.slope for q in nodes])),
     )  # fmt: skip
     position = start + curve.distance(a.x, a.p, x, middle_point.p)
-    imaginary = 0.0
-    if isinstance(test, _Track):
-        imaginary = float(read([test.value(q, t).imag for q, t in zip(nodes, s, strict=True)]))
     size = max(1.0, float(np.abs(a.spectrum).max(initial=0.0)))
-    if imaginary > REAL * size:
-        return _hopf(curve, middle_point, imaginary, position)
+    if isinstance(test, _Track):
+        crossing = complex(read([test.value(q, t) for q, t in zip(nodes, s, strict=True)]))
+        if crossing.imag > REAL * size:
+            return _turning(curve, middle_point, crossing, position)
+        if not curve.family.flow and crossing.real < 0:
+            return _doubling(curve, middle_point, position)
     reference = max(np.linalg.norm(curve.system(q.x, q.p).matrix, 2) for q in (a, b))
     return _real(curve, middle_point, nodes[-1], position, float(reference))
 
@@ -241,18 +244,36 @@ def _directions(curve: Curve, point: Point) -> list[tuple[np.ndarray, float]]:
     return [curve.direction(s, z) for z in curve.along(s)]
 
 
-def _hopf(curve: Curve, at: Point, frequency: float, position: float) -> SpecialPoint | None:
-    """Describe a Hopf point by the eigenvectors of the pairs that are imaginary there."""
-    s = curve.system(at.x, at.p)
+def _turning(curve: Curve, at: Point, pair: complex, position: float) -> SpecialPoint | None:
+    """Describe a Hopf or Neimark-Sacker point by the eigenvectors of the pairs that are on the boundary there."""
+    s, flow = curve.system(at.x, at.p), curve.family.flow
     values, right = np.linalg.eig(s.reduced)
-    frequency = float(values.imag[np.argmin(np.abs(values - 1j * frequency))])
-    chosen = right[:, np.abs(values - 1j * frequency) < 1e-5 * max(1.0, float(np.abs(values).max()))]
+    values = values if flow else values + 1
+    pair = complex(values[np.argmin(np.abs(values - pair))])
+    target = 1j * pair.imag if flow else pair / abs(pair)
+    chosen = right[:, np.abs(values - target) < 1e-5 * max(1.0, float(np.abs(values).max()))]
     if not chosen.size:
         return None
     parts = np.concatenate([chosen.real.T, chosen.imag.T])
+    kind, frequency = ("Hopf", pair.imag) if flow else ("Neimark-Sacker", float(np.angle(pair)))
+    return _across(curve, s, kind, at, parts, frequency, position)
+
+
+def _doubling(curve: Curve, at: Point, position: float) -> SpecialPoint | None:
+    """Describe a point where multipliers are -1 by the directions that alternate there."""
+    s = curve.system(at.x, at.p)
+    _, size, right = np.linalg.svd(s.reduced + 2 * np.eye(len(s.reduced)))
+    chosen = right[size <= 1e-5 * max(1.0, float(size.max()))]
+    return _across(curve, s, "period doubling", at, chosen, 0.0, position) if len(chosen) else None
+
+
+def _across(
+    curve: Curve, s: System, kind: str, at: Point, parts: np.ndarray, frequency: float, position: float
+) -> SpecialPoint:
+    """Make a special point of directions at a fixed parameter, in the unknowns of ``s``."""
     vectors = np.array([curve.direction(s, np.append(z, 0.0))[0] for z in parts])
     zeros = np.zeros(len(vectors))
-    return SpecialPoint("Hopf", at.p, at.x, vectors, zeros, frequency, at.tangent, at.slope, position)
+    return SpecialPoint(kind, at.p, at.x, vectors, zeros, frequency, at.tangent, at.slope, position)
 
 
 def symmetric_directions(curve: Curve, point: SpecialPoint) -> list[tuple[np.ndarray, float]]:

@@ -14,7 +14,7 @@ from .special import SpecialPoint
 
 @dataclass(frozen=True)
 class Branch(Result):
-    """A curve of equilibria, point by point, with its special points.
+    """A curve of equilibria of a field, or of fixed points of a layer, point by point, with its special points.
 
     Attributes:
         parameter: name of the parameter.
@@ -22,10 +22,11 @@ class Branch(Result):
         parameters: values of the parameter ``(P,)``.
         xs: states ``(P, n, d)``.
         arclength: position of each point along the branch ``(P,)``, see ``continue_equilibrium``.
-        eigenvalues: leading eigenvalues of the tangent Jacobian, complex ``(P, k)``, by real part, descending; those that
-            are zero by a symmetry of the field (and zeros of continuous families) are left out, nan fills up.
-        index: how many eigenvalues have a positive real part ``(P,)``.
-        stable: whether all have a negative one ``(P,)``: stability modulo symmetry.
+        eigenvalues: leading eigenvalues of the tangent Jacobian, complex ``(P, k)``: of a field by real part, of a layer
+            (its multipliers) by modulus, descending; those that are 0 (of a layer 1) by a symmetry, and those of continuous
+            families, are left out, nan fills up.
+        index: how many have a positive real part, or are outside the unit circle ``(P,)``.
+        stable: whether all have a negative one, or are inside ``(P,)``: stability modulo symmetry.
         neutral: how many eigenvalues were left out: those of the group orbit ``(P,)``, and of further families.
         framework: "torch" or "jax", of the field.
         begins: why it begins where it does: "span", "closed", "max_points", "step too small" or "start".
@@ -34,6 +35,7 @@ class Branch(Result):
             special points, ``(K, ...)``; read them from ``points``.
         point_counts: how many null vectors each special point has ``(K,)``.
         vectors, vector_slopes: the null vectors of all special points ``(sum point_counts, n, d)``.
+        continuous: whether of a field, not of a layer.
     """
 
     parameter: str
@@ -58,7 +60,8 @@ class Branch(Result):
     point_counts: Any
     vectors: Any
     vector_slopes: Any
-    _static: ClassVar[tuple[str, ...]] = ("parameter", "framework", "begins", "ends")
+    continuous: bool = True
+    _static: ClassVar[tuple[str, ...]] = ("parameter", "framework", "begins", "ends", "continuous")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "parameters": ("point",), "xs": ("point", "token", "component"), "arclength": ("point",),
         "eigenvalues": ("point", "eigenvalue"), "index": ("point",), "stable": ("point",), "neutral": ("point",),
@@ -101,11 +104,22 @@ class Branch(Result):
         """The points where a pair of eigenvalues is imaginary."""
         return tuple(p for p in self.points if p.kind == "Hopf")
 
+    @property
+    def period_doublings(self) -> tuple[SpecialPoint, ...]:
+        """The points where a multiplier of a layer is -1."""
+        return tuple(p for p in self.points if p.kind == "period doubling")
+
+    @property
+    def neimark_sacker_points(self) -> tuple[SpecialPoint, ...]:
+        """The points where a pair of multipliers of a layer is on the unit circle."""
+        return tuple(p for p in self.points if p.kind == "Neimark-Sacker")
+
     def __repr__(self) -> str:
         every = np.concatenate([self.parameters, self.point_parameters])
         low, high = float(every.min()) + 0.0, float(every.max()) + 0.0
         kinds = [f"{len(found)} {name}" for name, found in (
-            ("folds", self.folds), ("branch points", self.branch_points), ("Hopf points", self.hopf_points)
+            ("folds", self.folds), ("branch points", self.branch_points), ("Hopf points", self.hopf_points),
+            ("period doublings", self.period_doublings), ("Neimark-Sacker points", self.neimark_sacker_points),
         ) if found]  # fmt: skip
         return (
             f"Branch({self.parameter} from {low:.6g} to {high:.6g}, {len(self)} points, "
@@ -116,7 +130,7 @@ class Branch(Result):
         """Return a line a special point as text, then the ranges, and which share of the points is stable."""
         heads = ("special point", self.parameter, "multiplicity", "frequency", "arclength")
         rows = [
-            (p.kind, f"{p.parameter + 0.0:.8g}", p.multiplicity, p.frequency if p.kind == "Hopf" else "-", p.arclength)
+            (p.kind, f"{p.parameter + 0.0:.8g}", p.multiplicity, p.frequency if p.turns else "-", p.arclength)
             for p in self.points
         ]
         ends = [f"{end:.6g}" for end in (np.min(self.parameters) + 0.0, np.max(self.parameters) + 0.0)]
@@ -168,17 +182,18 @@ def branch_of(
     for row, q in zip(leading, points, strict=True):
         row[: len(q.spectrum)] = q.spectrum[:width]
     noise = [1e-8 * max(1.0, float(np.abs(q.spectrum).max(initial=0.0))) for q in points]
+    growth = [curve.family.growth(q.spectrum) for q in points]
     counts = np.array([q.multiplicity for q in special], dtype=int)
     return Branch(
         name, np.array(curve.span), np.array([q.p for q in points]), np.array([q.x for q in points]),
         np.concatenate([[0.0], np.cumsum(chords)]), leading,
-        np.array([int((q.spectrum.real > e).sum()) for q, e in zip(points, noise, strict=True)]),
-        np.array([bool((q.spectrum.real < -e).all()) for q, e in zip(points, noise, strict=True)]),
+        np.array([int((z > e).sum()) for z, e in zip(growth, noise, strict=True)]),
+        np.array([bool((z < -e).all()) for z, e in zip(growth, noise, strict=True)]),
         np.array([q.orbit + curve.excess for q in points]), curve.family.be.name, begins, ends,
-        np.array([q.kind for q in special], dtype="<U12"), np.array([q.parameter for q in special]),
+        np.array([q.kind for q in special], dtype="<U16"), np.array([q.parameter for q in special]),
         np.array([q.x for q in special]).reshape(-1, *shape), np.array([q.frequency for q in special]),
         np.array([q.tangent for q in special]).reshape(-1, *shape), np.array([q.slope for q in special]),
         np.array([q.arclength for q in special]), counts,
         np.concatenate([np.zeros((0, *shape)), *(q.vectors for q in special)]),
-        np.concatenate([np.zeros(0), *(q.slopes for q in special)]),
+        np.concatenate([np.zeros(0), *(q.slopes for q in special)]), curve.family.flow,
     )  # fmt: skip

@@ -59,10 +59,13 @@ class Diagram(Result):
 
     def table(self) -> str:
         """Return a line a branch as text: where it comes from, points and special points, range, and stable share."""
-        heads = ("branch", "from", "points", "folds", "branch points", "Hopf points", "least", "largest", "stable")
+        flow = all(b.continuous for b in self)
+        kinds = ("Hopf points",) if flow else ("period doublings", "Neimark-Sacker points")
+        heads = ("branch", "from", "points", "folds", "branch points", *kinds, "least", "largest", "stable")
         rows = []
         for i, (b, parent) in enumerate(zip(self, self.parents, strict=True)):
-            counts = (len(b), len(b.folds), len(b.branch_points), len(b.hopf_points))
+            turning = (b.hopf_points,) if flow else (b.period_doublings, b.neimark_sacker_points)
+            counts = (len(b), len(b.folds), len(b.branch_points), *map(len, turning))
             ends = [f"{f(b.parameters) + 0.0:.6g}" for f in (np.min, np.max)]
             rows.append((i, "start" if parent < 0 else int(parent), *counts, *ends, f"{np.mean(b.stable):.0%}"))
         return f"{columns(heads, rows)}\n{self.parameter} in {self.span[0]:g} ... {self.span[1]:g}, {self.reason}"

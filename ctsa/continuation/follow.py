@@ -1,4 +1,4 @@
-"""Follow an equilibrium while a parameter of its field changes, through folds, and onto the branches that cross it."""
+"""Follow an equilibrium of a field, or a fixed point of a layer, while a parameter changes, and change branches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from ctsa._backend import analysis, backend, load
 from ctsa._types import State
 from ctsa.events import depends_on_time
 from ctsa.flows.systems import system_of
-from ctsa.geometry import Geometry, geometry_of
+from ctsa.geometry import Geometry
+from ctsa.layers.check import check_foreign
+from ctsa.layers.displacement import displaced
 
 from ._curve import Curve, Point
 from ._families import Family, find_parameter, with_value
@@ -19,6 +21,7 @@ from .bifurcations import random_directions, special_points, symmetric_direction
 from .branches import Branch, branch_of, crossing, joined, turned
 from .special import SpecialPoint
 
+_FIND = "take one from ctsa.find_fixed_points, or relax it with ctsa.iterate"
 START = 1e-3  # the largest velocity at a state that is taken for an approximate equilibrium
 
 
@@ -35,21 +38,27 @@ def continue_equilibrium(
     count: int = 6,
     geometry: Geometry | None = None,
 ) -> Branch:
-    """Follow an equilibrium in both directions while a parameter changes: pseudo-arclength continuation.
+    """Follow an equilibrium or fixed point in both directions while a parameter changes: pseudo-arclength continuation.
 
     Solves ``F(x, p) = 0`` for states and parameter together, so that folds are no obstacle, in tangent coordinates of the
     geometry and modulo the rotations that commute with the field. Stability is watched; folds, branch points and Hopf
     points are located to about 1e-10.
 
+    For a layer ``F(x, p) = P_x (f(x, p) - x)``, eigenvalues are its multipliers, and special points are folds and branch
+    points (a multiplier is 1), period doublings (-1), and Neimark-Sacker points (a pair on the unit circle, at an angle).
+
     Arclength counts 1 for crossing the span, and 1 for moving every token by one radian:
     ``ds^2 = |dx|^2 / n + dp^2 / (high - low)^2``.
 
     Args:
-        field: a field, ours or any callable ``field(t, x)`` (taken at t = 0), at the present value of the parameter.
-        x: an equilibrium ``(n, d)``, or anything that has one as ``.x``; corrected if its velocity is below 1e-3.
-        parameter: name of a number among the arguments of the field or of exactly one of its terms ("beta", "factor"), or
-            of a parameter or buffer with one entry of a module of your own; or a function of one number that returns
-            the field (then ``field`` may be None, and ``at`` is needed). Under JAX the function is traced where it can be.
+        field: a field, ours or any callable ``field(t, x)`` (taken at t = 0), or a layer, ours, wrapped, or any callable
+            ``layer(x)``, at the present value of the parameter.
+        x: an equilibrium ``(n, d)``, or anything that has one as ``.x``; corrected if its velocity, or for a layer how far
+            it is moved, is below 1e-3.
+        parameter: name of a number among the arguments of the field or of exactly one of its terms ("beta", "factor"), of a
+            layer or of its field ("step", "beta"), or of a parameter or buffer with one entry of a module of your own; or a
+            function of one number that returns the field or layer, as for a direction in which its input changes (then
+            ``field`` may be None, and ``at`` is needed). Under JAX the function is traced where it can be.
         span: range of the parameter ``(low, high)``; contains the present value.
         at: the present value, for a function.
         step: largest arclength of a step.
@@ -63,10 +72,10 @@ def continue_equilibrium(
     Raises:
         ValueError: the field has no such parameter (names those it has), ``x`` is no equilibrium (says its velocity), the
             span does not increase or does not contain the present value, or the equilibrium does not continue.
-        TypeError: not a field, or not float64.
+        TypeError: not a field or layer, or not float64.
 
     Example:
-        >>> import numpy as np, ctsa
+        >>> import numpy as np, torch, ctsa
         >>> from ctsa.torch import SelfAttention
         >>> a = np.diag([3.0, 2.0, 1.0])
         >>> poles = np.array([1.0, 1.0, -1.0, -1.0])[:, None] * [1.0, 0.0, 0.0]  # balanced, along the first eigenvector
@@ -75,10 +84,14 @@ def continue_equilibrium(
         (SpecialPoint(branch point at 0.2682396521),)
         >>> bool(abs(branch.points[0].parameter - np.arctanh(2 / 3) / 3) < 1e-10)
         True
+        >>> x, logistic = torch.full((1, 1), 0.6, dtype=torch.float64), lambda r: lambda x: r * x * (1 - x)
+        >>> ctsa.continue_equilibrium(None, x, logistic, (1.5, 3.5), at=2.5, geometry=ctsa.Euclidean()).points
+        (SpecialPoint(period doubling at 3),)
 
     References:
         Keller, *Numerical solution of bifurcation and nonlinear eigenvalue problems* (1977); Allgower and Georg,
-        *Introduction to Numerical Continuation Methods*, SIAM (2003).
+        *Introduction to Numerical Continuation Methods*, SIAM (2003); Kuznetsov, *Elements of Applied Bifurcation
+        Theory*, chapter 4 (of maps).
     """
     settings = Settings.checked(step, max_points, count)
     curve, state, value, name = open_curve(field, x, parameter, span, at, geometry)
@@ -244,23 +257,28 @@ def open_curve(
     here = field if not callable(parameter) else parameter(value)
     if callable(parameter) and not callable(here):
         raise TypeError(
-            f"parameter must be a function of one number that returns a field(t, x), but parameter({value:g}) returned "
-            f"{type(here).__name__}: return the whole field at that value"
+            f"parameter must be a function of one number that returns a field(t, x) or a layer(x), but "
+            f"parameter({value:g}) returned {type(here).__name__}: return the whole field at that value"
         )
-    if not system_of(here, geometry).flow:
-        raise TypeError("continuation is for fields: for a layer, continue the field that it discretises")
-    home = geometry_of(here, geometry)
-    state = checks.tokens(getattr(x, "x", x), here, home, name="x")
+    s = system_of(here, geometry)
+    home = s.geometry
+    state = s.start(getattr(x, "x", x), name="x")
     be = backend(state)
     if state.ndim != 2 or "float64" not in str(state.dtype):
         raise TypeError(f"x must be one state (n, d) in float64, got shape {tuple(state.shape)} of {state.dtype}")
-    if depends_on_time(here, state, 0.0, home):
+    if not s.flow:
+        check_foreign(here, state, home)
+        off = float(np.abs(be.to_numpy(be.call(here, state) - state)).max())  # not the tangent part: that of -x is zero
+        if not off < START:
+            raise ValueError(f"x is not a fixed point, the layer moves it by up to {off:.3g}: {_FIND}")
+    elif depends_on_time(here, state, 0.0, home):
         raise ValueError(
             "field depends on time, and continuation is of equilibria of fields that do not: freeze it at a time t0 "
             "(lambda t, x: field(t0, x)), or study the map over one period of its drive"
         )
     field_of = be.partial(with_value, field, path) if isinstance(parameter, str) else parameter
-    family, x0 = Family(field_of, home, state, high - low), be.to_numpy(state)
+    field_of = field_of if s.flow else be.partial(displaced, field_of, home)
+    family, x0 = Family(field_of, home, state, high - low, s.flow), be.to_numpy(state)
     family.settle(value, x0)
     other = low + 0.3819660112501051 * (high - low)
     return Curve(family, (low, high), family.symmetries(value, other, *x0.shape)), x0, value, str(name)
@@ -268,21 +286,22 @@ def open_curve(
 
 def beginning(curve: Curve, x: np.ndarray, p: float) -> Point:
     """Correct a state, find the dimension of the families it is in, and the tangent with increasing parameter."""
-    off = float(np.abs(curve.family.velocity(p, x)).max())
-    hint = "take one from ctsa.find_equilibria, or relax it with ctsa.integrate"
+    off, flow = float(np.abs(curve.family.velocity(p, x)).max()), curve.family.flow
+    what, does = ("an equilibrium", "its velocity is") if flow else ("a fixed point", "the layer moves it by")
+    hint = "take one from ctsa.find_equilibria, or relax it with ctsa.integrate" if flow else _FIND
     if not off < START:
-        raise ValueError(f"x is not an equilibrium, its velocity is up to {off:.3g}: {hint}")
+        raise ValueError(f"x is not {what}, {does} up to {off:.3g}: {hint}")
     found = None
     for excess in (0, _nullity(curve, x, p)):
         curve.excess = excess
         found = found or curve.at_parameter(x, p)
     if found is None or curve.distance(x, p, found[0], p) > 0.1:
-        raise ValueError(f"x, with a velocity of up to {off:.3g}, is not near an equilibrium: {hint}")
+        raise ValueError(f"x is not near {what}, though {does} no more than {off:.3g}: {hint}")
     x, s = found
     null = len(curve.kernel(s))
     if null == 0:
         raise ValueError(
-            "x does not continue: another value of the parameter makes it drift along a symmetry of the field"
+            "x does not continue: another value of the parameter makes it drift along a symmetry of the field or layer"
         )
     curve.excess = null - 1
     if null > 1:  # a family, or a branch point? Only a family is there at other parameters

@@ -11,17 +11,20 @@ from ctsa.results.text import columns, lines
 
 @dataclass(frozen=True)
 class SpecialPoint(Result):
-    """A fold, a branch point or a Hopf point of a curve of equilibria.
+    """A special point of a curve of equilibria of a field, or of fixed points of a layer.
 
     Attributes:
         kind: "fold" (the parameter turns), "branch point" (curves cross; ``k`` real eigenvalues are zero) or "Hopf"
-            (complex pairs are imaginary).
+            (complex pairs are imaginary). Of a layer: "fold" and "branch point" (a multiplier is 1), "period doubling"
+            (-1), "Neimark-Sacker" (complex pairs are on the unit circle).
         parameter: value of the parameter.
         x: state ``(n, d)``.
         vectors: null directions ``(k, n, d)``: at a fold the tangent of the curve; at a branch point an orthonormal basis
-            of the null directions across the curve; at a Hopf point real and imaginary parts of the eigenvectors.
+            of the null directions across the curve; elsewhere eigenvectors, of pairs their real and imaginary
+            parts.
         slopes: the parameter's part of each null direction, in widths of the span ``(k,)``.
-        frequency: imaginary part of the eigenvalue at a Hopf point, else 0.
+        frequency: imaginary part of the eigenvalue at a Hopf point, angle of the multiplier in radians at a Neimark-Sacker
+            point, else 0.
         tangent: unit tangent of the curve ``(n, d)``.
         slope: the parameter's part of the tangent.
         arclength: position on the branch.
@@ -45,19 +48,24 @@ class SpecialPoint(Result):
     }
 
     @property
+    def turns(self) -> bool:
+        """Whether a pair of eigenvalues crosses, so that what is born there turns."""
+        return self.kind in ("Hopf", "Neimark-Sacker")
+
+    @property
     def multiplicity(self) -> int:
-        """How many null directions there are (at a Hopf point: eigenvalues on the imaginary axis)."""
+        """How many null directions there are: how many eigenvalues are on the boundary of stability."""
         return len(self.vectors)
 
     def __repr__(self) -> str:
-        extra = f", frequency={self.frequency:.6g}" if self.kind == "Hopf" else ""
+        extra = f", frequency={self.frequency:.6g}" if self.turns else ""
         count = f", multiplicity={self.multiplicity}" if self.multiplicity > 1 else ""
         return f"SpecialPoint({self.kind} at {self.parameter:.10g}{count}{extra})"
 
     def table(self) -> str:
         """Return the numbers as text, a line each, and how each null direction moves the tokens."""
         rows: list[tuple[str, Any]] = [("kind", self.kind), ("parameter", f"{self.parameter + 0.0:.10g}")]
-        rows += [("frequency", self.frequency if self.kind == "Hopf" else None), ("arclength", self.arclength)]
+        rows += [("frequency", self.frequency if self.turns else None), ("arclength", self.arclength)]
         rows += [("slope of the curve", self.slope), ("null directions", self.multiplicity)]
         heads = ("direction", "slope", *(f"token {i}" for i in range(len(self.x))))
         lengths = np.linalg.norm(self.vectors, axis=-1)  # (k, n)

@@ -14,10 +14,11 @@ from ctsa.symmetry import Symmetry
 
 KINDS = (
     "consensus", "bipartite consensus", "clustering", "polygonal", "rotating consensus", "rotating bipartite consensus",
-    "rotating clustering", "unresolved", "escaped",
+    "rotating clustering", "unresolved", "escaped", "fixed point", "cycle",
 )  # fmt: skip
 UNRESOLVED = KINDS.index("unresolved")
 ESCAPED = KINDS.index("escaped")
+FIXED, CYCLE = KINDS.index("fixed point"), KINDS.index("cycle")
 TURNING = KINDS.index("rotating consensus")  # shapes 0, 1, 2 become this plus their number
 STABILITY = ("stable", "unstable", "marginal", "unknown")
 STABLE, UNSTABLE, MARGINAL, UNKNOWN = range(4)

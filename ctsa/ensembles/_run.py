@@ -1,23 +1,19 @@
-"""Many starts followed to their limits, batch by batch: what ``ctsa.basins`` stands on."""
+"""Many starts of a flow followed to their limits, batch by batch."""
 
-import time as clock
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, rounding
-from ctsa._backend._solve import progress_bar
 from ctsa.equilibria.newton import check_room, field_geometry, solve
 from ctsa.events import still_time
 from ctsa.fields.matrices import consensus_matrix
+from ctsa.fixed_points.starts import starts_of
 from ctsa.flows.opening import check_solver, check_velocity
+from ctsa.flows.systems import System
 from ctsa.geometry import Geometry
-from ctsa.results.base import Result, as_numpy
-from ctsa.results.files import load
-from ctsa.results.identity import Identity
+from ctsa.results.base import as_numpy
 from ctsa.symmetry import Symmetry, symmetry_of
 
 from ._limits import (
@@ -34,37 +30,10 @@ from ._limits import (
     shapes,
     turning,
 )
+from ._rounds import CLOSE, LOOKS, GaveUp, Rounds
 
 Array = Any
-_LOOKS = 6  # how often the states are looked at, at times that double
-_CLOSE = 1e3  # Newton's method takes over at this many times the speed that counts as rest
 _LARGEST = 2**17  # entries of the scores of a batch
-_PERIOD = 0.5  # seconds between two writings of a checkpoint
-
-
-class GaveUp(RuntimeError):
-    """The solver could not go on; ``rows`` holds what was known by then."""
-
-    def __init__(self, message: str, rows: dict[str, np.ndarray]):
-        super().__init__(message)
-        self.rows = rows
-
-
-@dataclass(frozen=True)
-class _BasinCheckpoint(Result):
-    """A run under way: the columns of ``Basins``, how many rounds each start has gone through, and which run it is."""
-
-    ends: Any
-    kind_index: Any
-    eigenvector: Any
-    overlap: Any
-    sizes: Any
-    stability_index: Any
-    growth: Any
-    speed: Any
-    times: Any
-    rounds: Any
-    identity: str
 
 
 def _frozen(field, g, t, s, state):
@@ -97,8 +66,8 @@ def _advance(field, g, segment, t, radius, carry):
     return carry, (y, v, be.xp.amax((drift * drift).sum(-1), -1) ** 0.5, ok & be.xp.isfinite(y).all())
 
 
-class Run:
-    """Follow many starts to their limits; ``rows`` has a column for each of the arrays of ``ctsa.Basins``."""
+class Run(Rounds):
+    """Follow many starts of a flow to their limits."""
 
     def __init__(
         self, field, starts, n, d, seed, *, geometry, normalize, duration, rest, gap, verify, batch, solver, t,
@@ -113,6 +82,7 @@ class Run:
         self.solver = check_solver(solver, x)
         self.t = still_time(field, self.one, t, self.g, "basins")
         check_velocity(self.be, field, self.g, self.be.like(self.t, x), self.one)
+        super().__init__(as_numpy(x).astype(np.float64))
         count, n, d = x.shape
         check_room(self.g, n, d)
         whole = max(16, min(2048, _LARGEST // (n * max(n, d))))
@@ -126,13 +96,12 @@ class Run:
             self.radius = self.be.like(far * (1 + float(np.abs(as_numpy(x)).max())), x)
         self.velocity = in_batches(self._velocity, self.be, self.one, self.batch)
         self._symmetry: Symmetry | None = None
-        self.path: Path | None = None
-        self.identity, self.written = "", 0.0
-        self.rows: dict[str, np.ndarray] = dict(
-            ends=as_numpy(x).astype(np.float64), kind_index=np.full(count, UNRESOLVED), eigenvector=np.full(count, -1),
-            overlap=np.zeros(count), sizes=np.zeros((count, n), int), stability_index=np.full(count, UNKNOWN),
-            growth=np.full(count, np.nan), speed=np.full(count, np.nan), times=np.zeros(count),
-            rounds=np.zeros(count, int),
+
+    def settings(self) -> tuple:
+        """Return what tells this run from others of the same field and starts."""
+        return (
+            self.g, self.be.name, self.duration, self.rest, self.gap, self.verify, self.batch, self.solver.name,
+            self.solver.rtol, self.solver.atol, self.solver.step, self.t,
         )  # fmt: skip
 
     def _velocity(self, x: Array) -> Array:
@@ -148,33 +117,9 @@ class Run:
             self._symmetry = symmetry_of(self.field, n, d, t=self.t, geometry=self.g, like=self.one)
         return self._symmetry
 
-    # ------------------------------------------------------------------------------------------------------- the run
-    def go(self, progress: bool) -> None:
-        """Go through all rounds, batch by batch."""
-        bar = progress_bar(float(len(self.rows["kind_index"]))) if progress else None
-        ends = self.duration * 0.5 ** np.arange(_LOOKS - 1, -1, -1)
-        try:
-            for number, end in enumerate(ends, 1):
-                # Those that were on their way when the round began; an interrupted round is cut into the same batches.
-                active = np.flatnonzero((self.rows["kind_index"] == UNRESOLVED) | (self.rows["rounds"] >= number))
-                for first in range(0, len(active), self.batch):
-                    rows = active[first : first + self.batch]
-                    if (self.rows["rounds"][rows] >= number).all():
-                        continue
-                    self._round(rows, float(end), number)
-                    self._write(last=False)
-                    if bar is not None:
-                        arrived = int((self.rows["kind_index"] != UNRESOLVED).sum())
-                        bar.update(arrived - bar.n)
-                        bar.set_postfix_str(f" {arrived} have arrived by t={end:g}")
-        finally:
-            self._write(last=True)
-            if bar is not None:
-                bar.close()
-
     def _round(self, rows: np.ndarray, end: float, number: int) -> None:
         """Advance some starts to the time ``end`` and see which have arrived."""
-        be, r, last = self.be, self.rows, number == _LOOKS
+        be, r, last = self.be, self.rows, number == LOOKS
         since = 0.0 if number == 1 else end / 2
         segment, t = self.solver.segment(end - since), be.like(self.t, self.one)
         advance = be.partial(_advance, self.field, self.g, segment, t, self.radius)
@@ -196,7 +141,7 @@ class Run:
         if self.radius is not None:
             new["kind_index"][np.abs(x).max((1, 2)) > float(as_numpy(self.radius))] = ESCAPED
         resting = new["kind_index"] == UNRESOLVED
-        slow = np.flatnonzero(resting & (new["speed"] < (_CLOSE * self.rest if self.verify else self.rest)))
+        slow = np.flatnonzero(resting & (new["speed"] < (CLOSE * self.rest if self.verify else self.rest)))
         if len(slow):
             self._settle(new, slow, drift[slow], last)
         shape, new["sizes"] = shapes(new["ends"], self.gap)
@@ -207,10 +152,7 @@ class Run:
             new["kind_index"][going[found]] = TURNING + shape[going[found]]
             new["eigenvector"][going[found]] = pair[found]
             new["overlap"][going] = self._directions(x[going])[1]
-        whole = {name: values.copy() for name, values in r.items()}
-        for name, values in new.items():
-            whole[name][rows] = values
-        self.rows = whole  # at once: an interrupt finds the batch done or not begun
+        self._put(rows, new)
 
     def _settle(self, new: dict[str, np.ndarray], slow: np.ndarray, drift: np.ndarray, last: bool) -> None:
         """Name the limits of slow states, as far as they are sure."""
@@ -246,59 +188,10 @@ class Run:
             number = attractors(found["ends"], found["kind_index"], found["growth"], self.gap)
         return dict(found, attractor=number)
 
-    # ---------------------------------------------------------------------------------------------------- checkpoint
-    def keep_in(self, path: Path, allow_unverified: bool) -> None:
-        """Keep the run in a file, and continue from what is there."""
-        self.path = path
-        settings = (
-            self.g, self.be.name, self.duration, self.rest, self.gap, self.verify, self.batch, self.solver.name,
-            self.solver.rtol, self.solver.atol, self.solver.step, self.t,
-        )  # fmt: skip
-        identity, name = Identity(field=self.field, starts=self.rows["ends"], settings=settings), f"checkpoint {path}"
-        identity.verified(name, allow_unverified)
-        self.identity = str(identity)
-        if not self.path.exists():
-            return
-        kept = load(self.path)
-        if not isinstance(kept, _BasinCheckpoint):
-            raise ValueError(f"{name} holds a {type(kept).__name__}: choose another path")
-        identity.require(name, kept.identity, allow_unverified)
-        self.rows = {name: np.array(getattr(kept, name)) for name in self.rows}
-
-    def _write(self, last: bool) -> None:
-        now = clock.monotonic()
-        if self.path is None or not (last or now - self.written > _PERIOD):
-            return
-        self.written = now
-        _BasinCheckpoint(**self.rows, identity=self.identity).save(self.path)
-
 
 def _starts(field: Any, g: Geometry, starts: Any, n: Any, d: Any, seed: int, normalize: bool) -> Array:
     """Return the starts ``(S, n, d)`` in the framework of the field."""
-    if hasattr(starts, "shape") and np.ndim(starts) or isinstance(starts, (list, tuple)):
-        x = checks.tokens(starts, field, g, normalize=normalize, name="starts")
-        if x.ndim != 3:
-            raise ValueError(f"starts must be a number or states (S, n, d), got shape {tuple(x.shape)}")
-        for name, given, size in (("n", n, x.shape[1]), ("d", d, x.shape[2])):
-            if given is not None and given != size:
-                raise ValueError(f"{name}={given} contradicts starts of shape {tuple(x.shape)}: leave it out")
-        return x
-    count = checks.integer("starts", starts, low=1)
-    for name, given in (("n", n), ("d", d)):
-        if given is None:
-            raise ValueError(f"{name} must be given with a number of starts: basins(field, {count}, n=..., d=...)")
-    n, d, seed = checks.integer("n", n, low=1), checks.integer("d", d, low=1), checks.integer("seed", seed)
-    if g.flat:
+    if g.flat and not (hasattr(starts, "shape") and np.ndim(starts) or isinstance(starts, (list, tuple))):
+        checks.integer("starts", starts, low=1)
         raise ValueError("starts must be states (S, n, d) in flat space: there are no uniform ones to draw")
-    checks.room(f"{n} tokens of dimension {d}", float(count) * n * d)
-    g.check_dimension(d)
-    drawn = g.random(n, d, np.random.default_rng(checks.seed(seed)), (count,))
-    try:
-        return checks.tokens(drawn, field, g, name="starts")
-    except TypeError as error:
-        if "plain callable" not in str(error):
-            raise
-        raise TypeError(
-            "field is a plain callable, so the framework is unknown: pass the starts themselves as a torch.Tensor or a "
-            "jax.Array, e.g. starts=torch.as_tensor(ctsa.random_tokens(n, d, batch=(100,)))"
-        ) from None
+    return starts_of(System("flow", field, g), starts, n, d, seed, normalize, "basins")

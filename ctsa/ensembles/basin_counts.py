@@ -10,11 +10,14 @@ from ctsa import checks
 from ctsa._backend import analysis
 from ctsa._backend._solve import show_progress
 from ctsa.flows.solver import Solver, takes_solver
+from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry
 from ctsa.results.base import Result, archive, picture
 
+from ._layers import LayerRun
 from ._limits import KINDS as KINDS, STABILITY as STABILITY, STABLE, UNKNOWN, UNRESOLVED
-from ._run import GaveUp, Run
+from ._rounds import GaveUp, Rounds
+from ._run import Run
 
 LEVELS = ("kind", "eigenvector", "sizes")
 
@@ -32,20 +35,23 @@ class Basins(Result):
     """Where each of S starts went. Arrays have a row a start, in the order of the starts.
 
     Attributes:
-        ends: final states ``(S, n, d)``; those at rest are polished by Newton's method.
+        ends: final states ``(S, n, d)``; those at rest, or on a cycle, are polished by Newton's method.
         kind_index: indices into ``KINDS`` of this module; ``kind`` has the names.
         eigenvector: index of the eigenvector of V with which all tokens align, up to sign, -1 if none (see
             ``ctsa.classify``); for a limit that turns, that of the complex pair which drives it.
         overlap: how well the tokens align with the best eigenvector.
         sizes: sizes of the groups ``(S, n)``, descending, zeros after the last.
         stability_index: indices into ``STABILITY`` of this module; ``stability`` has the names.
-        growth: largest real part of the eigenvalues of the Jacobian at the limit; nan if it was not looked at.
-        speed: speed of the fastest token at the end.
-        times: time at which the start was found to have arrived, or given up.
+        growth: largest real part of the eigenvalues of the Jacobian at the limit; of a layer the logarithm of the largest
+            modulus of a multiplier; nan if it was not looked at.
+        speed: speed of the fastest token at the end, or its last step.
+        times: time at which the start was found to have arrived, or given up; of a layer a number of loops.
         duration: the longest time allowed.
         confidence: of the intervals of shares.
-        attractor: in flat space the number of the limit among the different isolated ones of its kind ``(S,)``, in the
-            order of their coordinates; -1 if there is one only, or a family, or on spheres.
+        attractor: in flat space, and of layers, the number of the limit among the different isolated ones of its kind (and
+            period) ``(S,)``, in the order of their coordinates; -1 if there is one only, or a family, or of flows on
+            spheres.
+        period: of layers, the period of the limit ``(S,)``, 1 of fixed points; 0 if there is none.
     """
 
     ends: Any
@@ -60,11 +66,12 @@ class Basins(Result):
     duration: float
     confidence: float
     attractor: Any = None
+    period: Any = None
     _static: ClassVar[tuple[str, ...]] = ("duration", "confidence")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "ends": ("start", "token", "component"), "kind_index": ("start",), "eigenvector": ("start",),
         "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
-        "speed": ("start",), "times": ("start",), "attractor": ("start",),
+        "speed": ("start",), "times": ("start",), "attractor": ("start",), "period": ("start",),
     }  # fmt: skip
 
     def __len__(self) -> int:
@@ -72,7 +79,10 @@ class Basins(Result):
 
     @property
     def kind(self) -> np.ndarray:
-        """Names of the kinds ``(S,)``: those of ``ctsa.classify``, "rotating ...", "unresolved" or "escaped"."""
+        """Names of the kinds ``(S,)``: those of ``ctsa.classify``, "rotating ...", "unresolved" or "escaped".
+
+        Of a layer "fixed point", "cycle", "unresolved" or "escaped".
+        """
         return np.array(KINDS)[np.asarray(self.kind_index)]
 
     @property
@@ -98,14 +108,16 @@ class Basins(Result):
         """Return a name a start ``(S,)``.
 
         Args:
-            by: "kind"; "eigenvector": the eigenvector, what is not stable, and in flat space which limit it is, too;
-                "sizes": and the sizes of the groups.
+            by: "kind"; "eigenvector": the eigenvector, what is not stable, and where limits are numbered which it is, too,
+                and the period of a cycle; "sizes": and the sizes of the groups.
         """
         checks.choice("by", by, LEVELS)
         columns = [np.asarray(self.kind_index)[:, None]]
         if by != "kind":
             number = np.full(len(self), -1) if self.attractor is None else np.asarray(self.attractor)
-            columns += [np.asarray(self.eigenvector)[:, None], np.asarray(self.stability_index)[:, None], number[:, None]]
+            period = np.zeros(len(self), int) if self.period is None else np.asarray(self.period)
+            rest = (self.eigenvector, self.stability_index, number, period)
+            columns += [np.asarray(a)[:, None] for a in rest]
         if by == "sizes":
             columns.append(np.asarray(self.sizes))
         rows, which = np.unique(np.concatenate(columns, 1), axis=0, return_inverse=True)
@@ -160,12 +172,13 @@ def _name(row: list[int], by: str) -> str:
     kind, rest = KINDS[row[0]], row[1:]
     if by == "kind":
         return kind
-    sizes = "+".join(str(s) for s in rest[3:] if s)
+    sizes = "+".join(str(s) for s in rest[4:] if s)
     if kind == "unresolved":
         return kind if by == "eigenvector" else f"{kind}, {sizes}"
     if kind == "escaped":
         return kind
-    name = kind + (f" on v{rest[0]}" if rest[0] >= 0 else "") + (f" #{rest[2]}" if rest[2] >= 0 else "")
+    name = kind + (f" of period {rest[3]}" if kind == "cycle" else "") + (f" on v{rest[0]}" if rest[0] >= 0 else "")
+    name += f" #{rest[2]}" if rest[2] >= 0 else ""
     if by == "sizes" and sizes:
         name += ", " + sizes
     return name if rest[1] in (STABLE, UNKNOWN) else f"{name} ({STABILITY[rest[1]]})"
@@ -187,10 +200,11 @@ def basins(
     n: int | None = None,
     d: int | None = None,
     seed: int = 0,
-    duration: float = 100.0,
+    duration: float | None = None,
     rest: float = 1e-6,
     gap: float = 1e-3,
     verify: bool = True,
+    period: int = 8,
     confidence: float = 0.95,
     batch: int | None = None,
     solver: Any = "dopri5",
@@ -217,21 +231,32 @@ def basins(
     equilibria of a kind are numbered, "consensus #0", "consensus #1", in the order of their coordinates: nothing says
     there beforehand which of them are alike.
 
+    **Layers** are applied again and again. A start has arrived if its state comes back after p loops, p at most
+    ``period``, Newton's method finds a fixed point of ``f^p`` within ``gap``, and its multipliers do not repel: at a "fixed
+    point" or on a "cycle of period p", numbered where there are several isolated ones. On closed manifolds limits are
+    the same modulo the symmetries of the layer (permutations of tokens, reflections, rotations), in flat space only if
+    they are equal.
+
     Args:
-        field: any callable ``field(t, x)`` that takes leading axes and does not depend on time (or see ``t``).
+        field: any callable ``field(t, x)`` that takes leading axes and does not depend on time (or see ``t``); or any layer
+            ``layer(x)`` that does.
         starts: how many uniform random starts; or the starts themselves, ``(S, n, d)``, which also tell the framework of a
             bare callable.
         n: number of tokens, if ``starts`` is a number.
         d: dimension of a token, if ``starts`` is a number.
         seed: seed of the random starts, which are those of ``ctsa.random_tokens(n, d, seed, batch=(starts,))``.
-        duration: longest time. Limits are approached at the rate ``growth``: near a bifurcation allow more.
-        rest: speed below which a token is at rest (1000 times that is slow), and size of the drift that counts as zero.
-        gap: tokens closer than this are one cluster; and how far off an equilibrium may be.
+        duration: longest time, 100 if None; of a layer the number of loops, 1000 if None. Limits are approached at the rate
+            ``growth``: near a bifurcation allow more.
+        rest: speed below which a token is at rest (1000 times that is slow), and size of the drift that counts as zero; of
+            a layer a distance relative to the longest token.
+        gap: tokens closer than this are one cluster; and how far off an equilibrium may be (of a layer relative to the
+            longest token).
         verify: whether to look at the Jacobian. Without it speed alone decides: a saddle or a plateau may pass for a limit,
             and stability is unknown. It costs an eigenvalue problem of size n (d - 1) a start.
+        period: longest period of a cycle of a layer that is looked for.
         confidence: of the intervals of shares.
         batch: how many starts are integrated together, with one step size; None chooses by n and d.
-        solver: as for ``ctsa.integrate``.
+        solver: as for ``ctsa.integrate``; this and the next four are for flows.
         rtol: relative tolerance.
         atol: absolute tolerance, of the rms over a batch. Looser than elsewhere: only a start that comes this close to the
             boundary of a basin may change its limit, and limits are polished.
@@ -260,6 +285,10 @@ def basins(
         >>> found = ctsa.basins(SelfAttention(key=a, value=a, beta=4.0), 50, n=5, d=2)
         >>> found.counts("kind")
         {'bipartite consensus': 44, 'consensus': 6}
+        >>> import torch
+        >>> starts = torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(40, 1, 1)
+        >>> ctsa.basins(lambda x: torch.tanh(2 * x) + 0.1, starts, geometry=ctsa.Euclidean()).counts()
+        {'fixed point #1': 21, 'fixed point #0': 19}
 
     References:
         Altafini, arXiv 2511.11553 (classes of equilibria, random sampling); Clopper and Pearson, Biometrika 26 (1934) 404.
@@ -267,10 +296,22 @@ def basins(
     confidence = checks.number("confidence", confidence, low=0.0, strict=True)
     if not confidence < 1:
         raise ValueError(f"confidence must be below 1, such as 0.95, got {confidence!r}")
-    run = Run(
-        field, starts, n, d, seed, geometry=geometry, normalize=normalize, duration=duration, rest=rest, gap=gap,
-        verify=verify, batch=batch, solver=Solver(solver, rtol, atol, step, max_steps), t=t,
-    )  # fmt: skip
+    s = system_of(field, geometry) if callable(field) and checks.arity(field) == 1 else None
+    run: Rounds
+    if s is not None:
+        if step is not None or t is not None or solver != "dopri5":
+            name = "step" if step is not None else "t" if t is not None else "solver"
+            raise ValueError(f"{name} is for flows, and field is a layer(x): leave it out")
+        run = LayerRun(
+            s, starts, n, d, seed, normalize=normalize, duration=1000 if duration is None else duration, rest=rest,
+            gap=gap, verify=verify, batch=batch, period=period,
+        )  # fmt: skip
+    else:
+        run = Run(
+            field, starts, n, d, seed, geometry=geometry, normalize=normalize,
+            duration=100.0 if duration is None else duration, rest=rest, gap=gap, verify=verify, batch=batch,
+            solver=Solver(solver, rtol, atol, step, max_steps), t=t,
+        )  # fmt: skip
     if checkpoint is not None:
         run.keep_in(archive(checkpoint, "checkpoint"), bool(allow_unverified))
     try:

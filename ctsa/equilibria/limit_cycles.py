@@ -142,7 +142,7 @@ def find_limit_cycle(
     """
     s = system_of(field, geometry)
     if not s.flow:
-        raise TypeError("find_limit_cycle takes a field(t, x), not a layer")
+        raise TypeError("find_limit_cycle takes a field(t, x), not a layer: see ctsa.find_cycles")
     x = s.start(x0, normalize)
     if x.ndim != 2:
         raise ValueError(f"x0 must be one state (n, d), got shape {tuple(x.shape)}: loop over a batch")

@@ -145,7 +145,10 @@ def field_geometry(field: Any, geometry: Geometry | None) -> Geometry:
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     system = system_of(field, geometry)
     if not system.flow:
-        raise TypeError("field must be callable as field(t, x), got a layer: pass the field that it discretises")
+        raise TypeError(
+            "field must be callable as field(t, x), got a layer: pass the field that it discretises, or see "
+            "ctsa.find_fixed_points"
+        )
     checks.one_input(field)
     return system.geometry
 

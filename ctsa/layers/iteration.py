@@ -12,22 +12,15 @@ from ctsa.flows.systems import home_of, packed, start_of
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
 
+from .stopping import following, run_until
+
 Array = Any
 _MOST = 10**9  # layers: hours even for the smallest
 
 
-def next_state(layer: Any, x: Array) -> Array:
-    """Return ``layer(x)``, of the shape and dtype of ``x``."""
-    y = layer(x)
-    if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
-        got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
-        raise ValueError(f"layer must return a state like x, {tuple(x.shape)} of {x.dtype}, got {got}")
-    return y
-
-
 def _apply(layer, every, x):
     be = backend(x)
-    x = be.repeat(be.partial(next_state, layer), x, every)
+    x = be.repeat(be.partial(following, layer), x, every)
     return x, x
 
 
@@ -35,7 +28,7 @@ def _stack(be, layers, every, x):
     """Pass through layers that differ; on JAX those of one structure are compiled once."""
     kept = []
     for i, layer in enumerate(layers, 1):
-        x = be.call(next_state, layer, x)
+        x = be.call(following, layer, x)
         if i % every == 0:
             kept.append(x)
     return be.xp.stack(kept)
@@ -86,6 +79,8 @@ def iterate(
     depth: int | None = None,
     *,
     every: int = 1,
+    until: str | Callable[..., Any] | None = None,
+    rest: float | None = None,
     normalize: bool = False,
     geometry: Geometry | None = None,
 ) -> Trajectory:
@@ -96,16 +91,25 @@ def iterate(
         x0: unit tokens ``(..., n, d)``; NumPy is converted to the layer's framework and dtype.
         depth: how many times; for a sequence its length, or fewer to use the first ones only.
         every: keep every so many layers; divides ``depth``.
+        until: "fixed point" stops when every member of a batch is at rest: no token moved by more than ``rest`` in the last
+            layer. A slow passage is taken for rest, too: ``ctsa.find_fixed_points`` tells. A callable ``until(x)``, or
+            ``until(x, before)`` with the state one layer earlier, stops when it returns True, for every member if it
+            returns one boolean each. Values decide, so not under ``jax.jit``; not for a sequence.
+        rest: for "fixed point": length of a step, relative to the longest token; None takes 1e-6, or more where the
+            rounding of the layer, which is measured, wants it.
         normalize: normalise ``x0`` instead of refusing tokens that are not unit.
         geometry: where a bare callable lives.
 
     Returns:
         ``Trajectory`` with ``ts = 0, every, ..., depth`` (layers passed) and ``xs`` of shape
-        ``(depth / every + 1, ..., n, d)``.
+        ``(depth / every + 1, ..., n, d)``. With ``until`` states after the stop are missing, the last one is where it
+        stopped, and ``stats`` has "stopped", and "stop_layers": after how many layers each member met the condition for
+        good, -1 if it did not.
 
     Raises:
         ValueError: ``depth`` or ``every`` is not a positive integer, ``every`` does not divide ``depth``, or the layer
             changes shape or dtype.
+        TypeError: ``until`` is neither "fixed point" nor callable, or returns no booleans.
 
     Example:
         >>> import ctsa
@@ -113,6 +117,8 @@ def iterate(
         >>> layer = ctsa.EulerLayer(Oja([[2.0, 0.0], [0.0, 1.0]]), step=0.5)
         >>> ctsa.iterate(layer, ctsa.random_tokens(3, 2), depth=10, every=5).ts.tolist()
         [0.0, 5.0, 10.0]
+        >>> ctsa.iterate(layer, ctsa.random_tokens(3, 2), depth=100, until="fixed point").stats["stop_layers"]
+        24
     """
     stack = isinstance(layer, Sequence)
     layers: Sequence[Any] = layer if isinstance(layer, Sequence) else [layer]
@@ -145,6 +151,14 @@ def iterate(
         raise ValueError(f"depth={depth:.3g} layers would not end: at most {_MOST:.0e}")
     size = float(np.prod(x.shape, dtype=float))
     checks.room(f"{depth // every} states", depth / every * size, remedy="keep fewer of them, every=")
+    if until is not None:
+        if stack:
+            raise TypeError("until goes with one layer that is applied again and again, not with a sequence")
+        ts, states, stats = run_until(be, first, g, x, depth, every, until, rest)
+        on_manifold(be, [g] * (len(states) - 1), states[1:], every)
+        return Trajectory(be.like(ts, x), states, stats)
+    if rest is not None:
+        raise ValueError('rest goes with until="fixed point"')
     xs = passed(layers[:depth] if stack else first, x, depth, every)
     homes = [geometry_of(each, geometry) for each in layers[every - 1 : depth : every]] if stack else [g] * len(xs)
     on_manifold(be, homes, xs, every)

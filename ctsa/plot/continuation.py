@@ -16,7 +16,11 @@ from ._given import on_sphere
 from ._style import PALETTE, axes_for, finish
 from .tokens import sphere
 
-_MARKERS = {"fold": ("s", "fold"), "branch point": ("o", "branch point"), "Hopf": ("D", "Hopf point")}
+_MARKERS = {
+    "fold": ("s", "fold"), "branch point": ("o", "branch point"), "Hopf": ("D", "Hopf point"),
+    "period doubling": ("^", "period doubling"), "Neimark-Sacker": ("v", "Neimark\u2013Sacker point"),
+}  # fmt: skip
+_DASHES = (":", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 3)))
 INK = "0.15"
 
 Observable = Callable[[np.ndarray], Any]
@@ -37,7 +41,8 @@ def diagram(
 ) -> Axes:
     """Draw an observable of equilibria against the parameter: stable parts solid, unstable parts dashed.
 
-    Squares mark folds, circles branch points, diamonds Hopf points. Each branch has a colour.
+    Squares mark folds, circles branch points, diamonds Hopf points, triangles period doublings and Neimark-Sacker points.
+    Each branch has a colour.
 
     Args:
         result: a ``Branch``, a ``Diagram``, or a list of branches.
@@ -136,7 +141,7 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
     Args:
         branch: a ``Branch``.
         ax: Axes to draw on; None makes a figure.
-        imaginary: draw imaginary parts instead of real parts.
+        imaginary: draw imaginary parts instead of real parts; of a layer angles instead of moduli.
 
     Returns:
         The Axes.
@@ -145,12 +150,14 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
     given.flag("imaginary", imaginary)
     ax = axes_for(ax, "ax", (3.4, 2.6))[0]
     values = np.asarray(branch.eigenvalues)
-    part = values.imag if imaginary else values.real
+    part, of = (values.imag, "imaginary part of") if imaginary else (values.real, "real part of")
+    if not branch.continuous:
+        part, of = (np.angle(values), "angle of") if imaginary else (np.abs(values), "modulus of")
     inks = [PALETTE[i % len(PALETTE)] for i in range(part.shape[1])]
     for row, ink in zip(part.T, inks, strict=True):
         ax.plot(branch.parameters, row, ".-", markersize=2.5, linewidth=1.0, color=ink)
-    ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    for style, kind in zip((":", "--", "-."), _MARKERS, strict=True):
+    ax.axhline(0 if branch.continuous or imaginary else 1, color="0.7", linewidth=0.8, zorder=0)
+    for style, kind in zip(_DASHES, _MARKERS, strict=True):
         for i, point in enumerate(p for p in branch.points if p.kind == kind):
             name = None if i else _MARKERS[kind][1]
             ax.axvline(point.parameter, color="0.6", linewidth=0.8, linestyle=style, zorder=0, label=name)
@@ -158,7 +165,7 @@ def eigenvalues(branch: Any, *, ax: Any = None, imaginary: bool = False) -> Axes
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=7)
     if branch.parameters[-1] == branch.parameters.max() > branch.parameters[0]:  # its last points are at the right
         written.at_ends(ax, part[-1], inks, r"\mu")
-    return finish(ax, written.symbol(branch.parameter), f"{'imaginary' if imaginary else 'real'} part of eigenvalues")
+    return finish(ax, written.symbol(branch.parameter), f"{of} {'eigenvalues' if branch.continuous else 'multipliers'}")
 
 
 def special_point(point: Any, direction: int = 0, *, ax: Any = None) -> Any:

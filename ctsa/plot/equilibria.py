@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colors, ticker
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
+from matplotlib.patches import Circle, Patch
 
 import ctsa.plot._given as given
 import ctsa.plot._labels as written
@@ -26,7 +26,8 @@ from ._style import COLUMN, INK, PALETTE, axes_for, finish
 from .tokens import sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
-_COLOURS = dict(zip(KINDS, (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555"), strict=True))
+_INKS = (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555", PALETTE[0], PALETTE[1])
+_COLOURS = dict(zip(KINDS, _INKS, strict=True))
 _STABLE, _UNSTABLE = PALETTE[0], PALETTE[1]
 _LABEL = {"fontsize": 7, "color": INK}
 _NUMBER = {"fontsize": 6.5, "color": INK}
@@ -258,6 +259,39 @@ def _legend(ax: Axes, labels: Sequence[str]) -> None:
 
 def _short(label: str) -> str:
     return re.sub(r" on v(\d+)", r" on $v_{\1}$", label)
+
+
+def multipliers(found: Any, *, ax: Any = None) -> Axes:
+    """Draw the multipliers of fixed points or cycles of a layer with the unit circle, a colour each; bars are their errors.
+
+    Filled marks belong to stable ones, hollow marks to those that are not.
+
+    Args:
+        found: ``FixedPoints`` or ``Cycles``.
+        ax: Axes to draw on; None makes a figure.
+
+    Example:
+        >>> import ctsa
+        >>> from ctsa.torch import Oja
+        >>> layer = ctsa.EulerLayer(Oja([[2.0, 0.0], [0.0, 1.0]]), step=0.5)
+        >>> ax = multipliers(ctsa.find_fixed_points(layer, 4, n=2, d=2))
+    """
+    given.result("found", found, "FixedPoints", "ctsa.find_fixed_points", "Cycles")
+    ax = axes_for(ax, "ax", (2.8, 2.8))[0]
+    ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.5", linewidth=0.9))
+    ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+    for i in range(min(len(found), len(PALETTE))):
+        z, slack = np.asarray(found.multipliers[i]), np.minimum(np.nan_to_num(np.asarray(found.slack[i])), 1.0)
+        face = PALETTE[i] if found.stable[i] else "white"
+        ax.errorbar(
+            z.real, z.imag, xerr=slack, fmt="o", markersize=3.5, color=PALETTE[i], mfc=face, elinewidth=0.8,
+            label=f"{i}: {found.stability[i]}",
+        )  # fmt: skip
+    ax.autoscale_view()
+    ax.set_aspect("equal", adjustable="datalim")
+    if len(found) > 1:
+        ax.legend(loc="best", frameon=False, fontsize=7)
+    return finish(ax, "real part", "imaginary part")
 
 
 def basin_bars(found: Any, *, ax: Any = None, by: str = "eigenvector", most: int = 12) -> Axes:

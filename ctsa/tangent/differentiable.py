@@ -11,7 +11,8 @@ from ctsa.flows.solver import Solver, takes_solver
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry, direction_generator
 from ctsa.layers.check import check_restless
-from ctsa.layers.iteration import next_state, on_manifold
+from ctsa.layers.iteration import on_manifold
+from ctsa.layers.stopping import following
 
 from .coordinates import flatten_frame, qr_positive, reorthonormalise, unflatten_frame
 from .march import check_moving, fit_frame, how_many, number_of_layers
@@ -112,7 +113,7 @@ def exponents(
         interval = number_of_layers(interval)
         for layer in s.source if s.kind == "layers" else (s.source,):
             check_restless(layer, x)
-        on_manifold(be, [g], next_state(s.source[0] if s.kind == "layers" else s.source, x)[None], 1)
+        on_manifold(be, [g], following(s.source[0] if s.kind == "layers" else s.source, x)[None], 1)
         advance = be.partial(_through_layers, s.source, g, interval)
     carry = (be.like(0.0, x), x, u)
     with full_precision(be.name):

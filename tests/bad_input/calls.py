@@ -71,6 +71,8 @@ def calls(face, other):
         x0=states(),
         depth=v.COUNTS,
         every=v.COUNTS[:-1],
+        until=[("text", "a"), ("number", 3), ("two results", lambda x: (True, False, True, True))],
+        rest=[("given", 0.1)],
         normalize=v.FLAGS,
     )
     yield call(
@@ -184,12 +186,63 @@ def calls(face, other):
         rounds=without(v.COUNTS[:-1], *optional),
         seed=v.SEEDS,
     )
+    searched = dict(
+        layer=without(layers, "leaves", "empty"),
+        starts=[*without(states(good=X[None]), "None"), ("zero", 0), ("half", 1.5)],
+        loops=v.INTEGERS,
+        evaluations=v.INTEGERS,
+        memory=v.COUNTS[:-1],
+        newton=v.INTEGERS,
+        tol=without(v.NUMBERS, *optional) + [("negative", -1.0)],
+        gap=v.POSITIVE,
+        leading=v.COUNTS[:-1],
+        symmetric=v.FLAGS,
+        confidence=[*v.POSITIVE, ("one", 1.0)],
+        geometry=[("text", "a"), ("number", 3)],
+        normalize=v.FLAGS,
+    )
+    good = dict(layer=layer, starts=x[None], loops=2, evaluations=5, newton=2)
+    yield call("find_fixed_points", ctsa.find_fixed_points, good, **searched)
+    yield call(
+        "find_cycles", ctsa.find_cycles, dict(good, period=2), period=v.COUNTS[:-1], **searched
+    )
+    yield call(
+        "settle",
+        ctsa.fixed_points.settle,
+        dict(layer=layer, x=x, evaluations=5, newton=2),
+        layer=without(layers, "leaves", "empty"),
+        x=states(),
+        period=v.COUNTS[:-1],
+        memory=v.COUNTS[:-1],
+    )
+    yield call(
+        "basins of a layer",
+        ctsa.basins,
+        dict(field=layer, starts=x[None], duration=8),
+        duration=without([*v.POSITIVE, ("half", 1.5)], *optional),
+        rest=v.POSITIVE,
+        gap=v.POSITIVE,
+        period=v.COUNTS[:-1],
+        checkpoint=v.PATHS,
+        batch=without(v.COUNTS[:-1], *optional),
+        step=[("given", 0.1)],
+        solver=[("other", "rk4")],
+        t=[("given", 0.0)],
+    )
+    yield call(
+        "continue_equilibrium of a layer",
+        ctsa.continue_equilibrium,
+        dict(field=layer, x=array([[1.0, 0.0, 0.0]] * N), parameter="beta", span=(0.9, 1.1)),
+        x=without(states(), "not unit", "unit to 1e-3"),
+        parameter=v.CHOICES,
+        span=[("text", "a"), ("one", (1.0,)), ("outside", (3.0, 4.0)), ("nan", (float("nan"), 1.0))],
+    )
     yield call(
         "basins",
         ctsa.basins,
         dict(field=field, starts=x[None], duration=0.5),
         field=fields,
-        duration=v.POSITIVE,
+        duration=without(v.POSITIVE, *optional),
         rest=v.POSITIVE,
         gap=v.POSITIVE,
         checkpoint=v.PATHS,

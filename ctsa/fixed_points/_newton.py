@@ -1,0 +1,97 @@
+"""Newton's method for fixed points of many states side by side, damped: dense, or by GMRES from products.
+
+Unknowns are tangent vectors ``s`` at the present state, ``(P J P - 1) s = -P (f(x) - x)``; then ``x <- exp_x(s)``.
+Where points come in continuous families the equations are singular: the shortest solution is taken.
+"""
+
+import numpy as np
+
+from ._anderson import Path, visit
+from ._map import Map, lengths
+
+RANK = 1e-7  # singular values below this share of the largest count as zero
+_TRIES = (1.0, 0.5, 0.25, 0.1, 0.03)  # shares of a step
+_INNER = 50  # products of one GMRES
+_FORCING = 1e-3  # its relative residual
+
+
+def polish(
+    f: Map, here: Path, least: np.ndarray, tol: np.ndarray, most: int, dense: bool
+) -> tuple[Path, np.ndarray]:
+    """Take Newton steps as long as they make the residual smaller.
+
+    Args:
+        f: the map.
+        here: where to begin.
+        least: see ``visit``.
+        tol: residual ``(B,)`` at which a member has arrived. Without a dense Jacobian it then stays.
+        most: steps at most.
+        dense: form the Jacobian.
+
+    Returns:
+        the last points, and how many evaluations and products each took ``(B,)``.
+    """
+    count = len(here.x)
+    taken = np.zeros(count, int)
+    rounding = 2 * f.eps
+    going = np.isfinite(here.off) & ((here.residual > rounding) if dense else (here.residual > tol))
+    for _ in range(most):
+        if not going.any():
+            break
+        s, products = (_dense if dense else _krylov)(f, here, going)
+        taken += products * going
+        share = np.minimum(1.0, np.maximum(here.size, here.worst) / np.maximum(lengths(s), 1e-300))
+        s = np.where(np.isfinite(share), share, 0.0)[:, None, None] * s
+        moved, before = ~going, here
+        for part in _TRIES:
+            x = f.point(np.asarray(f.geometry.exp(here.x, part * s)), here.x)
+            new = visit(f, np.where(moved[:, None, None], here.x, x), least)
+            taken += ~moved
+            better = ~moved & (new.off < before.off)
+            here, moved = new.where(better, here), moved | better | (part == 1.0) & (before.residual <= tol)
+            if moved.all():
+                break
+        going &= moved & (here.off < before.off)
+        going &= (here.residual > rounding) if dense else (here.residual > tol)
+    return here, taken
+
+
+def _dense(f: Map, here: Path, going: np.ndarray) -> tuple[np.ndarray, int]:
+    e, j = f.jacobian(here.x)
+    off = (e.swapaxes(-1, -2) @ (here.y - here.x)[..., None]).reshape(len(j), -1)
+    good = going & np.isfinite(j).all((1, 2)) & np.isfinite(off).all(1)
+    a = np.where(good[:, None, None], j - np.eye(j.shape[-1]), 0.0)
+    s = -(np.linalg.pinv(a, rcond=RANK) @ np.where(good[:, None], off, 0.0)[..., None])[..., 0]
+    return (e @ s.reshape(*e.shape[:2], -1, 1))[..., 0], f.dimension
+
+
+def _krylov(f: Map, here: Path, going: np.ndarray) -> tuple[np.ndarray, int]:
+    """Solve by GMRES, all members in step; one product serves all."""
+    count, shape = len(here.x), here.x.shape
+    project, product = f.projector(here.x)
+    b = -project(np.where(going[:, None, None], here.y - here.x, 0.0)).reshape(count, -1)
+    size = np.linalg.norm(b, axis=1)
+    v = [b / np.where(size > 0, size, 1.0)[:, None]]
+    most = min(_INNER, f.dimension)
+    h, y = np.zeros((count, most + 1, most)), np.zeros((count, 0))
+    for k in range(most):
+        w = product(v[k].reshape(shape)).reshape(count, -1) - v[k]
+        w = np.where(np.isfinite(w), w, 0.0)
+        for _ in range(2):  # once more, for orthogonality to rounding
+            for i, u in enumerate(v):
+                along = (u * w).sum(1)
+                h[:, i, k] += along
+                w = w - along[:, None] * u
+        length = np.linalg.norm(w, axis=1)
+        h[:, k + 1, k] = length
+        v.append(w / np.where(length > 1e-14 * np.maximum(np.abs(h).max((1, 2)), 1e-300), length, np.inf)[:, None])
+        if k % 5 == 4 or k == most - 1:
+            square = h[:, : k + 2, : k + 1]
+            first = np.zeros((count, k + 2))
+            first[:, 0] = size
+            y = (np.linalg.pinv(square, rcond=RANK) @ first[..., None])[..., 0]
+            left = np.linalg.norm((square @ y[..., None])[..., 0] - first, axis=1)
+            if (left <= _FORCING * size).all():
+                break
+    s = sum(y[:, i, None] * v[i] for i in range(y.shape[1]))
+    return np.asarray(s).reshape(shape), len(v) - 1
