@@ -9,11 +9,11 @@ from ctsa.comparison.fitting import effective_step
 from ctsa.layers.loop import Loop
 from ctsa.motion import projection
 
-from . import reading
 from .ends import Ends, cycle_multipliers, ends, sensitivity
 from .kinds import LONG, End, Kind, kind_of, of_part, slope_of
 from .passing import Passed, norm
 from .plan import counting
+from .reading import exits, observed, readouts, safe_depth, sizes, tokens
 from .restarts import restarted
 from .result import Diagnosis
 
@@ -39,11 +39,11 @@ def _diagnosis(p: Passed, identity: str) -> Diagnosis:
     radius, angle = (f(values[:, 0]) if values.shape[1] else np.full(members, np.nan) for f in (np.abs, np.angle))
     goal, error = _goal(p, kinds, found)
     slopes = [slope_of(p.step[:, i], 10 * p.noise * np.nanmax(p.whole[:, i])) for i in range(members)]
-    follow, scores = reading.readouts(p)
-    fires, left = reading.exits(p, goal, follow)
-    heat, arrived = reading.tokens(p, goal)
-    size, mean = reading.sizes(p)
-    clusters, rank, order = reading.observed(p)
+    follow, scores = readouts(p)
+    fires, left = exits(p, goal, follow)
+    heat, arrived = tokens(p, goal)
+    size, mean = sizes(p)
+    clusters, rank, order = observed(p)
     steps, unexplained = _effective(p)
     by_part = [norm(np.diff(a, axis=0)) / (norm(a[1:]) + 1e-300) for a in p.parts.values()]
     return Diagnosis(
@@ -55,7 +55,7 @@ def _diagnosis(p: Passed, identity: str) -> Diagnosis:
         frequency=np.where(radius > 1e-8, np.abs(angle) / (2 * np.pi), np.nan), exponents=p.tangents[1],
         stderr=p.tangents[2], steps=np.stack(by_part, 1), sizes=size, means=mean, cosines=p.successive[0], error=error,
         loops_needed=_needed(p, kinds, error, radius), loops_to_decide=np.array([k.loops for k in kinds]),
-        safe_depth=reading.safe_depth(p, size, follow), restart_spread=restarts.spread, restart_agree=restarts.agree,
+        safe_depth=safe_depth(p, size, follow), restart_spread=restarts.spread, restart_agree=restarts.agree,
         restart_paths=restarts.paths, ends_sum=restarts.sums, input_gain=_gain(p, kinds),
         rules=tuple(plan.rules), exits=fires, exit_errors=left,
         token_loops=arrived, token_steps=heat, clusters=clusters, rank=rank, order=order,

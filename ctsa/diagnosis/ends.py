@@ -98,7 +98,7 @@ def _newton(p: Passed, x: Array, size: np.ndarray) -> tuple[Array, np.ndarray]:
             break
         chain = chain_of(layer, g, y)
         b = as_numpy(g.project(y, be.call(layer, y) - y)).astype(float).reshape(len(size), -1)
-        step, off = solve_shifted(
+        step, off, _ = solve_shifted(
             chain.forward, b, rank=g.dimension(*x.shape[-2:]), tol=_TOL, most=_SOLVE, inside=chain.inside
         )
         lost |= ~((off < 0.01) & (np.linalg.norm(step, axis=-1) < 1e3 * size))
@@ -156,7 +156,7 @@ def sensitivity(p: Passed, last: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         draws = [d / length.reshape(-1, *[1] * (d.ndim - 1)) for d in draws]
         b = _pushed(be, loop, x, arrays, [be.like(d, x) for d in draws])
         b = as_numpy(g.project(x, b)).astype(float).reshape(members, -1)
-        y, off = solve_shifted(
+        y, off, _ = solve_shifted(
             chain.forward, b, rank=g.dimension(*x.shape[-2:]), tol=1e-4, most=_SOLVE, inside=chain.inside
         )
         total += np.where(off < 0.01, (y**2).sum(1), np.nan)

@@ -6,6 +6,8 @@ Where points come in continuous families the equations are singular: the shortes
 
 import numpy as np
 
+from ctsa.tangent._arnoldi import solve_shifted
+
 from ._anderson import Path, visit
 from ._map import Map, lengths
 
@@ -69,29 +71,12 @@ def _krylov(f: Map, here: Path, going: np.ndarray) -> tuple[np.ndarray, int]:
     """Solve by GMRES, all members in step; one product serves all."""
     count, shape = len(here.x), here.x.shape
     project, product = f.projector(here.x)
-    b = -project(np.where(going[:, None, None], here.y - here.x, 0.0)).reshape(count, -1)
-    size = np.linalg.norm(b, axis=1)
-    v = [b / np.where(size > 0, size, 1.0)[:, None]]
-    most = min(_INNER, f.dimension)
-    h, y = np.zeros((count, most + 1, most)), np.zeros((count, 0))
-    for k in range(most):
-        w = product(v[k].reshape(shape)).reshape(count, -1) - v[k]
-        w = np.where(np.isfinite(w), w, 0.0)
-        for _ in range(2):  # once more, for orthogonality to rounding
-            for i, u in enumerate(v):
-                along = (u * w).sum(1)
-                h[:, i, k] += along
-                w = w - along[:, None] * u
-        length = np.linalg.norm(w, axis=1)
-        h[:, k + 1, k] = length
-        v.append(w / np.where(length > 1e-14 * np.maximum(np.abs(h).max((1, 2)), 1e-300), length, np.inf)[:, None])
-        if k % 5 == 4 or k == most - 1:
-            square = h[:, : k + 2, : k + 1]
-            first = np.zeros((count, k + 2))
-            first[:, 0] = size
-            y = (np.linalg.pinv(square, rcond=RANK) @ first[..., None])[..., 0]
-            left = np.linalg.norm((square @ y[..., None])[..., 0] - first, axis=1)
-            if (left <= _FORCING * size).all():
-                break
-    s = sum(y[:, i, None] * v[i] for i in range(y.shape[1]))
-    return np.asarray(s).reshape(shape), len(v) - 1
+
+    def each(function):  # of states, as one of columns
+        return lambda v: function(v[..., 0].reshape(shape)).reshape(count, -1, 1)
+
+    b = project(np.where(going[:, None, None], here.y - here.x, 0.0)).reshape(count, -1)
+    s, _, products = solve_shifted(
+        each(product), b, rank=f.dimension, tol=_FORCING, most=_INNER, inside=each(project), singular=RANK
+    )
+    return np.where(np.isfinite(s), s, 0.0).reshape(shape), products

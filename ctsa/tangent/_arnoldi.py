@@ -110,9 +110,11 @@ def leading_of(
 
 
 def solve_shifted(
-    forward: Callable, b: np.ndarray, *, rank: int, tol: float, most: int, inside: Callable
-) -> tuple[np.ndarray, np.ndarray]:
-    """Solve ``(1 - J) y = b`` by GMRES; return ``y`` ``(members, size)`` and the residual relative to ``|b|``.
+    forward: Callable, b: np.ndarray, *, rank: int, tol: float, most: int, inside: Callable, singular: float = 1e-12
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Solve ``(1 - J) y = b`` by GMRES; return ``y`` ``(members, size)``, the residual relative to ``|b|``, and products.
+
+    Of singular equations the shortest solution in the Krylov space: singular values below that share count as zero.
 
     SciPy's takes one system at a time, and here every product serves all members.
 
@@ -126,8 +128,8 @@ def solve_shifted(
         right = np.zeros((len(b), steps + 1))
         right[:, 0] = krylov.scale
         shifted = np.where(np.isfinite(shifted).all((-2, -1), keepdims=True), shifted, 0.0)
-        z = (np.linalg.pinv(shifted) @ right[..., None])[..., 0]
+        z = (np.linalg.pinv(shifted, rcond=singular) @ right[..., None])[..., 0]
         off = np.linalg.norm((shifted @ z[..., None])[..., 0] - right, axis=-1) / (krylov.scale + 1e-300)
         if steps >= min(rank, most) or (off <= tol).all():
-            return (krylov.basis[..., :steps] @ z[..., None])[..., 0], off
+            return (krylov.basis[..., :steps] @ z[..., None])[..., 0], off, steps
         steps = min(rank, most, 2 * steps)
