@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from . import pretrained as pretrained, regularise as regularise, theory as theory
 from .comparison import (
+    BlockForm as BlockForm,
     Comparison as Comparison,
     EffectiveStep as EffectiveStep,
     EulerForm as EulerForm,
     as_euler as as_euler,
     compare as compare,
     effective_step as effective_step,
+    read_block as read_block,
 )
 from .continuation import (
     Branch as Branch,

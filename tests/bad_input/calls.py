@@ -296,6 +296,30 @@ def calls(face, other):
         field=fields[:4],
         trajectory=states(v.of_states, np.stack([X, X]))[:4],
     )
+    if face.name == "torch":
+        import torch
+
+        attention = torch.nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64)
+        yield call(
+            "read_block",
+            ctsa.read_block,
+            dict(module=attention, x=array(ctsa.random_tokens(3, 4))),
+            module=[("text", "a"), ("number", 3), ("a function", abs), ("no attention", torch.nn.Linear(2, 2))],
+            x=without(states(good=ctsa.random_tokens(3, 4)), *optional),
+            scale=without(v.POSITIVE, *optional),
+        )
+    yield call(
+        "MultiHeadAttention",
+        lambda **given: face.MultiHeadAttention(**given)(0.0, x),
+        dict(query=M, key=M, value=M, output=M, positions=None),
+        **{name: v.matrices((3, 3)) for name in ("query", "key", "value", "output")},
+        **{name: without(v.matrices((3,)), "too many axes") for name in ("query_bias", "value_bias", "output_bias")},
+        beta=v.NUMBERS[:4],
+        positions=[("text", "rotary"), ("number", 3), ("other n", ctsa.attention.Positions.rotary(N + 1, 2))],
+        weights=v.CHOICES,
+        mask=[("text", "a"), ("not square", np.ones((N, N + 1))), ("negative", -np.ones((N, N)))],
+        geometry=[("text", "a"), ("number", 3)],
+    )
     yield call(
         "diagnose",
         ctsa.diagnose,
