@@ -44,8 +44,8 @@ report = ctsa.diagnose(Loop(Block().eval(), inputs), torch.zeros_like(inputs), l
 print(report)
 
 # %%
-# All inputs settle, at the rate of the leading multiplier; restarts end where the run itself ends, so that the answer depends
-# on the input alone. One page shows it.
+# All inputs settle, at the rate of the leading multiplier; restarts end where the run itself ends, so that the answer
+# depends on the input alone. One page shows it.
 axes = report.plot()
 
 # %%
@@ -63,8 +63,8 @@ steps = {
 for name, step in steps.items():
     found = ctsa.diagnose(ctsa.Loop(step), x0, loops=128 if short else 256, restarts=1)
     mode = f", {found.modes[0]}" if found.modes[0] else ""
-    top, needed = found.exponents[:, 0].mean(), found.loops_needed[0]
-    print(f"{name:14s} {found.verdict}{mode}: exponent {top:+.3f}, needed {needed:.3g}")
+    needed = f", {found.loops_needed[0]:.3g} loops needed" if found.verdict == "settles" else ""
+    print(f"{name:14s} {found.verdict}{mode}: exponent {found.exponents[:, 0].mean():+.3f}{needed}")
 
 # %%
 # Half the step cures the overshooting loop: a multiplier of -m becomes (1 - m) / 2.
@@ -90,8 +90,8 @@ for name, found in (("before", before), ("after", after)):
 # %%
 # Layers of a trained transformer, looped
 # ---------------------------------------
-# All weights, biases and norms of a layer of all-MiniLM-L6-v2, applied to its own output. Layer 0 comes to rest; layer 3 does
-# not, and over some hundred loops its neighbours part exponentially.
+# All weights, biases and norms of a layer of all-MiniLM-L6-v2, applied to its own output. Layer 0 comes to rest; layer 3
+# does not, and over some hundred loops its neighbours part exponentially.
 try:
     model = pretrained.load()
 except (pretrained.WeightsNotFound, ImportError) as error:
