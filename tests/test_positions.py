@@ -273,7 +273,7 @@ def test_bad_input(make, what):
 
 # ------------------------------------------------------------------------------------ what others ask of such a field
 def test_turned_values_descend_from_an_energy(torch_face, close):
-    """Q = K = V = O^T, values and outputs turned, unnormalised weights: dE/dx_i = n F(x)_i; without turned values not."""
+    """Q = K = V = O^T, values and outputs turned, unnormalised: dE/dx_i = n F(x)_i; without turned values not."""
     q = W["query"]
     for values in (True, False):
         field = torch_face.MultiHeadAttention(

@@ -47,8 +47,8 @@ class MultiHeadAttention(Field):
         geometry: as for ``SelfAttention``.
 
     Blocks of positions are constants; as ``nn.Parameter`` they train in torch, and tensors that are computed from angles
-    pass gradients on to them. In JAX they are leaves like all arrays: to train angles make the field from them in the loss,
-    since a step on the blocks themselves leaves the rotations.
+    pass gradients on to them. In JAX they are leaves like all arrays: to train angles make the field from them in the
+    loss, since a step on the blocks themselves leaves the rotations.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, an unknown weights name.
@@ -222,7 +222,7 @@ def head_count(given: dict[str, Any]) -> int:
     """Return the number of heads that parameters have, given by name."""
     ranks = dict(query=3, key=3, value=3, output=3, beta=1, query_bias=2, key_bias=2, value_bias=2, mask=3)
     ranks |= {f"turn_{name}": 5 for name in _MATRICES}
-    arrays = ((given.get(name), rank) for name, rank in ranks.items())
+    arrays: list[tuple[Any, int]] = [(given.get(name), rank) for name, rank in ranks.items()]
     return next((int(a.shape[0]) for a, rank in arrays if getattr(a, "ndim", 0) == rank), 1)
 
 
