@@ -457,10 +457,10 @@ def test_file_is_cut_off(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "t5"}, "model_type 't5' is not supported; supported: albert, bert, gpt2"),
-        ({"model_type": None}, "model_type None is not supported; supported: albert, bert, gpt2"),
-        ({"model_type": ["bert"]}, "is not supported; supported: albert, bert, gpt2"),
-        ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; supported: gelu, gelu_new"),
+        ({"model_type": "t5"}, "model_type 't5' is not supported; supported: albert, bert, camembert"),
+        ({"model_type": None}, "model_type None is not supported; supported: albert, bert, camembert"),
+        ({"model_type": ["bert"]}, "is not supported; supported: albert, bert, camembert"),
+        ({"hidden_act": "mish"}, "hidden_act 'mish' is not supported; supported: gelu, gelu_new"),
         ({"position_embedding_type": "relative_key"}, "supported: 'absolute'"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
         ({"hidden_size": None}, "hidden_size must be a positive integer, got nothing"),

@@ -298,9 +298,9 @@ def test_what_is_printed_is_short(made):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("bert", {"model_type": "roberta"}, "'roberta' is not supported; .* gpt2. pretrained.states_through_transformers"),
+        ("bert", {"model_type": "t5"}, "'t5' is not supported; .* xlm-roberta. pretrained.states_through_transformers"),
         ("gpt2", {"n_head": 5}, "n_embd 12 is not a multiple of n_head 5"),
-        ("gpt2", {"activation_function": "silu"}, "activation_function 'silu' is not supported; supported: gelu,"),
+        ("gpt2", {"activation_function": "mish"}, "activation_function 'mish' is not supported; supported: gelu,"),
         ("gpt2", {"scale_attn_weights": "yes"}, "scale_attn_weights must be true or false, got 'yes'"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention True is not supported"),
         ("gpt2", {"n_inner": 24}, r"h\.0\.mlp\.c_fc\.weight must have shape \(12, 24\), got \(12, 20\)"),

@@ -256,18 +256,21 @@ class Loop(Layer):
         return f"Loop({getattr(self.module, '__name__', type(self.module).__name__)}, {self.describe()})"
 
 
-def arguments(step: Callable, inputs: bool) -> int:
+def arguments(step: Any, inputs: bool, taken: int = 0) -> int:
     """Count how many of (state, inputs, k) a step takes: those without a default, and ``inputs`` and ``k`` where given.
 
     Raises:
         TypeError: it takes more, or none, or has no place for inputs that are given.
     """
+    if hasattr(step, "func") and hasattr(step, "args"):  # a partial
+        return arguments(step.func, inputs, taken + len(step.args))
     needed = checks.arity(step)
+    needed = needed if needed == -1 else needed - taken
     try:
         named = list(inspect.signature(getattr(step, "forward", step)).parameters.values())
     except (TypeError, ValueError):
         named = []
-    places = [p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    places = [p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][taken:]
     if needed == -1:  # *args, or no signature
         return 3
     if not 1 <= needed <= 3:

@@ -20,11 +20,12 @@ head of a model.
 from ._files import WeightsNotFound
 from .heads import ExactSphereHeads, Heads, SphereHeads
 from .hub import states_through_transformers
+from .loops import loop
 from .model import Pretrained
 from .opening import load
 from .surveys import Survey, survey
 
 __all__ = [
-    "ExactSphereHeads", "Heads", "Pretrained", "SphereHeads", "Survey", "WeightsNotFound", "load",
+    "ExactSphereHeads", "Heads", "Pretrained", "SphereHeads", "Survey", "WeightsNotFound", "load", "loop",
     "states_through_transformers", "survey",
 ]  # fmt: skip

@@ -5,28 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from ._files import Config, read_tensors
-from ._transformer import ACTIVATIONS, Block, Embedding, Linear, Network, Norm
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-class Checkpoint(NamedTuple):
-    """What a folder holds, in the order of the attributes of ``Pretrained``."""
-
-    kind: str
-    layers: int
-    head_count: int
-    d: int
-    width: int
-    mlp: int
-    eps: float
-    positions: int
-    network: Network
+from ._families import read_distilbert, read_llama, read_modernbert
+from ._files import Config
+from ._tensors import Checkpoint, Tensors, width_of
+from ._transformer import ACTIVATIONS, Block, Embedding, Linear, Network
 
 
 def read_model(folder: Path) -> Checkpoint:
@@ -46,46 +29,6 @@ def read_model(folder: Path) -> Checkpoint:
             "ctsa.read_projections makes attention of their weights"
         ) from None
     return _READERS[kind](folder, config)
-
-
-class _Tensors:
-    """Collects what is wanted, reads it at once, and hands it out as linear maps and norms."""
-
-    def __init__(self) -> None:
-        self.shapes: Shapes = {}
-        self.tensors: dict[str, Any] = {}
-
-    def want(self, name: str, *shape: int) -> None:
-        self.shapes[name] = shape
-
-    def want_linear(self, name: str, *shape: int, transposed: bool = False) -> None:
-        """Want an affine map from ``shape[1]`` to ``shape[0]`` dimensions; transposed: stored as (in, out)."""
-        self.want(f"{name}.weight", *(shape[::-1] if transposed else shape))
-        self.want(f"{name}.bias", shape[0])
-
-    def want_norm(self, name: str, d: int) -> None:
-        self.want(f"{name}.weight", d)
-        self.want(f"{name}.bias", d)
-
-    def read(self, folder: Path, prefix: str) -> None:
-        self.tensors = read_tensors(folder, self.shapes, prefix)
-
-    def __getitem__(self, name: str) -> Any:
-        return self.tensors[name]
-
-    def linear(self, name: str, transposed: bool = False) -> Linear:
-        weight = self.tensors[f"{name}.weight"]
-        return Linear(weight.T if transposed else weight, self.tensors[f"{name}.bias"])
-
-    def norm(self, name: str, eps: float) -> Norm:
-        gain, bias = (self.tensors[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias"))
-        return Norm(gain, bias, eps)
-
-
-def _width(config: Config, d: int, heads: int, keys: tuple[str, str]) -> int:
-    if d % heads:
-        raise ValueError(f"{config.path}: {keys[0]} {d} is not a multiple of {keys[1]} {heads}")
-    return d // heads
 
 
 # ------------------------------------------------------------------------------------------------- BERT and ALBERT
@@ -111,23 +54,25 @@ _ALBERT_PARTS = {
 }
 
 
-def _encoder(folder: Path, config: Config, albert: bool) -> Checkpoint:
+def _encoder(folder: Path, config: Config, kind: str) -> Checkpoint:
+    albert, roberta = kind == "albert", kind == "roberta"
     activation = config.choice("hidden_act", ACTIVATIONS, "gelu_new" if albert else "gelu")
     config.require("position_embedding_type", "absolute")
     config.require("is_decoder", False)
     names = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
     layers, heads, d, mlp = (config.count(key) for key in names)
-    positions, words = config.count("max_position_embeddings"), config.count("vocab_size")
+    rows, words = config.count("max_position_embeddings"), config.count("vocab_size")
+    first = int(config.entries.get("pad_token_id", 1)) + 1 if roberta else 0  # RoBERTa counts positions from there
     segments = config.count("type_vocab_size", default=2)
-    width = _width(config, d, heads, ("hidden_size", "num_attention_heads"))
+    width = width_of(config, d, heads, ("hidden_size", "num_attention_heads"))
     eps = config.size("layer_norm_eps", 1e-12)
     e, parts, names_of_layers = d, _BERT_PARTS, [f"encoder.layer.{i}." for i in range(layers)]
     if albert:
         e, parts, names_of_layers = config.count("embedding_size", default=128), _ALBERT_PARTS, _shared(config, layers)
 
-    t = _Tensors()
-    for table, rows in (("word", words), ("position", positions), ("token_type", segments)):
-        t.want(f"embeddings.{table}_embeddings.weight", rows, e)
+    t = Tensors()
+    for table, count in (("word", words), ("position", rows), ("token_type", segments)):
+        t.want(f"embeddings.{table}_embeddings.weight", count, e)
     t.want_norm("embeddings.LayerNorm", e)
     if albert:
         t.want_linear("encoder.embedding_hidden_mapping_in", d, e)
@@ -138,7 +83,7 @@ def _encoder(folder: Path, config: Config, albert: bool) -> Checkpoint:
         t.want_linear(at + parts["down"], d, mlp)
         for part in ("attention_norm", "output_norm"):
             t.want_norm(at + parts[part], d)
-    t.read(folder, "albert." if albert else "bert.")
+    t.read(folder, f"{kind}.")
 
     def block(at: str) -> Block:
         query, key, value, output = (t.linear(at + parts[p]) for p in ("query", "key", "value", "output"))
@@ -153,11 +98,11 @@ def _encoder(folder: Path, config: Config, albert: bool) -> Checkpoint:
         segment=t["embeddings.token_type_embeddings.weight"][0],
         norm=t.norm("embeddings.LayerNorm", eps),
         lift=t.linear("encoder.embedding_hidden_mapping_in") if albert else None,
+        first=first,
     )
     blocks = tuple(made[at] for at in names_of_layers)
     network = Network(embedding, blocks, heads, causal=False, pre_norm=False, last_norm=None)
-    kind = "albert" if albert else "bert"
-    return Checkpoint(kind, len(blocks), heads, d, width, mlp, eps, positions, network)
+    return Checkpoint(kind, len(blocks), heads, d, width, mlp, eps, rows - first, network)
 
 
 def _shared(config: Config, layers: int) -> list[str]:
@@ -170,11 +115,15 @@ def _shared(config: Config, layers: int) -> list[str]:
 
 
 def _read_bert(folder: Path, config: Config) -> Checkpoint:
-    return _encoder(folder, config, albert=False)
+    return _encoder(folder, config, "bert")
 
 
 def _read_albert(folder: Path, config: Config) -> Checkpoint:
-    return _encoder(folder, config, albert=True)
+    return _encoder(folder, config, "albert")
+
+
+def _read_roberta(folder: Path, config: Config) -> Checkpoint:
+    return _encoder(folder, config, "roberta")
 
 
 # ----------------------------------------------------------------------------------------------------------- GPT-2
@@ -183,12 +132,12 @@ def _read_gpt2(folder: Path, config: Config) -> Checkpoint:
     config.require("add_cross_attention", False)
     layers, heads, d, words = (config.count(key) for key in ("n_layer", "n_head", "n_embd", "vocab_size"))
     positions, mlp = config.count("n_positions"), config.count("n_inner", default=4 * d)
-    width = _width(config, d, heads, ("n_embd", "n_head"))
+    width = width_of(config, d, heads, ("n_embd", "n_head"))
     eps = config.size("layer_norm_epsilon", 1e-5)
     scale = 1.0 / math.sqrt(width) if config.flag("scale_attn_weights", True) else 1.0
     by_layer = config.flag("scale_attn_by_inverse_layer_idx", False)
 
-    t = _Tensors()
+    t = Tensors()
     t.want("wte.weight", words, d)
     t.want("wpe.weight", positions, d)
     t.want_norm("ln_f", d)
@@ -217,5 +166,14 @@ def _read_gpt2(folder: Path, config: Config) -> Checkpoint:
 _READERS: dict[str, Callable[[Path, Config], Checkpoint]] = {
     "albert": _read_albert,
     "bert": _read_bert,
+    "camembert": _read_roberta,
+    "distilbert": read_distilbert,
     "gpt2": _read_gpt2,
+    "llama": read_llama,
+    "mistral": read_llama,
+    "modernbert": read_modernbert,
+    "qwen2": read_llama,
+    "qwen3": read_llama,
+    "roberta": _read_roberta,
+    "xlm-roberta": _read_roberta,
 }

@@ -124,6 +124,29 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in files]
 
 
+def _stored_names(path: Path) -> list[str]:
+    """Return the names of the tensors of a model, as they are stored; none of a pickle, which is not opened twice."""
+    if path.suffix == ".json":
+        return list(_read_json(path)["weight_map"])
+    if path.suffix != ".safetensors":
+        return []
+    try:
+        with reader("safetensors").safe_open(str(path), framework="np") as file:
+            return list(file.keys())
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged header, a truncated file
+        raise ValueError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _prefix(stored: list[str], wanted: str, usual: str) -> str:
+    """Return what stands before the names that are wanted: nothing, the usual prefix, or the shortest there is."""
+    names = {_plain_name(name, "") for name in stored}
+    if not names or wanted in names or usual + wanted in names:
+        return usual
+    return min((name[: -len(wanted)] for name in names if name.endswith("." + wanted)), key=len, default=usual)
+
+
 def _from_safetensors(path: Path, prefix: str, wanted: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     safetensors = reader("safetensors")
     try:
@@ -179,6 +202,7 @@ def read_tensors(folder: Path, shapes: dict[str, tuple[int, ...]], prefix: str) 
     """
     path = next(folder / name for name in WEIGHTS if (folder / name).is_file())
     files = _shards(path) if path.suffix == ".json" else [path]
+    prefix = _prefix(_stored_names(path), next(iter(shapes)), prefix)
     tensors: dict[str, NDArray[Any]] = {}
     for file in files:
         read = _from_safetensors if file.suffix == ".safetensors" else _from_pickle

@@ -35,7 +35,12 @@ def norm_before(network: Network, layer: int) -> Norm:
         ValueError: there is none.
     """
     if network.pre_norm:
-        return network.blocks[layer].attention_norm
+        own = network.blocks[layer].attention_norm
+        if own is not None:
+            return own
+        if layer == 0 and network.embedding.norm is not None:  # which the first layer of ModernBERT reads
+            return network.embedding.norm
+        raise ValueError("layer: attention of this layer does not read the output of a norm")
     if layer:
         return network.blocks[layer - 1].output_norm
     if network.embedding.norm is None or network.embedding.lift is not None:

@@ -1,4 +1,7 @@
-"""The forward pass of a transformer in NumPy alone, post-norm or pre-norm, from token ids to hidden states."""
+"""The forward pass of a transformer, post-norm or pre-norm, from token ids to hidden states, in any framework.
+
+NumPy for what is read off a model, in float64; torch and JAX for its layers as parts of loops. The arrays decide.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
+
+from ctsa._backend import backend
+from ctsa.attention.positions import rotation_blocks, turned
 
 Array = NDArray[np.float64]
 
@@ -16,32 +21,33 @@ Array = NDArray[np.float64]
 class Linear(NamedTuple):
     """An affine map: ``x @ weight.T + bias``, in float64 whatever the type of the file."""
 
-    weight: NDArray[Any]
-    bias: NDArray[Any]
+    weight: Any
+    bias: Any
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Any:
         return x @ self.weight.T + self.bias
 
 
 class Normed(NamedTuple):
-    """A LayerNorm output, and what it was made from."""
+    """The output of a norm, and what it was made from."""
 
-    y: Array  # (n, d), g * centred / sqrt(variance + eps) + b
-    centred: Array  # (n, d)
-    variance: Array  # (n, 1)
+    y: Any  # (n, d), g * centred / sqrt(variance + eps) + b
+    centred: Any  # (n, d)
+    variance: Any  # (n, 1)
 
 
 class Norm(NamedTuple):
-    """LayerNorm."""
+    """LayerNorm, or RMSNorm, which does not centre and has no bias."""
 
-    gain: Array
-    bias: Array
+    gain: Any
+    bias: Any
     eps: float
+    centres: bool = True
 
-    def __call__(self, z: Array) -> Normed:
-        centred = z - z.mean(-1, keepdims=True)
-        variance = (centred**2).mean(-1, keepdims=True)
-        return Normed(self.gain * centred / np.sqrt(variance + self.eps) + self.bias, centred, variance)
+    def __call__(self, z: Any) -> Normed:
+        centred = z - z.mean(-1)[..., None] if self.centres else z
+        variance = (centred**2).mean(-1)[..., None]
+        return Normed(self.gain * centred / (variance + self.eps) ** 0.5 + self.bias, centred, variance)
 
 
 class Block(NamedTuple):
@@ -51,22 +57,29 @@ class Block(NamedTuple):
     key: Linear
     value: Linear
     output: Linear
-    attention_norm: Norm  # post-norm: after attention; pre-norm: before it
+    attention_norm: Norm | None  # post-norm: after attention; pre-norm: before it, None where it reads what came in
     up: Linear
     down: Linear
     output_norm: Norm  # post-norm: after the MLP; pre-norm: before it
     activation: str
     scale: float  # what multiplies <query, key>
+    gate: Linear | None = None  # of a gated MLP: down(activation(gate(x)) * up(x))
+    key_heads: int | None = None  # fewer than heads where several queries share a key
+    query_norm: Norm | None = None  # of every head
+    key_norm: Norm | None = None
+    frequencies: Any = None  # of rotary embeddings, (m / 2,)
+    window: int | None = None  # how far a token sees: |i - j| < window
 
 
 class Embedding(NamedTuple):
     """The tables that make the first state of a text, and what follows them."""
 
-    words: NDArray[Any]  # (vocabulary, e), in the type of the file: rows are widened when they are looked up
-    positions: NDArray[Any]
-    segment: NDArray[Any] | None  # (e,)
+    words: Any  # (vocabulary, e), in the type of the file: rows are widened when they are looked up
+    positions: Any  # None where attention turns with the position
+    segment: Any  # (e,)
     norm: Norm | None
     lift: Linear | None  # from e to d dimensions, after the norm (ALBERT)
+    first: int = 0  # row of the first position (2 in RoBERTa)
 
 
 class Network(NamedTuple):
@@ -81,74 +94,123 @@ class Network(NamedTuple):
 
 
 class State(NamedTuple):
-    """The input of a layer, and the LayerNorm output it is, where it is one."""
+    """The input of a layer, and the output of a norm that it is, where it is one."""
 
-    z: Array  # (n, d)
+    z: Any  # (n, d)
     normed: Normed | None
 
 
-def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+def _gelu(be: Any, x: Any) -> Any:
+    return 0.5 * x * (1.0 + be.erf(x / math.sqrt(2.0)))
 
 
-def _gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+def _gelu_tanh(be: Any, x: Any) -> Any:
+    return 0.5 * x * (1.0 + be.xp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def _relu(x: Array) -> Array:
-    return np.maximum(x, 0.0)
+def _relu(be: Any, x: Any) -> Any:
+    return be.xp.where(x > 0, x, 0 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+def _silu(be: Any, x: Any) -> Any:
+    return 0.5 * x * (1.0 + be.xp.tanh(0.5 * x))  # x / (1 + exp(-x)), without overflow
+
+
+ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "gelu": _gelu,
     "gelu_new": _gelu_tanh,
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": _relu,
+    "silu": _silu,
 }
 
 
-def softmax(scores: Array) -> Array:
-    """Return the softmax over the last axis; -inf counts as masked."""
-    weights: Array = np.exp(scores - scores.max(-1, keepdims=True))
-    total: Array = weights.sum(-1, keepdims=True)
-    return weights / total
+def _split(x: Any, heads: int) -> Any:
+    """``(..., n, heads * m)`` to ``(..., heads, n, m)``."""
+    return backend(x).xp.swapaxes(x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads), -3, -2)
 
 
-def _split(x: Array, heads: int) -> Array:
-    """``(n, heads * m)`` to ``(heads, n, m)``."""
-    return x.reshape(len(x), heads, -1).swapaxes(0, 1)
+def _shared(x: Any, heads: int) -> Any:
+    """Give every query its key: ``(..., key_heads, n, m)`` to ``(..., heads, n, m)``."""
+    own, n, m = x.shape[-3:]
+    if own == heads:
+        return x
+    xp, lead = backend(x).xp, x.shape[:-3]
+    return xp.broadcast_to(x[..., None, :, :], (*lead, own, heads // own, n, m)).reshape(*lead, heads, n, m)
 
 
-def attend(network: Network, layer: int, y: Array) -> tuple[Array, Array]:
-    """Return attention probabilities (heads, n, n) and output (n, d) of a layer whose attention reads y (n, d)."""
-    block = network.blocks[layer]
-    q, k, v = (_split(project(y), network.heads) for project in (block.query, block.key, block.value))
-    scores = block.scale * q @ k.swapaxes(1, 2)
-    if network.causal:
-        scores = np.where(np.tri(len(y), dtype=bool), scores, -np.inf)
-    weights = softmax(scores)
-    mixed = (weights @ v).swapaxes(0, 1).reshape(y.shape)
-    return weights, block.output(mixed)
+def seen(block: Block, causal: bool, n: int) -> NDArray[np.bool_] | None:
+    """Return which tokens each token sees; None where all of them."""
+    i, j = np.arange(n)[:, None], np.arange(n)
+    sees = (j <= i) if causal else np.ones((n, n), bool)
+    if block.window is not None:
+        sees &= np.abs(i - j) < block.window
+    return None if sees.all() else sees
+
+
+def turns(block: Block, n: int) -> Any:
+    """Return the blocks of rotary embeddings ``(n, m / 2, 2, 2)``; None without."""
+    if block.frequencies is None:
+        return None
+    return rotation_blocks(np.arange(n)[:, None] * np.asarray(block.frequencies))
+
+
+def attend(network: Network, layer: int, y: Any) -> tuple[Any, Any]:
+    """Return attention probabilities ``(..., heads, n, n)`` and output of a layer that reads y ``(..., n, d)``."""
+    return attend_block(network.blocks[layer], network.heads, network.causal, y)
+
+
+def attend_block(block: Block, heads: int, causal: bool, y: Any) -> tuple[Any, Any]:
+    """Return attention probabilities ``(..., heads, n, n)`` and output ``(..., n, d)`` of a block."""
+    be, n = backend(y), y.shape[-2]
+    q, k, v = block.query(y), block.key(y), block.value(y)
+    q, k, v = _split(q, heads), *(_split(z, block.key_heads or heads) for z in (k, v))
+    if block.query_norm is not None and block.key_norm is not None:
+        q, k = block.query_norm(q).y, block.key_norm(k).y
+    turn = turns(block, n)
+    if turn is not None:
+        turn = be.like(turn, y)
+        q, k = turned(turn, q, True), turned(turn, k, True)
+    k, v = _shared(k, heads), _shared(v, heads)
+    scores = block.scale * q @ be.xp.swapaxes(k, -2, -1)
+    sees = seen(block, causal, n)
+    if sees is not None:
+        scores = scores + be.like(np.where(sees, 0.0, -np.inf), y)
+    weights = be.softmax(scores, -1)
+    mixed = be.xp.swapaxes(weights @ v, -3, -2)
+    return weights, block.output(mixed.reshape(*mixed.shape[:-2], -1))
 
 
 def reading(network: Network, layer: int, state: State) -> State:
-    """Return what the attention of a layer reads: its input, or in a pre-norm model the LayerNorm of it."""
-    if not network.pre_norm:
+    """Return what the attention of a layer reads: its input, or in a pre-norm model the norm of it."""
+    return _reading(network.blocks[layer], network.pre_norm, state)
+
+
+def _reading(block: Block, pre_norm: bool, state: State) -> State:
+    if not pre_norm or block.attention_norm is None:
         return state
-    normed = network.blocks[layer].attention_norm(state.z)
+    normed = block.attention_norm(state.z)
     return State(normed.y, normed)
 
 
 def _step(network: Network, layer: int, state: State) -> State:
-    block = network.blocks[layer]
-    _, output = attend(network, layer, reading(network, layer, state).z)
+    return step_block(network.blocks[layer], network.heads, network.causal, network.pre_norm, state)
 
-    def perceptron(x: Array) -> Array:
-        return block.down(ACTIVATIONS[block.activation](block.up(x)))
+
+def step_block(block: Block, heads: int, causal: bool, pre_norm: bool, state: State) -> State:
+    """Return the next state, after one block."""
+    _, output = attend_block(block, heads, causal, _reading(block, pre_norm, state).z)
+
+    def perceptron(x: Any) -> Any:
+        act = ACTIVATIONS[block.activation]
+        be = backend(x)
+        hidden = act(be, block.up(x)) if block.gate is None else act(be, block.gate(x)) * block.up(x)
+        return block.down(hidden)
 
     middle = state.z + output
-    if network.pre_norm:
+    if pre_norm:
         return State(middle + perceptron(block.output_norm(middle).y), None)
+    assert block.attention_norm is not None
     middle = block.attention_norm(middle).y
     normed = block.output_norm(middle + perceptron(middle))
     return State(normed.y, normed)
@@ -157,7 +219,9 @@ def _step(network: Network, layer: int, state: State) -> State:
 def forward(network: Network, ids: list[int], layers: int) -> Iterator[State]:
     """Yield the input of each of the first ``layers`` layers, then the output of the last of them."""
     embedding = network.embedding
-    z = embedding.words[ids].astype(np.float64) + embedding.positions[: len(ids)]
+    z = embedding.words[ids].astype(np.float64)
+    if embedding.positions is not None:
+        z = z + embedding.positions[embedding.first : embedding.first + len(ids)]
     if embedding.segment is not None:
         z = z + embedding.segment
     state = State(z, None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._rotary import rotary_arguments
 from ._sphere import choose, exact_arguments, exact_parts, mean_square, norm_before, plain_arguments
 from ._text import check_nonzero, check_states, encode
 from ._transformer import Array, Network, State, attend, forward, reading
@@ -26,11 +27,11 @@ class Pretrained:
 
     Attributes:
         folder: where the model was read from.
-        kind: "bert", "albert" or "gpt2".
+        kind: the family, as its configuration calls it: "bert", "albert", "gpt2", "llama", ...
         layers: number of layers; of ALBERT as often as they are applied, though they share their weights.
         head_count: number of heads of a layer.
         d: dimension of a token.
-        width: dimension ``m`` of a head, ``d / head_count``.
+        width: dimension ``m`` of a head, mostly ``d / head_count``.
         mlp: dimension of the hidden layer of the MLP.
         eps: the constant that LayerNorm adds to the variance.
         positions: the largest number of tokens.
@@ -90,7 +91,7 @@ class Pretrained:
     def states(self, text: str | Sequence[int]) -> Array:
         r"""Compute the hidden states: the input of each layer, then the output of the last.
 
-        Post-norm (BERT, ALBERT) and pre-norm (GPT-2) layers are
+        Post-norm (BERT, ALBERT, RoBERTa, DistilBERT) and pre-norm (all others) layers are
 
         .. math:: y' = \mathrm{LN}(y + \mathrm{MSA}(y)), \qquad y^+ = \mathrm{LN}(y' + W_2\, \sigma(W_1 y')), \\
                   y' = y + \mathrm{MSA}(\mathrm{LN}(y)), \qquad y^+ = y' + W_2\, \sigma(W_1 \mathrm{LN}(y')).
@@ -131,19 +132,25 @@ class Pretrained:
         def wide(array: Any, *shape: int) -> Array:
             return np.array(array, dtype=np.float64).reshape(shape)
 
-        value_in = wide(block.value.weight, *shape, self.d)
+        def grouped(array: Any, *last: int) -> Array:  # a key, and a value, for every query
+            own = wide(array, block.key_heads or self.head_count, self.width, *last)
+            return np.repeat(own, self.head_count // len(own), axis=0)
+
+        value_in, inner_bias = grouped(block.value.weight, self.d), grouped(block.value.bias)
         value_out = np.ascontiguousarray(wide(block.output.weight, self.d, *shape).swapaxes(0, 1))
         return Heads(
             query=wide(block.query.weight, *shape, self.d),
-            key=wide(block.key.weight, *shape, self.d),
+            key=grouped(block.key.weight, self.d),
             value_in=value_in,
             value_out=value_out,
             beta=block.scale,
             query_bias=wide(block.query.bias, *shape),
-            key_bias=wide(block.key.bias, *shape),
-            value_bias=(value_out @ wide(block.value.bias, *shape, 1))[..., 0],
+            key_bias=grouped(block.key.bias),
+            value_bias=(value_out @ inner_bias[..., None])[..., 0],
             output_bias=wide(block.output.bias, self.d),
             mask="causal" if self.causal else None,
+            inner_bias=inner_bias,
+            frequencies=None if block.frequencies is None else np.array(block.frequencies),
         )
 
     def attention_weights(self, text: Any, layer: int) -> Array:
@@ -272,6 +279,11 @@ class Pretrained:
             True
         """
         heads, norm = self.heads(layer), norm_before(self._network, index(layer))
+        if heads.frequencies is not None:
+            raise ValueError(
+                "layer: queries and keys of this model turn with the position, so that no one pair of matrices is its "
+                "exact form: field(layer, face, text, exact=True) has it"
+            )
         parts = exact_parts(heads, norm)
         tokens, state = self._reading(self._encode(text)[0], layer)
         assert state.normed is not None  # as the norm before is known
@@ -308,7 +320,9 @@ class Pretrained:
                 The output bias, which belongs to no head, comes in only with all heads.
 
         Returns:
-            A ``SelfAttention``, or in the exact form ``SelfAttention + Injection``; causal for GPT-2.
+            A ``SelfAttention``, or in the exact form ``SelfAttention + Injection``; causal for GPT-2. Where queries and
+            keys turn with the position (Llama, Qwen 2, Mistral, ModernBERT) a ``MultiHeadAttention`` for the tokens of
+            this text, in the exact form for unit tokens in the direction of the layer's input (centred for LayerNorm).
 
         Raises:
             TypeError: ``face`` has no ``SelfAttention``, or an index is not an integer.
@@ -327,6 +341,8 @@ class Pretrained:
         if not callable(getattr(face, "SelfAttention", None)):
             raise TypeError(f"face must be ctsa.torch or ctsa.jax, got {face!r:.60}")
         heads, chosen = self.heads(layer), choose(head, self.head_count)
+        if heads.frequencies is not None:
+            return self._rotary_field(layer, face, text, heads, chosen, exact)
         if exact:
             norm = norm_before(self._network, index(layer))
             attention, drift = exact_arguments(heads, norm, chosen)
@@ -336,6 +352,14 @@ class Pretrained:
         else:
             square = float(np.mean(self.on_sphere(text, layer).norms ** 2))
         return face.SelfAttention(**plain_arguments(heads, square, chosen))
+
+    def _rotary_field(self, layer: int, face: Any, text: Any, heads: Heads, chosen: Any, exact: bool) -> Any:
+        if text is None:
+            raise ValueError("text: attention of this model depends on positions, so pass the text that the field is for")
+        n = len(self._reading(text, layer)[1].z)
+        norm = norm_before(self._network, index(layer)) if exact else None
+        square = None if exact else float(np.mean(self.on_sphere(text, layer).norms ** 2))
+        return face.MultiHeadAttention(**rotary_arguments(self._network, index(layer), heads, chosen, n, square, norm))
 
     # ------------------------------------------------------------------------------------------------------ inside
     def _encode(self, text: Any) -> tuple[list[int], list[str]]:

@@ -20,7 +20,7 @@ from ctsa.tangent.lyapunov import lyapunov_spectrum
 
 from ._sphere import choose
 from ._subspace import basis, consensus_exponents, reduced_arguments, score_sizes, value_spectrum
-from ._transformer import Array
+from ._transformer import Array, State, reading
 from .heads import Heads, SphereHeads
 from .model import Pretrained
 from .opening import load
@@ -299,7 +299,7 @@ class _Run:
         discrete = _unit(plain.x + step * _drift(field, plain.x))
         after = state + model.attention_output(state, layer)
         if model.pre_norm:  # what the layer's attention would read next
-            after = model._network.blocks[layer].attention_norm(after).y
+            after = reading(model._network, layer, State(after, None)).z
         values = np.linalg.eigvals(plain.value.sum(0))
         facts = dict(
             beta=plain.beta,

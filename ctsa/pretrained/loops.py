@@ -1,0 +1,119 @@
+"""A contiguous piece of a trained transformer, applied over and over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import load as backend_of
+from ctsa.geometry import Sphere
+
+from ._transformer import Block, State, step_block
+from .model import Pretrained
+
+Array = Any
+
+
+def loop(
+    model: Pretrained,
+    layers: int | tuple[int, int],
+    face: Any,
+    *,
+    inject: Any = None,
+    share: float = 1.0,
+    scale: float | None = None,
+    dtype: str = "float64",
+) -> Any:
+    """Loop some layers of a model, as looped and retrofitted models do: all weights, biases, norms, perceptrons, positions.
+
+    A state ``(n, d)`` is what comes into the first of the layers: ``model.states(text)[a]`` starts the loop where the model
+    is. ``ctsa.diagnose(loop, x0)`` says what it does.
+
+    Args:
+        model: from ``pretrained.load``.
+        layers: ``(a, b)``, the layers a ... b - 1; an integer for one.
+        face: ``ctsa.torch`` or ``ctsa.jax``, whose ``Loop`` is made.
+        inject: states ``(n, d)``, or ``(batch, n, d)`` one a member, that are added in every loop before the layers; None.
+        share: of them that is added.
+        scale: put tokens on the sphere, with this length for the layers; None lets them be. Post-norm layers end in
+            tokens of length about sqrt(d) |g|; a pre-norm model's grow from loop to loop, unless they are kept at a length.
+        dtype: "float64" or "float32", in which the loop computes.
+
+    Returns:
+        A ``Loop``.
+
+    Raises:
+        TypeError: ``face`` is no face, an index is no integer.
+        ValueError: there are no such layers.
+
+    Example:
+        >>> import ctsa, ctsa.torch
+        >>> from ctsa import pretrained
+        >>> model = pretrained.load()
+        >>> looped = pretrained.loop(model, (2, 4), ctsa.torch)
+        >>> path = ctsa.iterate(looped, model.states("Tokens cluster.")[2], 3)
+        >>> bool(abs(path.xs[1].numpy() - model.states("Tokens cluster.")[4]).max() < 1e-12)
+        True
+
+    References:
+        Layers looped as recurrent depth: Geiping et al., arXiv 2502.05171.
+    """
+    if not callable(getattr(face, "Loop", None)) or not hasattr(face, "SelfAttention"):
+        raise TypeError(f"face must be ctsa.torch or ctsa.jax, got {face!r:.60}")
+    if not isinstance(model, Pretrained):
+        raise TypeError(f"model must be a Pretrained, see pretrained.load, got {type(model).__name__}")
+    first, last = _piece(model, layers)
+    checks.choice("dtype", dtype, ("float32", "float64"))
+    share = checks.number("share", share)
+    if inject is not None and np.shape(inject)[-1:] != (model.d,):
+        raise ValueError(f"inject must be states (..., n, {model.d}), got shape {tuple(np.shape(inject))}")
+    network = model._network
+    be = backend_of(face.Loop.face)
+
+    def held(a):
+        return be.asarray(np.asarray(a), dtype)
+
+    blocks = tuple(_converted(block, held) for block in network.blocks[first:last])
+    settings = (network.heads, network.causal, network.pre_norm, share)
+    geometry = None if scale is None else Sphere()
+    inputs = None if inject is None else held(inject)
+    return face.Loop(
+        be.partial(_pass if inject is None else _pass_injected, blocks, settings), inputs,
+        batched=inputs is not None and inputs.ndim > 2, geometry=geometry,
+        scale=1.0 if scale is None else checks.number("scale", scale, low=0.0, strict=True),
+    )  # fmt: skip
+
+
+def _piece(model: Pretrained, layers: Any) -> tuple[int, int]:
+    given = layers if isinstance(layers, (tuple, list)) else (layers, None)
+    if len(given) != 2:
+        raise ValueError(f"layers must be (a, b), or one index, got {layers!r}")
+    first = model._index(given[0])
+    last = first + 1 if given[1] is None else checks.integer("layers", given[1], low=1)
+    if not first < last <= model.layers:
+        raise ValueError(f"layers must be (a, b) with 0 <= a < b <= {model.layers}, got {layers!r}")
+    return first, last
+
+
+def _converted(part: Any, held: Any) -> Any:
+    """Return a block with its arrays converted; frequencies stay numbers."""
+    if isinstance(part, np.ndarray):
+        return held(part)
+    if isinstance(part, Block):
+        kept = {"frequencies": part.frequencies}
+        return Block(**{name: _converted(value, held) for name, value in part._asdict().items()} | kept)
+    return type(part)(*(_converted(value, held) for value in part)) if hasattr(part, "_fields") else part
+
+
+def _pass(blocks: tuple, settings: tuple, state: Array) -> Array:
+    heads, causal, pre_norm, _ = settings
+    now = State(state, None)
+    for block in blocks:
+        now = step_block(block, heads, causal, pre_norm, now)
+    return now.z
+
+
+def _pass_injected(blocks: tuple, settings: tuple, state: Array, inputs: Array) -> Array:
+    return _pass(blocks, settings, state + settings[3] * inputs)
