@@ -135,7 +135,8 @@ class Field(_Assign, formulas.Field):
 
     def extra_repr(self):
         parts = parts_of(type(self))
-        inner = {k: v for k, v in self.arguments().items() if v is not None and parts[k].kind not in (INNER, INNERS)}
+        given = {k: v for k, v in self.arguments().items() if v is not None}
+        inner = {k: v for k, v in given.items() if k not in parts or parts[k].kind not in (INNER, INNERS)}
         return ", ".join(f"{name}={_shown(value)}" for name, value in inner.items())
 
     def forward(self, t, x):

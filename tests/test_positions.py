@@ -255,6 +255,7 @@ def test_akorn_with_rotations_is_the_published_layer(torch_face, jax_face, close
     (lambda: ctsa.torch.MultiHeadAttention(**W, positions=KINDS["rotary"])(0.0, X[:3]), "turn_query has shape"),
     (lambda: ctsa.torch.MultiHeadAttention(**W, weights="nonsense"), "weights must be one of"),
     (lambda: ctsa.torch.MultiHeadAttention(beta=None), "beta must be"),
+    (lambda: ctsa.torch.MultiHeadAttention(**W, weights="sinkhorn", mask="causal"), "a mask without zeros"),
     (lambda: Positions(np.ones((3, 2))), "must be an array of 4 to 5 axes|must be 4-dimensional"),
     (lambda: Positions(np.ones((3, 2, 3, 2))), "must be blocks"),
     (lambda: Positions(np.ones((3, 2, 2, 2)), np.ones((4, 2, 2, 2))), "the same number of tokens"),
@@ -268,3 +269,73 @@ def test_akorn_with_rotations_is_the_published_layer(torch_face, jax_face, close
 def test_bad_input(make, what):
     with pytest.raises((TypeError, ValueError), match=what):
         make()
+
+
+# ------------------------------------------------------------------------------------ what others ask of such a field
+def test_turned_values_descend_from_an_energy(torch_face, close):
+    """Q = K = V = O^T, values and outputs turned, unnormalised: dE/dx_i = n F(x)_i; without turned values not."""
+    q = W["query"]
+    for values in (True, False):
+        field = torch_face.MultiHeadAttention(
+            q, q, q, q.swapaxes(-1, -2), weights="unnormalised", positions=Positions.rotations(ANGLES, values=values)
+        )
+        x = torch.tensor(X, requires_grad=True)
+        (slope,) = torch.autograd.grad(ctsa.energy(field, x), x)
+        gap = (slope - N * field.drift(0.0, x)).abs().max().item()
+        assert gap < 1e-12 if values else gap > 1e-2
+    report = ctsa.energy_report(field, ctsa.integrate(field, X, [0.0, 0.5]))
+    assert not report.theorem and "positions" in report.why
+    plain = torch_face.MultiHeadAttention(q, q)
+    assert not ctsa.energy_report(plain, ctsa.integrate(plain, X, [0.0, 0.5])).theorem
+
+
+@pytest.mark.parametrize("given", [
+    dict(W, value=W["value"][0], output=W["output"][0]), dict(query=np.eye(D), beta=[1.0, 2.0]),
+    dict(query_bias=np.ones((2, D))), dict(W, output=W["output"][0]),
+])  # fmt: skip
+def test_consensus_counts_heads(torch_face, given, close):
+    """Heads that share value and output all count: at consensus the drift is the matrix times the token."""
+    field = torch_face.MultiHeadAttention(**given)
+    x = torch.as_tensor(np.tile(X[:1], (N, 1)))
+    close(field.drift(0.0, x)[0].detach(), consensus_matrix(field, D) @ X[0], 1e-13)
+
+
+def test_text(face):
+    field = face.MultiHeadAttention(**W, positions=KINDS["rotary"])
+    assert "positions" in repr(field) or face.name == "jax"
+    assert repr(KINDS["rotary"]) == "Positions(query (5, 2, 2, 2), key (5, 2, 2, 2), halves)"
+    assert KINDS["rotary"] == KINDS["rotary"] and KINDS["rotary"] != KINDS["rotations"]
+    four = ctsa.Sphere(channels=4)
+    assert "AKOrN" in repr(face.AKOrN(face.MultiHeadAttention(**W, positions=KINDS["rotary"], geometry=four)))
+
+
+def test_itrsa_with_positions(torch_face, jax_face, close):
+    """A step of the layer is its formula, in both frameworks, and sizes are checked."""
+    ends = []
+    for face in (torch_face, jax_face):
+        attention = face.MultiHeadAttention(**W, positions=KINDS["rotary"], mask="causal")
+        layer = face.ItrSA(attention, step=0.7, gamma=0.5)
+        x = face.array(X)
+        y = 0.5 * X + 0.7 * face.numpy(attention.drift(0.0, 0.5 * x))
+        close(face.numpy(layer(x)), y / np.linalg.norm(y, axis=-1, keepdims=True), 1e-14)
+        ends.append(face.numpy(ctsa.iterate(layer, x, 12).xs[-1]))
+    close(*ends, 1e-13)
+    with pytest.raises(ValueError, match="n=3 tokens"):
+        layer(face.array(X[:3]))
+
+
+def test_other_angles_do_not_compile_again(jax_face):
+    seen = []
+
+    def listen(event, seconds, **_):
+        if "backend_compile" in event:
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    for seed in range(2):
+        angles = np.random.default_rng(seed).normal(size=ANGLES.shape)
+        ctsa.integrate(jax_face.MultiHeadAttention(**W, positions=Positions.rotations(angles)), X, [0.0, 0.25])
+        if not seed:
+            seen.clear()
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not seen

@@ -41,7 +41,7 @@ def test_attention_is_the_modules_own(close):
     assert np.nanmax(form.fit.residuals) < 1e-12 and 0 < form.unexplained < 0.2
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", torch.nn.ReLU(), torch.nn.GELU(), torch.tanh])
 def test_pre_norm_blocks(close, activation):
     """Behind LayerNorm with its gain and bias both parts are exact; that they come one after the other is left."""
     module = block(norm_first=True, activation=activation)
@@ -104,6 +104,95 @@ def test_results_are_kept(tmp_path):
     assert kept.unexplained == form.unexplained and kept.field is None and tuple(kept.reasons) == form.reasons
 
 
+class Own(torch.nn.Module):
+    """A block with names of its own."""
+
+    def __init__(self, norm, pre, activation=torch.nn.GELU, masked=False):
+        super().__init__()
+        f64 = dict(dtype=torch.float64)
+        self.ln_a, self.ln_b = norm(D, eps=1e-300, **f64), norm(D, eps=1e-300, **f64)
+        self.mixer = torch.nn.MultiheadAttention(D, 2, batch_first=True, **f64)
+        self.up, self.act, self.down = torch.nn.Linear(D, 16, **f64), activation(), torch.nn.Linear(16, D, **f64)
+        self.pre, self.masked = pre, masked
+        with torch.no_grad():
+            for p in self.parameters():
+                p += 0.2 * torch.randn_like(p)
+
+    def mix(self, x):
+        mask = torch.triu(torch.ones(x.shape[1], x.shape[1], dtype=torch.bool), 1) if self.masked else None
+        return self.mixer(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+    def feed(self, x):
+        return self.down(self.act(self.up(x)))
+
+    def forward(self, x):
+        if self.pre:
+            x = x + self.mix(self.ln_a(x))
+            return x + self.feed(self.ln_b(x))
+        x = self.ln_a(x + self.mix(x))
+        return self.ln_b(x + self.feed(x))
+
+
+@pytest.mark.parametrize("norm", [torch.nn.LayerNorm, torch.nn.RMSNorm])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("activation", [torch.nn.GELU, torch.nn.ReLU, torch.nn.Tanh])
+def test_blocks_with_names_of_their_own(close, norm, masked, activation):
+    """Norms are found by what the parts read: both parts are exact, biases, gains and causal masks included."""
+    torch.manual_seed(0)
+    module = Own(norm, True, activation, masked).eval()
+    x = torch.as_tensor(tokens())
+    form = ctsa.read_block(module, x)
+    with torch.no_grad():
+        attended = module.mix(module.ln_a(x)[None])[0]
+        close(form.attention.drift(0.0, x), attended, 1e-13)
+        close(form.field.drift(0.0, x), attended + module.feed(module.ln_b(x)), 1e-13)
+    assert form.reasons == ("attention and perceptron one after the other, not together",)
+    assert not any(part._forward_hooks for part in module.modules())
+    after = Own(norm, False, activation, masked).eval()
+    read = ctsa.read_block(after, x)
+    with torch.no_grad():
+        close(read.attention.drift(0.0, x), after.mix(D**0.5 * x[None])[0], 1e-13)
+    assert [reason[:4] for reason in read.reasons[1:]] == ["ln_a", "ln_b"]
+
+
+class Shifted(torch.nn.RMSNorm):
+    """A norm whose gain is 1 + weight."""
+
+    def forward(self, x):
+        return super().forward(x) + x / x.norm(dim=-1, keepdim=True) * D**0.5
+
+
+class Half(torch.nn.Module):
+    """Attention alone is called, with tokens or masks that no field has."""
+
+    def __init__(self, read=lambda x: x, key=lambda x: x, **options):
+        super().__init__()
+        self.read, self.key, self.options = read, key, options
+        self.mixer = torch.nn.MultiheadAttention(D, 2, batch_first=True, dtype=torch.float64)
+        self.up, self.act, self.down = torch.nn.Linear(D, 16), torch.nn.ReLU(), torch.nn.Linear(16, D)
+
+    def forward(self, x):
+        return x + self.mixer(self.read(x), self.key(x), self.key(x), need_weights=False, **self.options)[0]
+
+
+@pytest.mark.parametrize(("make", "what"), [
+    (lambda: Half(read=lambda x: 2 * x, key=lambda x: 2 * x), "reads other tokens than the field, 50.0% apart"),
+    (lambda: Half(read=Shifted(D, dtype=torch.float64), key=Shifted(D, dtype=torch.float64)), "reads other tokens"),
+    (lambda: Half(key=lambda x: x.flip(1)), "key of other tokens"),
+    (lambda: Half(attn_mask=torch.eye(N, dtype=torch.bool)), "a mask, which the field has not"),
+    (lambda: Half(attn_mask=torch.randn(N, N, dtype=torch.float64)), "a mask, which the field has not"),
+    (lambda: Half(key_padding_mask=torch.arange(N)[None] > 3), "a padding mask"),
+    (lambda: Half(), "linear maps besides attention are not read"),
+    (lambda: Own(torch.nn.LayerNorm, True, torch.nn.LeakyReLU), "linear maps besides attention are not read"),
+    (lambda: Own(torch.nn.LayerNorm, True, lambda: torch.nn.GELU("tanh")), "besides attention are not read"),
+])  # fmt: skip
+def test_what_no_field_has_is_said(make, what):
+    torch.manual_seed(0)
+    form = ctsa.read_block(make().eval(), tokens())
+    assert any(what in reason for reason in form.reasons), form.reasons
+    assert "perceptron" not in " ".join(form.reasons) and form.field is form.attention
+
+
 class Two(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -121,6 +210,9 @@ class Two(torch.nn.Module):
     (lambda: ctsa.read_block(torch.nn.MultiheadAttention(D, 2, add_zero_attn=True)), "add_zero_attn"),
     (lambda: ctsa.read_block(torch.nn.MultiheadAttention(D, 2, kdim=3)), "another width"),
     (lambda: ctsa.read_block(torch.nn.TransformerEncoderLayer(D, 2, 8, activation=torch.nn.functional.silu)), "activation"),
+    (lambda: ctsa.read_block(block(activation=torch.nn.functional.leaky_relu)), "'leaky_relu'"),
+    (lambda: ctsa.read_block(block(activation=torch.nn.functional.hardtanh)), "'hardtanh'"),
+    (lambda: ctsa.read_block(block(activation=torch.nn.GELU(approximate="tanh"))), "'GELU'"),
     (lambda: ctsa.read_block(torch.nn.TransformerEncoderLayer(D, 2, 8)), "batch_first"),
     (lambda: ctsa.read_block(block(), scale=-1.0), "scale must be"),
 ])  # fmt: skip

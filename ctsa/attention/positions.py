@@ -12,7 +12,7 @@ Array = Any
 LAYOUTS = ("interleaved", "halves")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Positions:
     """Position-dependent maps of queries, keys, values and outputs, in planes of two components.
 
@@ -50,6 +50,10 @@ class Positions:
             object.__setattr__(self, name, a)
         if len(sizes) > 1:
             raise ValueError(f"positions must be those of the same number of tokens, got {sorted(sizes)}")
+
+    def __repr__(self) -> str:
+        shapes = [f"{name} {tuple(a.shape)}" for name, a in self.arrays.items() if a is not None]
+        return f"Positions({', '.join([*shapes, self.layout])})"
 
     @property
     def arrays(self) -> dict[str, Array]:

@@ -13,9 +13,11 @@ from ctsa.geometry import Sphere, random_tokens
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.text import lines
 
+from ._watching import mask_seen, norm_read, other_tokens, watch
 from .fitting import EffectiveStep, effective_step
 
 Array = Any
+_ACTIVATIONS = ("relu", "gelu", "tanh")  # of Perceptron
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def read_block(
     post-norm block, or at ``sqrt(d) g x + b`` behind the norm of a pre-norm block (gain g, bias b; exact where tokens are
     centred, or behind RMSNorm), and ``linear1``, ``linear2`` are a ``Perceptron``, likewise. Both together are the field:
     the block would be its Euler step of ``1 / scale``, were they not one after the other, with norms. Attention by itself
-    is taken for its post-norm step.
+    is taken for its post-norm step. Which norm a part of a torch module reads, whatever its name, is seen in one call at
+    ``x``; a causal mask is the field's, too. What the field has not, other tokens or masks, is among ``reasons``.
 
     Args:
         module: of torch: ``nn.TransformerEncoderLayer``, ``nn.MultiheadAttention``, or a module that has one of these
@@ -105,22 +108,34 @@ def read_block(
     attention = _attention_in(module)
     d = int(_sizes(attention)[0])
     scale = float(np.sqrt(d)) if scale is None else checks.number("scale", scale, low=0.0, strict=True)
-    before = _norm(module, "norm1") if getattr(module, "norm_first", False) else None
-    field = _read(face, attention).rescaled(*_reading(before, scale, d))
-    whole, reasons = field, []
-    first, second = (getattr(module, name, None) for name in ("linear1", "linear2"))
-    if first is not None and second is not None:
-        after = _norm(module, "norm2") if getattr(module, "norm_first", False) else None
-        whole = field + _perceptron(face, module, first, second).rescaled(*_reading(after, scale, d))
-        reasons.append("attention and perceptron one after the other, not together")
-    layer = _layer(face, module, attention, scale)
-    reasons += [
-        f"{name}: gain and bias after the step" for name in ("norm1", "norm2")
-        if not getattr(module, "norm_first", False) and _affine(_norm(module, name))
-    ]  # fmt: skip
     at = random_tokens(n, d, seed) if x is None else x
     at = at - at.mean(-1, keepdims=True) if x is None else at  # norms centre
     at = Sphere().retract(at) if x is None else at
+    first, second = _linears(module, attention)
+    kind = None if first is None else _activation(module)
+    layer = _layer(face, module, attention, scale)
+    norms = [part for _, part in _norms(module)]
+    seen = watch(layer, [] if module is attention else [attention, first, *norms], at)
+    watched = seen.get(id(attention))
+    if watched and id(first) not in seen:  # it is not called
+        first = None
+    before, after = (
+        _norm_before(module, part, name, seen, norms) for part, name in ((attention, "norm1"), (first, "norm2"))
+    )
+    gain, bias = _reading(before, scale, d)
+    mask, reasons = mask_seen(watched, len(at)) if watched else (None, [])
+    if watched:
+        reasons += other_tokens(watched, gain * as_numpy(at) + (0.0 if bias is None else bias))
+    whole = field = _read(face, attention, mask).rescaled(gain, bias)
+    if first is not None and kind is not None:
+        arrays = (None if a is None else as_numpy(a) for a in (first.weight, second.weight, first.bias, second.bias))
+        read = _reading(None if before is None else after, scale, d)
+        whole = field + face.Perceptron(*arrays, activation=kind).rescaled(*read)
+        reasons.append("attention and perceptron one after the other, not together")
+    elif module is not attention and _matrices(module, attention):
+        reasons.append("linear maps besides attention are not read")
+    if before is None:
+        reasons += [f"{name}: gain and bias after the step" for name, norm in _norms(module) if _affine(norm)]
     fit, alone = (effective_step(layer, at, f) for f in (whole, field))
     return BlockForm(
         whole, field, layer, scale, 1 / scale, fit, alone, fit.common_residual, tuple(reasons)
@@ -152,7 +167,7 @@ def _sizes(attention: Any) -> tuple[int, int]:
     return int(size), int(attention.num_heads)
 
 
-def _read(face: Any, attention: Any) -> Any:
+def _read(face: Any, attention: Any, mask: Any = None) -> Any:
     """Return attention with all its biases as a field."""
     d, heads = _sizes(attention)
     if hasattr(attention, "in_proj_bias"):
@@ -179,21 +194,64 @@ def _read(face: Any, attention: Any) -> Any:
     output = as_numpy(out).reshape(d, heads, m).swapaxes(0, 1)
     return face.MultiHeadAttention(
         **split, output=output, output_bias=None if out_bias is None else as_numpy(out_bias),
-        beta=as_numpy(out).dtype.type(m**-0.5),
+        beta=as_numpy(out).dtype.type(m**-0.5), mask=mask,
     )  # fmt: skip
 
 
-def _perceptron(face: Any, module: Any, first: Any, second: Any) -> Any:
-    name = getattr(getattr(module, "activation", None), "__name__", "")
-    kind = next((k for k in ("gelu", "relu", "tanh") if k in name.lower()), None)
+def _inside(module: Any) -> list[tuple[str, Any]]:
+    return list(module.named_modules()) if hasattr(module, "named_modules") else list(vars(module).items())
+
+
+def _matrices(module: Any, attention: Any) -> list[Any]:
+    """Return the linear maps of a module that are not the attention's own."""
+    own = {id(part) for _, part in _inside(attention)}
+    parts = (part for _, part in _inside(module) if id(part) not in own)
+    return [part for part in parts if getattr(getattr(part, "weight", None), "ndim", 0) == 2]
+
+
+def _linears(module: Any, attention: Any) -> tuple[Any, Any]:
+    """Return the two linear maps of the perceptron, or None, None."""
+    if module is attention:
+        return None, None
+    found = _matrices(module, attention)
+    if len(found) != 2 or found[0].weight.shape != found[1].weight.shape[::-1]:
+        return None, None
+    return (found[0], found[1]) if found[0].weight.shape[1] == _sizes(attention)[0] else (None, None)
+
+
+def _activation(module: Any) -> str | None:
+    """Return the name of the one activation of a module; None if it states none, or has several.
+
+    Raises:
+        ValueError: it is stated, and no activation of ``Perceptron``.
+    """
+    parts = [part for _, part in _inside(module)]
+    stated = [a for part in (module, *parts) if callable(a := getattr(part, "activation", None))]
+    if not stated:
+        kinds = {kind for part in parts if (kind := _kind(part)) is not None}
+        return kinds.pop() if len(kinds) == 1 else None
+    kind = _kind(stated[0])
     if kind is None:
-        raise ValueError(f"module has the activation {name or 'of no name'!r}: relu, gelu and tanh are read")
-    arrays = (None if a is None else as_numpy(a) for a in (first.weight, second.weight, first.bias, second.bias))
-    return face.Perceptron(*arrays, activation=kind)
+        name = getattr(stated[0], "__name__", type(stated[0]).__name__)
+        raise ValueError(f"module has the activation {name!r}: relu, gelu (the exact one) and tanh are read")
+    return kind
 
 
-def _norm(module: Any, name: str) -> Any:
-    return getattr(module, name, None)
+def _kind(activation: Any) -> str | None:
+    """Return the name of an activation, a function or a module, that ``Perceptron`` has."""
+    name = str(getattr(activation, "__name__", type(activation).__name__)).lower()
+    return name if name in _ACTIVATIONS and getattr(activation, "approximate", "none") == "none" else None
+
+
+def _norms(module: Any) -> list[tuple[str, Any]]:
+    return [(name, part) for name, part in _inside(module) if "Norm" in type(part).__name__]
+
+
+def _norm_before(module: Any, part: Any, name: str, seen: dict[int, Any], norms: list[Any]) -> Any:
+    """Return the norm that a part reads: as seen in a call, else by its usual name."""
+    if id(part) in seen:
+        return norm_read(seen, part, norms)
+    return getattr(module, name, None) if getattr(module, "norm_first", False) else None
 
 
 def _affine(norm: Any) -> bool:

@@ -9,6 +9,7 @@ from ctsa.parts import parts_of
 from ctsa.results.base import as_numpy
 
 from .algebra import flat_terms
+from .multi_head import head_count
 
 _EQUAL = 1e-9  # eigenvalues closer than this, relative to the largest, are one
 
@@ -50,7 +51,8 @@ def consensus_matrix(field: Any, d: int) -> np.ndarray | None:
             if given["positions"] is not None:
                 return None
             inner, outer = (np.eye(d) if given[k] is None else given[k] for k in ("value", "output"))
-            value = (outer @ inner).reshape(-1, d, d).sum(0)
+            value = outer @ inner
+            value = value.sum(0) if value.ndim == 3 else head_count(given) * value
         elif "value" in given:
             value, heads = given["value"], 1
             for name, rank in (("query", 3), ("key", 3), ("beta", 1), ("key_field", 2), ("mask", 3)):

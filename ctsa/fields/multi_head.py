@@ -19,6 +19,7 @@ from ctsa.derivatives import jvp_batched
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
+from .self_attention import check_mask
 
 Array = Any
 _MATRICES = ("query", "key", "value", "output")
@@ -46,7 +47,8 @@ class MultiHeadAttention(Field):
         geometry: as for ``SelfAttention``.
 
     Blocks of positions are constants; as ``nn.Parameter`` they train in torch, and tensors that are computed from angles
-    pass gradients on to them.
+    pass gradients on to them. In JAX they are leaves like all arrays: to train angles make the field from them in the
+    loss, since a step on the blocks themselves leaves the rotations.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, an unknown weights name.
@@ -126,7 +128,7 @@ class MultiHeadAttention(Field):
         if causal:
             checks.choice("mask", mask, ["causal"])
             mask = None
-        mask = checks.attention_mask(checks.parameter("mask", mask, 2, 3), weights.normalised)
+        mask = check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
         turns = {} if positions is None else positions.arrays
         d = _fitted(named, biases, beta, output_bias, mask, turns)
         self._assign(
@@ -159,8 +161,13 @@ class MultiHeadAttention(Field):
             **{f"{name}_bias": bias(getattr(self, f"{name}_bias")) for name in _MATRICES[:3]},
             **{f"turn_{name}": getattr(self, f"turn_{name}") for name in _MATRICES},
             beta=beta, weights=self.weights, mask=self.mask, causal=self.causal, halves=self.halves,
-            count=_head_count(self),
+            count=self.count,
         )  # fmt: skip
+
+    @property
+    def count(self) -> int:
+        """The number of heads."""
+        return head_count({name: getattr(self, name) for name in type(self).parts})
 
     def _shift(self, y: Array) -> Array:
         return y if self.output_bias is None else y + self.output_bias
@@ -192,7 +199,7 @@ class MultiHeadAttention(Field):
     def dense_pays(self, x, k):
         n, d = x.shape[-2:]
         m = d if self.query is None else self.query.shape[-2]
-        return bool(self.weights.closed and choose(n, d, m, _head_count(self), k) == "assembled")
+        return bool(self.weights.closed and choose(n, d, m, self.count, k) == "assembled")
 
     def scores(self, x: Array) -> Array:
         """Return the scores at ``x``: ``(..., heads, n, n)``."""
@@ -211,11 +218,12 @@ def _weak(a: Any) -> Any:
     return a.astype(object) if framework(a) == "numpy" else a
 
 
-def _head_count(field: Any) -> int:
+def head_count(given: dict[str, Any]) -> int:
+    """Return the number of heads that parameters have, given by name."""
     ranks = dict(query=3, key=3, value=3, output=3, beta=1, query_bias=2, key_bias=2, value_bias=2, mask=3)
     ranks |= {f"turn_{name}": 5 for name in _MATRICES}
-    given = ((getattr(field, name), rank) for name, rank in ranks.items())
-    return next((int(a.shape[0]) for a, rank in given if a is not None and a.ndim == rank), 1)
+    arrays: list[tuple[Any, int]] = [(given.get(name), rank) for name, rank in ranks.items()]
+    return next((int(a.shape[0]) for a, rank in arrays if getattr(a, "ndim", 0) == rank), 1)
 
 
 def _fitted(named: dict, biases: dict, beta: Any, output_bias: Any, mask: Any, turns: dict) -> int | None:

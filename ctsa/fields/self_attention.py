@@ -111,7 +111,7 @@ class SelfAttention(Field):
         if causal:
             checks.choice("mask", mask, ["causal"])
             mask = None
-        mask = self._check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
+        mask = check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
         d = self._check_shapes(query, key, value, beta, key_field, mask)
         parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
         geometry = self._check_geometry(geometry, d)
@@ -119,15 +119,6 @@ class SelfAttention(Field):
         self._assign(
             **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, how=how
         )
-
-    @staticmethod
-    def _check_mask(mask, causal, weights):
-        values = None if mask is None else checks.concrete(mask)
-        if weights.name == "sinkhorn" and (causal or (values is not None and not (values > 0).all())):
-            raise ValueError(
-                "weights='sinkhorn' needs a mask without zeros: no doubly stochastic matrix need exist else"
-            )
-        return checks.attention_mask(mask, weights.normalised)
 
     @staticmethod
     def _check_shapes(query, key, value, beta, key_field, mask):
@@ -188,3 +179,13 @@ class SelfAttention(Field):
 
     def arguments(self):
         return super().arguments() | dict(mask="causal" if self.causal else self.mask)
+
+
+def check_mask(mask: Any, causal: bool, weights: Weights) -> Any:
+    """Return the mask of attention, where weights can have it."""
+    values = None if mask is None else checks.concrete(mask)
+    if weights.name == "sinkhorn" and (causal or (values is not None and not (values > 0).all())):
+        raise ValueError(
+            "weights='sinkhorn' needs a mask without zeros: no doubly stochastic matrix need exist else"
+        )
+    return checks.attention_mask(mask, weights.normalised)

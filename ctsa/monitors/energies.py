@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, rounding
-from ctsa.fields import Scaled, SelfAttention
+from ctsa.fields import MultiHeadAttention, Scaled, SelfAttention
 from ctsa.fields.energy_attention import EnergyAttention
 from ctsa.observables import energy as attention_energy
 from ctsa.results.base import Result, as_numpy, picture
@@ -91,7 +91,8 @@ def energy_promise(field: Any) -> Promise:
       ``E = 1/(2 beta) sum_ij exp(beta <Q x_i, K x_j>)`` never falls for c > 0, never rises for c < 0. One head; with
       unnormalised weights several, if all have the same c.
 
-    Otherwise E is a diagnostic. (The symmetric part of A in place of V is not enough: there are counterexamples.)
+    Otherwise, and for ``MultiHeadAttention``, E is a diagnostic. (The symmetric part of A in place of V is not enough:
+    there are counterexamples.)
 
     Args:
         field: a field of ours, with one attention term.
@@ -114,7 +115,7 @@ def energy_promise(field: Any) -> Promise:
     while isinstance(whole, Scaled):
         factor, whole = factor * float(as_numpy(whole.factor)), whole.field
     terms = whole.terms() if hasattr(whole, "terms") else [whole]
-    found = [f for f in terms if isinstance(f, (SelfAttention, EnergyAttention))]
+    found = [f for f in terms if isinstance(f, (SelfAttention, MultiHeadAttention, EnergyAttention))]
     if len(found) != 1:
         raise TypeError(f"field must have one attention term, which has an energy, got {len(found)}")
     (term,) = found
@@ -124,7 +125,8 @@ def energy_promise(field: Any) -> Promise:
         return Promise(term, -sign, alone, "the velocity descends it" if alone else "the field has other terms")
     if (np.asarray(as_numpy(term.beta)) == 0).any():
         raise ValueError("field has beta = 0, by which the energy divides: there is none")
-    c, why = _multiple(term)
+    factors = "attention is in factors" if getattr(term, "positions", None) is None else "scores depend on positions"
+    c, why = (1.0, factors) if isinstance(term, MultiHeadAttention) else _multiple(term)
     if len(terms) > 1:
         why = "the field has other terms"
     if why:
