@@ -364,7 +364,8 @@ def _broadcasts(given: tuple[int, ...], batch: tuple[int, ...]) -> bool:
 
 def sizes(field: Any) -> dict[str, int]:
     """Return what the parameters of a field or layer of ours fix: numbers "n" of tokens and "d" of components."""
-    found: dict[str, int] = {}
+    shape = getattr(field, "state_shape", None)  # of a loop of several parts
+    found: dict[str, int] = {} if shape is None else dict(zip("nd", shape, strict=True))
     for _, axes, a in _shaped(field):
         found.update(axis_sizes(axes, tuple(a.shape)))
     return found

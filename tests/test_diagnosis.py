@@ -142,6 +142,24 @@ def test_rates_of_our_own_layers(face):
         assert report.effective_step is None
 
 
+def test_rates_of_recurrent_attention(face):
+    """ItrSA at the leading eigenvector; AKOrN with a stimulus alone: x -> N(x + h P c) has the multiplier 1 - h |c|."""
+    values, modes = np.array([2.0, 1.0, -0.5]), np.array([1.0, 0.0, 0.0, -0.5])
+    x0 = ctsa.random_tokens(2, 3, batch=2, seed=1)
+    x0 = x0 * np.sign(x0[..., :1])
+    layer = face.ItrSA(face.Oja(np.diag(values)), step=0.2, gamma=0.7)
+    report = ctsa.diagnose(layer, face.array(x0), 300, exponents=2)
+    wanted = (1 + 0.2 * modes) / (1 + 0.2 * values[0])
+    assert report.verdicts == ("settles",) * 2 and np.abs(report.multipliers - wanted).max() < 1e-9
+    assert report.rate == pytest.approx(np.full(2, np.log(wanted[0])), abs=1e-6)
+    pairs, c = ctsa.Sphere(channels=2), np.array([[0.6, 0.8, 0.3, 0.0], [0.0, 0.5, 0.2, 0.1]])
+    layer = face.AKOrN(face.Injection(c, geometry=pairs), step=0.5)
+    report = ctsa.diagnose(layer, face.array(ctsa.random_tokens(2, 4, channels=2, batch=2)), 300, exponents=1)
+    lengths = np.linalg.norm(c.reshape(-1, 2), axis=-1)
+    assert np.abs(report.multipliers - np.sort(1 - 0.5 * lengths)[::-1]).max() < 1e-9
+    assert report.verdicts == ("settles",) * 2 and report.distance.max() < 1e-9
+
+
 def test_effective_step_where_a_field_is_known(torch_face):
     field = torch_face.SelfAttention(beta=2.0)
     x0 = torch.as_tensor(ctsa.random_tokens(5, 3, batch=2))

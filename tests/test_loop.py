@@ -261,3 +261,51 @@ X = torch.zeros(B, N, D, dtype=torch.float64)
 def test_bad_input(make, what):
     with pytest.raises((TypeError, ValueError), match=what):
         make()
+
+
+@pytest.fixture
+def pair():
+    """One member of a loop of two parts, one of them on the sphere, and a state of it."""
+    rng = np.random.default_rng(3)
+    mix, e = torch.as_tensor(0.3 * rng.normal(size=(3, 3))), torch.as_tensor(rng.normal(size=(2, 4, 3)))
+
+    def step(state, inputs):
+        low = torch.tanh(state["low"] @ mix + state["high"].mean(-1)[:, None, None] + inputs)
+        return {"low": low, "high": 0.5 * state["high"] + 0.1 * low[:, :2, 0]}
+
+    loop = ctsa.Loop(step, e, parts={"low": (4, 3), "high": (2,)}, geometry={"low": ctsa.Sphere()})
+    state = {"low": torch.as_tensor(rng.normal(size=(2, 4, 3))), "high": torch.zeros(2, 2).double()}
+    return loop, loop.pack(state)
+
+
+def test_everything_takes_a_loop(pair):
+    """Analyses of one state and of batches; members of a batch have their own inputs."""
+    loop, x = pair
+    one, x1 = loop.members(0), x[0]
+    found = ctsa.find_fixed_points(one, 4)  # its sizes are known
+    assert len(found) == 1 and found.stability[0] == "stable"
+    settled = ctsa.fixed_points.settle(loop, x)
+    assert settled.arrived.all() and np.allclose(settled.states[0], found.xs[0], atol=1e-10)
+    assert ctsa.basins(one, 6, seed=0).table()
+    values = ctsa.leading(loop, x, 2, which="modulus").values
+    for i in range(2):
+        alone = np.sort(np.abs(ctsa.eigenvalues(loop.members(i), x[i])))[::-1]
+        assert np.allclose(np.abs(values[i]), alone[:2], rtol=1e-8)
+        assert ctsa.spectral_norm(loop, x)[i] == pytest.approx(ctsa.spectral_norm(loop.members(i), x[i]), rel=1e-10)
+    assert np.isfinite(ctsa.contribution_index(loop, x)).all()
+    assert np.isfinite(ctsa.covariant_vectors(one, x1, intervals=6, count=2).exponents).all()
+    assert np.isfinite(ctsa.finite_time_exponents(one, x1, 4)).all()
+    assert ctsa.monitor(one, x1, depth=3).table()
+    assert ctsa.iterate(one, x1, 300, until="fixed point").stats["stopped"]
+    flat = ctsa.Loop(lambda s, e: 0.5 * s + e, torch.ones(2, 3, 4, dtype=torch.float64))
+    norms = ctsa.jacobian_norms(flat, torch.zeros(2, 3, 4, dtype=torch.float64))
+    assert [n.norm for n in norms] == pytest.approx([0.5, 0.5])
+
+
+def test_fixed_points_are_followed_in_an_input(pair):
+    loop, x = pair
+    one = loop.members(0)
+    start = ctsa.fixed_points.settle(one, x[0]).states
+    branch = ctsa.continue_equilibrium(one, start, lambda p: one.with_inputs(p * one.inputs), (1.0, 1.5), at=1.0)
+    end = ctsa.fixed_points.settle(one.with_inputs(1.5 * one.inputs), torch.as_tensor(start)).states
+    assert branch.parameters[-1] == pytest.approx(1.5) and np.allclose(branch.xs[-1], end, atol=1e-8)

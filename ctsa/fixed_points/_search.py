@@ -33,8 +33,6 @@ class Search:
             kind = cure if s.flow else "sequence of layers: compose them in a function"
             raise TypeError(f"layer must be one layer(x), got a {kind}")
         checks.one_input(layer)
-        known = checks.sizes(layer)
-        n, d = (known.get("n") if n is None else n), (known.get("d") if d is None else d)
         starts = _STARTS if starts is None else starts
         self.start = starts_of(s, starts, n, d, seed, bool(checks.flag("normalize", normalize)), caller)
         self.layer, self.g = s.source, s.geometry

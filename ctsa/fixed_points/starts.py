@@ -43,7 +43,8 @@ def starts_of(s: System, starts: Any, n: Any, d: Any, seed: Any, normalize: bool
             if given is not None and given != size:
                 raise ValueError(f"{name}={given} contradicts starts of shape {tuple(x.shape)}: leave it out")
         return x
-    count = checks.integer("starts", starts, low=1)
+    count, known = checks.integer("starts", starts, low=1), checks.sizes(s.source)
+    n, d = (known.get("n") if n is None else n), (known.get("d") if d is None else d)
     for name, given in (("n", n), ("d", d)):
         if given is None:
             kind = "field" if s.flow else "layer"

@@ -1,7 +1,7 @@
 """One shape for what analyses take: a flow ``field(t, x)``, a layer ``layer(x)``, or a sequence of layers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ctsa._backend import autodiff, backend, dtype_name, framework, half, load
@@ -38,6 +38,11 @@ def packed(source: Any, state: Any) -> Any:
     return pack(state) if pack is not None and isinstance(state, dict | tuple) else state
 
 
+def member_of(layer: Any, at: tuple[int, ...]) -> Any:
+    """Return a layer with the inputs of one member of a batch, see ``ctsa.Loop.members``; other layers as they are."""
+    return layer.members(at[-1]) if at and hasattr(layer, "members") else layer
+
+
 @dataclass(frozen=True)
 class System:
     """A flow or a map with its geometry.
@@ -69,6 +74,10 @@ class System:
         for part in parts:
             fit_field(part, x.shape, name)
         return x
+
+    def member(self, at: tuple[int, ...]) -> "System":
+        """Return the system of one member of a batch: a loop then has the inputs of that member."""
+        return replace(self, source=member_of(self.source, at)) if self.kind == "layer" else self
 
     def image(self, x: Array, t: float = 0.0) -> Array:
         """Return the velocity of a flow at ``x``, or a layer's next state."""

@@ -151,6 +151,11 @@ class Loop(Layer):
             return self
         return self.module if autodiff(self.module) else next(leaves(self.inputs), self.module)
 
+    @property
+    def state_shape(self) -> tuple[int, int] | None:
+        """Shape ``(n, d)`` of a packed state; None where a state is one array of any size."""
+        return self.packing.shape
+
     def pack(self, state: Any) -> Array:
         """Return a state, a batch of states or those along a run, ``(..., *shape)``, as one array ``(..., n, d)``."""
         return self.geometry.retract(self.packing.put(state))

@@ -46,6 +46,14 @@ class Packing:
             return self.geometries[0]
         return Euclidean() if all(g.flat for g in self.geometries) else Product(self.shapes, self.geometries)
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Shape of a packed state; None if that is not fixed."""
+        if not self.shapes:
+            return None
+        rows = [_tokens(shape) for shape in self.shapes]
+        return (sum(n for n, _ in rows), rows[0][1]) if self.below else (1, sum(n * d for n, d in rows))
+
     def columns(self, x: Array) -> dict[str, Array]:
         """Return the parts of packed states ``(..., n, d)`` by name, each ``(..., n_i, d_i)``."""
         if not self.shapes:

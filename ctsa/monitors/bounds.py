@@ -9,12 +9,11 @@ from ctsa import checks
 from ctsa._backend import analysis, backend, rounding
 from ctsa._types import States
 from ctsa.fields import Injection, Oja, Perceptron, Rescaled, Rotation, Scaled, SelfAttention
-from ctsa.flows.systems import home_of
+from ctsa.flows.systems import home_of, member_of
 from ctsa.layers import EulerLayer, Layer
 from ctsa.layers.base import time_of
 from ctsa.layers.check import check_foreign
 from ctsa.layers.recurrent import AKOrN, ItrSA
-from ctsa.layers.wrap import WrappedLayer
 from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent._products import Link, ambient_link, layer_link
 from ctsa.tangent.jacobians import DENSE
@@ -201,7 +200,9 @@ def jacobian_norms(
     if dense is None:
         dense = x.shape[-2] * x.shape[-1] <= DENSE
     check_foreign(layer, x, g, adjoint=not dense)
-    return _norms(layer, x, dense, budget) if x.ndim == 2 else [_norms(layer, each, dense, budget) for each in x]
+    if x.ndim == 2:
+        return _norms(layer, x, dense, budget)
+    return [_norms(member_of(layer, (i,)), each, dense, budget) for i, each in enumerate(x)]
 
 
 def _norms(layer: Any, x: Array, dense: bool, budget: int) -> JacobianNorms:
@@ -256,7 +257,7 @@ def _added_tangent(layer: Any, keep: Array, divisor: Array, at: Array, y: Array,
 
 def _update(layer: Any, n: int, d: int) -> tuple[np.ndarray, np.ndarray | None, float]:
     """Split ``J_move = keep + J_F divisor``: what is kept of x, and what the Jacobian of the update is multiplied by."""
-    if isinstance(layer, WrappedLayer) or getattr(layer, "retraction", "normalize") != "normalize":
+    if hasattr(layer, "module") or getattr(layer, "retraction", "normalize") != "normalize":
         return np.ones(n * d), None, 1.0
     step = float(as_numpy(layer.step))
     keep = np.ones(n * d)

@@ -147,7 +147,7 @@ def contribution_index(
         count = _count(share, size)
     elif checks.integer("count", count, low=1) > size:
         raise ValueError(f"count={count} is more than n d = {size}")
-    found = [_contribution(s, x[at], count, dense, t, seed, budget) for at in np.ndindex(*x.shape[:-2])]
+    found = [_contribution(s.member(at), x[at], count, dense, t, seed, budget) for at in np.ndindex(*x.shape[:-2])]
     return found[0] if x.ndim == 2 else np.array(found).reshape(x.shape[:-2])
 
 

@@ -108,7 +108,7 @@ def leading(
     if count >= size - 1:
         raise ValueError(f"count={count} must be below n d - 1 = {size - 1}; use eigenvalues for all of them")
     batch = tuple(x.shape[:-2])
-    found = [_leading(s, x[at], count, which, t, tol, budget, seed) for at in np.ndindex(*batch)]
+    found = [_leading(s.member(at), x[at], count, which, t, tol, budget, seed) for at in np.ndindex(*batch)]
     if not batch:
         return found[0]
     values, vectors, residuals = (
