@@ -285,7 +285,7 @@ def test_everything_takes_a_loop(pair):
     found = ctsa.find_fixed_points(one, 4)  # its sizes are known
     assert len(found) == 1 and found.stability[0] == "stable"
     settled = ctsa.fixed_points.settle(loop, x)
-    assert settled.arrived.all() and np.allclose(settled.states[0], found.xs[0], atol=1e-10)
+    assert settled.arrived.all() and np.allclose(settled.states[0], found.x[0], atol=1e-10)
     assert ctsa.basins(one, 6, seed=0).table()
     values = ctsa.leading(loop, x, 2, which="modulus").values
     for i in range(2):

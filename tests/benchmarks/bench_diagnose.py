@@ -1,8 +1,8 @@
 """What a diagnosis costs, beside the exponents that users compute by hand; regularisers beside a hand-written one.
 
-``python tests/benchmarks/bench_diagnose.py [--sizes 32x32x128x64x4,256x14x32x16x8] [--threads 1]``: inputs, tokens, dimension,
-loops, exponents. A block of a looped language model with half of its input injected, float32, PyTorch. Each row is one JSON
-line with wall seconds; ``ratio`` is against the hand-written loop in the same run.
+``python tests/benchmarks/bench_diagnose.py [--sizes 32x32x128x64x4,256x14x32x16x8] [--threads 1]``: inputs, tokens,
+dimension, loops, exponents. A block of a looped language model with half of its input injected, float32, PyTorch. Each row is
+one JSON line with wall seconds; ``ratio`` is against the first of its group in the same run.
 """
 
 import argparse
@@ -70,6 +70,38 @@ def timed(f, repeats):
     return statistics.median(found)
 
 
+def trained(block, f):
+    """Return a step of training on a value, but for the optimiser's."""
+
+    def step():
+        block.zero_grad()
+        f().backward()
+
+    return step
+
+
+def ways(b, n, d, loops, k):
+    """Return what is timed for one size: analyses, and regularisers, the first of each the yardstick."""
+    torch.manual_seed(0)
+    block, e, x = Block(d, 4).eval(), torch.randn(b, n, d), torch.randn(b, n, d)
+    loop, reg = ctsa.torch.Loop(block, e), ctsa.regularise
+    yield {
+        "JVP and QR by hand": lambda: by_hand(block, x, e, loops, k),
+        "lyapunov_spectrum": lambda: ctsa.lyapunov_spectrum(loop, x, intervals=loops, transient=0, count=k),
+        "diagnose, exponents only": lambda: ctsa.diagnose(
+            loop, x, loops, exponents=k, restarts=0, multipliers=0, tokens=False
+        ),
+        "diagnose": lambda: ctsa.diagnose(loop, x, loops, exponents=k),
+    }
+    yield {
+        "one forward, trained": trained(block, lambda: block(x, e).square().mean()),
+        "VJP by hand, trained": trained(block, lambda: one_iteration(block, x, e)),
+        "rms_gain": trained(block, lambda: reg.rms_gain(loop, x, 0).mean()),
+        "spectral_norm, 2 steps": trained(block, lambda: reg.spectral_norm(loop, x, 0, steps=2).mean()),
+        "spectral_radius, 10 steps": trained(block, lambda: reg.spectral_radius(loop, x, 0).mean()),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="32x32x128x64x4,256x14x32x16x8")
@@ -78,41 +110,12 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for size in args.sizes.split(","):
-        b, n, d, loops, k = map(int, size.split("x"))
-        torch.manual_seed(0)
-        block, e, x = Block(d, 4).eval(), torch.randn(b, n, d), torch.randn(b, n, d)
-        loop = ctsa.torch.Loop(block, e)
-        ways = {
-            "JVP and QR by hand": lambda: by_hand(block, x, e, loops, k),
-            "lyapunov_spectrum": lambda: ctsa.lyapunov_spectrum(loop, x, intervals=loops, transient=0, count=k),
-            "diagnose, exponents only": lambda: ctsa.diagnose(
-                loop, x, loops, exponents=k, restarts=0, multipliers=0, tokens=False
-            ),
-            "diagnose": lambda: ctsa.diagnose(loop, x, loops, exponents=k),
-        }
-        seconds = {name: timed(f, args.repeats) for name, f in ways.items()}
-        first = seconds["JVP and QR by hand"]
-        for name, s in seconds.items():
-            print(json.dumps({"size": size, "what": name, "seconds": round(s, 3), "ratio": round(s / first, 2)}), flush=True)
-
-        def trained(f):
-            def step():
-                block.zero_grad()
-                f().backward()
-
-            return step
-
-        ways = {
-            "one forward, trained": trained(lambda: block(x, e).square().mean()),
-            "VJP by hand, trained": trained(lambda: one_iteration(block, x, e)),
-            "rms_gain, trained": trained(lambda: ctsa.regularise.rms_gain(loop, x, 0).mean()),
-            "spectral_norm, 2 steps": trained(lambda: ctsa.regularise.spectral_norm(loop, x, 0, steps=2).mean()),
-            "spectral_radius, 10 steps": trained(lambda: ctsa.regularise.spectral_radius(loop, x, 0).mean()),
-        }
-        seconds = {name: timed(f, args.repeats) for name, f in ways.items()}
-        first = seconds["one forward, trained"]
-        for name, s in seconds.items():
-            print(json.dumps({"size": size, "what": name, "seconds": round(s, 4), "ratio": round(s / first, 2)}), flush=True)
+        for group in ways(*map(int, size.split("x"))):
+            seconds = {name: timed(f, args.repeats) for name, f in group.items()}
+            first = next(iter(seconds.values()))
+            for name, s in seconds.items():
+                row = {"size": size, "what": name, "seconds": round(s, 4), "ratio": round(s / first, 2)}
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
