@@ -205,6 +205,23 @@ def test_no_gradient_through_a_jump():
         traj.xs[-1].sum().backward()
 
 
+def test_fixed_steps_in_jax_have_no_gradient_of_the_time():
+    """There a run ends with its step: the time of that end does not move, but that of the event does. Not 0, nan."""
+    jax, jnp = pytest.importorskip("jax"), pytest.importorskip("jax.numpy")
+
+    def stop(a, solver, step):
+        traj = ctsa.integrate(
+            lambda t, x: -a * x, jnp.ones((1, 1)), [0.0, 3.0], until=lambda t, x: x.sum() - 0.5, solver=solver, step=step,
+            geometry=FLAT,
+        )  # fmt: skip
+        return traj.ts[-1], traj.xs[-1].sum()
+
+    slopes = [jax.grad(lambda a, i=i: stop(a, "rk4", 0.125)[i])(jnp.asarray(1.0)) for i in (0, 1)]
+    assert np.isnan(slopes[0]) and slopes[1] == pytest.approx(-0.75 * np.exp(-0.75), rel=1e-4)
+    exact = jax.jacrev(lambda a: stop(a, "dopri5", None))(jnp.asarray(1.0))
+    assert exact[0] == pytest.approx(-np.log(2), rel=1e-6) and abs(exact[1]) < 1e-9
+
+
 def test_under_jit_the_event_is_located():
     jax = pytest.importorskip("jax")
 

@@ -185,18 +185,31 @@ def make_solver(solver: Any, rtol: float, atol: float) -> Any:
     return _SOLVERS[solver]() if isinstance(solver, str) else solver
 
 
+@jax.custom_jvp
+def _no_derivative(x, data):
+    """Return ``x``, whose derivative by ``data`` is nan."""
+    return x
+
+
+@_no_derivative.defjvp
+def _no_derivative_jvp(given, tangents):
+    moved = sum(u.sum() for u in jax.tree_util.tree_leaves(tangents[1]))
+    return given[0], jnp.nan * moved.astype(given[0].dtype)
+
+
 def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
     """Find the time of an event to rounding, where values are not known: by halving the last step, solving up to it.
 
     The time found carries no derivative; that of the state is the one at a fixed time. ``correct_stop`` adds the rest.
-    A fixed-step run ends at the end of its step.
+    A fixed-step run ends at the end of its step, whose time depends on nothing: its derivative is refused (nan), since that
+    of the event is not 0.
     """
     assert p.event is not None
     value, (lost, happened), clock = p.event.value, sol.event_mask, ends.dtype
     fine = jnp.isfinite(value(ends[-1], tuple(y[-1] for y in last)))
     ends = eqx.error_if(ends, lost | ~fine, "until(t, x) returned nan or inf")
     if p.grid is not None:
-        return ends, last, cut
+        return ends + _no_derivative(jnp.zeros(()).astype(clock), last), last, cut
     ts = sol.ts[0]
     reached = jnp.sum(~cut & ~(happened & (ts >= ends[-1]))) - 1  # the last output before the end
     origin, y0 = jax.lax.stop_gradient(ts[reached]), tuple(y[reached] for y in sol.ys[0])

@@ -1,8 +1,8 @@
 """What a diagnosis costs, beside the exponents that users compute by hand; regularisers beside a hand-written one.
 
 ``python tests/benchmarks/bench_diagnose.py [--sizes 32x32x128x64x4,256x14x32x16x8] [--threads 1]``: inputs, tokens,
-dimension, loops, exponents. A block of a looped language model with half of its input injected, float32, PyTorch. Each row is
-one JSON line with wall seconds; ``ratio`` is against the first of its group in the same run.
+dimension, loops, exponents. A block of a looped language model with half of its input injected, float32, PyTorch. Each row
+is one JSON line with wall seconds; ``ratio`` is against the first of its group in the same run.
 """
 
 import argparse
