@@ -64,7 +64,7 @@ def sample_loops(
     checks.choice("kind", kind, _DEFAULTS)
     usual, most = _DEFAULTS[kind]
     size, low = checks.integer("size", size, low=1), checks.integer("low", low, low=1)
-    checks.room(f"{size} numbers of loops", size)
+    checks.room(f"size={size} numbers of loops", size)
     high = most if high is None else checks.integer("high", high)
     if high is not None and high < low:
         raise ValueError(f"high={high} is below low={low}")
