@@ -76,10 +76,10 @@ for name, step in steps.items():
 block = Block(gain=3.0)
 before = ctsa.diagnose(Loop(block.eval(), inputs), torch.zeros_like(inputs), loops=64, restarts=1)
 optimiser, rng = torch.optim.Adam(block.parameters(), 0.01), np.random.default_rng(0)
-for _ in range(10 if short else 60):
+for i in range(10 if short else 60):
     loop = Loop(block, inputs)
     x = ctsa.regularise.unroll(loop, torch.zeros_like(inputs), int(rng.integers(4, 16)), last=4)
-    loss = ctsa.regularise.spectral_norm(loop, x.detach(), rng, above=0.9, steps=2).mean()
+    loss = ctsa.regularise.spectral_norm(loop, x.detach(), above=0.9, steps=2, seed=i).mean()
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()

@@ -1,4 +1,4 @@
-"""What the shared mathematics needs from a framework: the 34 names in ``__all__``, one module a framework.
+"""What the shared mathematics needs from a framework: the 33 names in ``__all__``, one module a framework.
 
 The arrays decide: ``backend(x)`` looks at the type of ``x`` and returns the module that speaks its language.
 There is no global switch, no environment variable and no registry.
@@ -106,6 +106,23 @@ def graded(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled()
 
 
+def normal_of_key(key: Any, shape: tuple[int, ...], x: Any) -> Any:
+    """Draw normal numbers of the dtype of ``x`` from a random key of JAX, which may be traced; None if it is no key."""
+    if framework(key) != "jax" or not hasattr(key, "dtype"):
+        return None
+    if not str(key.dtype).startswith("key") and (str(key.dtype) != "uint32" or tuple(key.shape) != (2,)):
+        return None
+    from jax import random
+
+    return random.normal(key, shape, x.dtype)
+
+
+def no_graph() -> AbstractContextManager:
+    """Return what PyTorch records nothing within; JAX needs no telling."""
+    torch = sys.modules.get("torch")
+    return nullcontext() if torch is None else torch.no_grad()
+
+
 def full_precision(home: str | None) -> AbstractContextManager:
     """Return what products of a framework have all the digits of their dtype within, see ``_jax_precision``."""
     if home != "jax":
@@ -118,7 +135,7 @@ def full_precision(home: str | None) -> AbstractContextManager:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _inside(value: Any) -> list[Any]:
+def inside(value: Any) -> list[Any]:
     """Return a value and what it is made of: items, cells of closures, arguments of partials and of plain layers."""
     parts = [value]
     for part in parts:  # which grows
@@ -150,7 +167,7 @@ def analysis(function: _Function) -> _Function:
     def called(*args: Any, **kwargs: Any) -> Any:
         homes = set()
         for key, value in (*zip(names, args, strict=False), *kwargs.items()):
-            parts = [(home, part) for part in _inside(value) if (home := autodiff(part))]
+            parts = [(home, part) for part in inside(value) if (home := autodiff(part))]
             homes |= {home for home, _ in parts}
             if any(modules(home).traced(part) for home, part in parts):
                 raise TypeError(
@@ -158,8 +175,7 @@ def analysis(function: _Function) -> _Function:
                     "known yet: call it outside of the transformation, in a loop instead of vmap. It has no gradient; "
                     "ctsa.jacobian, ctsa.integrate and layers have one"
                 )
-        torch = sys.modules.get("torch")
-        with full_precision("jax" if "jax" in homes else None), nullcontext() if torch is None else torch.no_grad():
+        with full_precision("jax" if "jax" in homes else None), no_graph():
             return function(*args, **kwargs)
 
     called.returns_values = True  # type: ignore[attr-defined]

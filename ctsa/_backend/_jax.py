@@ -22,7 +22,7 @@ solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.A
 partial = eqx.Partial
 __all__ = [
     "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
-    "march", "march_tangent", "marches", "materialise", "name", "normal", "odeint", "partial", "qr", "refuse_gradient",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
     "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
 ]  # fmt: skip
@@ -59,13 +59,6 @@ def asarray(value, dtype=None, reference=None, name="array"):
     if dtype is None:
         dtype = value.dtype.name if value.dtype.kind == "f" and jax.config.jax_enable_x64 else "float"
     return xp.array(value, dtype=float if dtype == "float" else dtype)  # asarray may share memory with NumPy or torch
-
-
-def normal(key, shape, x):
-    """Draw normal numbers, of the dtype of ``x``, by a key, a seed, or a NumPy Generator."""
-    if isinstance(key, jax.Array):
-        return jax.random.normal(key, shape, x.dtype)
-    return like(np.random.default_rng(key).normal(size=shape), x)
 
 
 def to_numpy(x):

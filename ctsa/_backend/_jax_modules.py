@@ -20,7 +20,7 @@ def traced(thing):
     return any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves(thing))
 
 
-def restless(module):
+def restless(module, noise=True):
     """Say why every call of a module is another map; None: a pytree holds no state, and dropout wants a key."""
     return None
 

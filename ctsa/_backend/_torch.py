@@ -21,7 +21,7 @@ solvers = SOLVERS_OF[name]
 partial = functools.partial
 __all__ = [
     "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
-    "march", "march_tangent", "marches", "materialise", "name", "normal", "odeint", "partial", "qr", "refuse_gradient",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
     "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
 ]  # fmt: skip
@@ -60,11 +60,6 @@ def asarray(value, dtype=None, reference=None, name="array"):
     if min(value.strides, default=0) < 0:  # a reversed view, which torch does not read
         value = value.copy()
     return xp.tensor(value, dtype=getattr(xp, dtype), device=None if reference is None else reference.device)
-
-
-def normal(key, shape, x):
-    """Draw normal numbers, of the dtype of ``x``, by a seed or a NumPy Generator."""
-    return like(np.random.default_rng(key).normal(size=tuple(shape)), x)
 
 
 def to_numpy(x):

@@ -24,13 +24,16 @@ def traced(thing):
     return torch.compiler.is_compiling() or any(torch._C._functorch.is_functorch_wrapped_tensor(a) for a in parts)
 
 
-def restless(module):
-    """Say why every call of a module is another map, as it is in training mode; None if it is not."""
+def restless(module, noise=True):
+    """Say why every call of a module is another map, as it is in training mode; None if it is not.
+
+    ``noise=False`` leaves out what draws random numbers, for each member of a batch by itself.
+    """
     for name, part in module.named_modules() if isinstance(module, torch.nn.Module) else ():
         name = name or type(part).__name__
         drops = isinstance(part, torch.nn.modules.dropout._DropoutNd)
         rate = part.p if drops else part.dropout if isinstance(part, torch.nn.MultiheadAttention) else 0.0
-        if part.training and rate > 0:
+        if noise and part.training and rate > 0:
             return f"draws random numbers ({name})"
         if part.training and isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
             return f"normalises by the batch, and remembers ({name})"

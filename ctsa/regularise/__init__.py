@@ -1,15 +1,11 @@
-"""Regularisers for training recurrent layers, each named after what it measures; one number a sample.
+"""Regularisers for training recurrent layers, each named after what it measures: one number a sample, on the graph.
 
-All are differentiable in both frameworks, take any layer or module, and go through ``jax.jit``, ``vmap`` and ``grad``. Add
-the mean over a batch to the loss. ``docs/regularise.md`` compares them.
+They take a layer of ours, a wrapped one, or a bare module or function with ``geometry=``; states ``(..., n, d)`` give
+``(...)``. Add the mean, times a weight, to the loss. ``docs/training-regularisers.md`` compares them.
 """
 
-from .growth import (
-    exponent as exponent,
-    rms_gain as rms_gain,
-    spectral_norm as spectral_norm,
-    spectral_radius as spectral_radius,
-)
+from .jacobians import rms_gain as rms_gain, spectral_norm as spectral_norm, spectral_radius as spectral_radius
 from .loops import sample_loops as sample_loops, unroll as unroll
 from .states import residual as residual, restart as restart, scale as scale
+from .tangents import exponent as exponent
 from .weights import spectral_regulariser as spectral_regulariser

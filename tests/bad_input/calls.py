@@ -374,30 +374,6 @@ def calls(face, other):
         k=[("text", "a"), ("half", 1.5), ("negative", -1)],
         check=v.FLAGS,
     )
-    for name, more in (
-        ("rms_gain", dict(probes=without(v.COUNTS, "too many"))),
-        ("spectral_norm", dict(above=without(v.NUMBERS, *optional), steps=without(v.INTEGERS), start=[("text", "a")])),
-        ("spectral_radius", dict(steps=without(v.COUNTS, "too many"), last=without(v.COUNTS, "too many"))),
-        ("exponent", dict(loops=without(v.COUNTS, "too many"), count=v.COUNTS, target=v.NUMBERS, below=v.FLAGS)),
-    ):
-        yield call(
-            f"regularise.{name}",
-            getattr(ctsa.regularise, name),
-            dict(layer=layer, x=x, key=0),
-            layer=without(layers, "nan", "leaves", "returns a number", "returns None", "other shape"),
-            x=states(),
-            key=[("text", "a"), ("half", 1.5), ("negative", -1)],
-            **more,
-        )
-    yield call(
-        "regularise.restart",
-        ctsa.regularise.restart,
-        dict(layer=layer, x0=x, other=x, loops=2),
-        layer=without(layers, "nan", "leaves", "returns a number", "returns None", "other shape"),
-        x0=states(),
-        other=states(),
-        loops=without(v.COUNTS, "too many"),
-    )
     yield call(
         "check_map",
         ctsa.check_map,
@@ -411,6 +387,45 @@ def calls(face, other):
         dict(source=[array(M)]),
         source=[("None", None), ("number", 3), ("text", "a"), ("empty", []), ("nan", [array(np.full((2, 2), np.nan))])],
         iterations=without(v.COUNTS[:-1], *optional),
+    )
+
+    seeded = dict(seed=without(v.SEEDS, *optional), geometry=[("text", "a"), ("number", 3)])
+    directed = [("text", "a"), ("one axis", np.ones(3)), ("ragged", [[1.0], [1.0, 2.0]]), ("nan", np.nan * U)]
+    directed += [("other framework", other(X))]
+    counts = without(v.COUNTS, "too many")
+    for name, good, wrong in (
+        ("rms_gain", dict(seed=0), dict(probes=counts, v=directed, **seeded)),
+        ("spectral_norm", {}, dict(steps=v.INTEGERS, above=v.NUMBERS[1:], start=directed, **seeded)),
+        ("spectral_radius", {}, dict(steps=counts, last=without(counts, *optional), carry=v.FLAGS, **seeded)),
+        ("exponent", dict(loops=2), dict(loops=counts, count=v.COUNTS, target=v.NUMBERS[1:], frame=directed, **seeded)),
+        ("residual", {}, dict(geometry=[("text", "a")])),
+        ("restart", dict(other=x, loops=2), dict(loops=counts, other=states())),
+        ("unroll", dict(loops=2), dict(loops=counts, last=counts)),
+    ):
+        at = "x0" if name == "restart" else "x"
+        # How a layer goes wrong in the middle of training is not looked at in unroll.
+        kinds = without(layers, *(("nan", "leaves") if name == "unroll" else ()))
+        yield call(
+            f"regularise.{name}",
+            getattr(ctsa.regularise, name),
+            {"layer": layer, at: x, **good},
+            layer=kinds,
+            **{at: states()},
+            **wrong,
+        )
+    yield call("regularise.scale", ctsa.regularise.scale, dict(x=x), x=plain)
+    yield call(
+        "regularise.sample_loops",
+        ctsa.regularise.sample_loops,
+        dict(kind="lognormal", size=3),
+        kind=v.CHOICES,
+        size=v.COUNTS,
+        mu=v.NUMBERS,
+        sigma=[*v.NUMBERS[1:], ("negative", -1.0)],
+        mean=v.POSITIVE,
+        low=without(v.COUNTS, "too many"),
+        high=without(v.COUNTS, *optional, "too many"),
+        seed=v.SEEDS,
     )
 
     # observables and small functions

@@ -96,9 +96,9 @@ def ways(b, n, d, loops, k):
     yield {
         "one forward, trained": trained(block, lambda: block(x, e).square().mean()),
         "VJP by hand, trained": trained(block, lambda: one_iteration(block, x, e)),
-        "rms_gain": trained(block, lambda: reg.rms_gain(loop, x, 0).mean()),
-        "spectral_norm, 2 steps": trained(block, lambda: reg.spectral_norm(loop, x, 0, steps=2).mean()),
-        "spectral_radius, 10 steps": trained(block, lambda: reg.spectral_radius(loop, x, 0).mean()),
+        "rms_gain": trained(block, lambda: reg.rms_gain(loop, x, seed=0).mean()),
+        "spectral_norm, 2 steps": trained(block, lambda: reg.spectral_norm(loop, x, steps=2).mean()),
+        "spectral_radius, 10 steps": trained(block, lambda: reg.spectral_radius(loop, x).mean()),
     }
 
 
