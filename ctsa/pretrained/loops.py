@@ -38,8 +38,8 @@ def loop(
         inject: states ``(n, d)``, or ``(batch, n, d)`` one a member, that are added in every loop before the layers; None.
         share: of them that is added.
         scale: put tokens on the sphere, with this length for the layers; None lets them be. Post-norm layers end in
-            tokens of length about ``sqrt(d) |g|``; those of a pre-norm model grow from loop to loop, unless they are kept at
-            one length.
+            tokens of length about ``sqrt(d) |g|``; those of a pre-norm model grow from loop to loop, unless they are
+            kept at one length.
         dtype: "float64" or "float32", in which the loop computes.
 
     Returns:
