@@ -77,13 +77,11 @@ class Kind:
     loops: float = np.nan  # about how many loops would decide
 
 
-def slope_of(steps: np.ndarray, floor: float, window: tuple[int, int] | None = None) -> Slope:
+def slope_of(steps: np.ndarray, floor: float) -> Slope:
     """Fit the slope of log steps over the second half of the loops before they reach the floor."""
     above = np.flatnonzero(~(steps > floor))
     last = int(above[0]) - 1 if len(above) else len(steps) - 1
     first = last // 2
-    if window is not None:
-        first, last = window
     if last - first < 2:
         return Slope(np.nan, np.nan, max(first, 0), max(last, 0))
     local = np.diff(np.log(steps[first : last + 1]))
