@@ -84,6 +84,26 @@ def test_known_motions_are_never_called_wrongly(name, dtype):
         assert (report.period == PERIODS[name]).all()
 
 
+def test_known_motions_in_jax(jax_face):
+    """The same maps as members of two batches: linear ones, and logistic ones, each with its own matrix or rate."""
+    rng = np.random.default_rng(0)
+    linear = {name: what for name, what in MAPS.items() if not callable(what[0])}
+    rates = {2.9: ("settles",), 3.2: ("periodic",), 3.5: ("periodic",), 3.83: ("periodic",), 3.9: ("chaotic",)}
+    e = np.stack([size * rng.normal(size=(1, 2)) for _, _, size in linear.values()])
+    matrices = np.stack([matrix for matrix, _, _ in linear.values()])
+    batches = [
+        (lambda x, given: x @ given[1].mT + given[0], (e, matrices), [what[1] for what in linear.values()]),
+        (lambda x, r: r * x * (1 - x), np.array(list(rates))[:, None, None], list(rates.values())),
+    ]
+    for step, inputs, allowed in batches:
+        given = tuple(map(jax_face.array, inputs)) if isinstance(inputs, tuple) else jax_face.array(inputs)
+        x0 = jax_face.array(rng.uniform(0.2, 0.6, (len(allowed), 1, 2)))
+        for loops in (64, 512):
+            report = ctsa.diagnose(jax_face.Loop(step, given), x0, loops, exponents=2)
+            for name, names in zip(report.verdicts, allowed, strict=True):
+                assert name in (names if loops == 512 else (*names, "undecided")), (loops, report.verdicts)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_known_motions_from_other_starts(seed):
