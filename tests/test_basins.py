@@ -446,7 +446,6 @@ BAD = [
     (dict(starts=0), ValueError, "starts must be an integer of at least 1, got 0"),
     (dict(starts=2.5), TypeError, "starts must be an integer, got 2.5"),
     (dict(n=None), ValueError, r"n must be given with a number of starts: basins\(field, 5, n="),
-    (dict(d=None), ValueError, "d must be given"),
     (dict(d=4), ValueError, "starts has n=10 tokens of dimension d=4, but the field's key"),
     (dict(starts=STARTS[0]), ValueError, r"states \(S, n, d\), got shape \(10, 3\)"),
     (dict(starts=2 * STARTS), ValueError, "starts must have unit tokens"),
@@ -482,3 +481,9 @@ def test_bad_input_with_a_bare_callable():
         ctsa.basins(field, 5, n=2, d=2)
     with pytest.raises(ValueError, match="in flat space: there are no uniform ones"):
         ctsa.basins(field, 5, n=2, d=2, geometry=ctsa.Euclidean())
+
+
+def test_sizes_that_a_field_knows_need_not_be_given(torch_face):
+    field = make(torch_face, V, 1.0)
+    given, known = (ctsa.basins(field, 3, n=4, **d, duration=2.0) for d in (dict(d=3), {}))
+    assert given.table() == known.table()
