@@ -282,8 +282,9 @@ def test_prefixes_are_found(made, tmp_path):
     np.testing.assert_array_equal(pretrained.load(tmp_path).states(IDS), pretrained.load(folder).states(IDS))
 
 
-def changed(folder, tmp_path, **changes):
+def changed(folder, tmp_path, drop=(), **changes):
     config = json.loads((folder / "config.json").read_text()) | changes
+    config = {key: value for key, value in config.items() if key not in drop}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     return tmp_path
@@ -297,10 +298,65 @@ def changed(folder, tmp_path, **changes):
     ("llama", dict(num_hidden_layers=3), "tensor layers.2.self_attn.q_proj.weight and"),
     ("llama", dict(model_type="gpt_neox"), "model_type 'gpt_neox' is not supported; supported: albert, bert"),
     ("modernbert", dict(hidden_size=18), "is not a multiple of"),
+    ("llama", dict(rope_parameters=dict(type="yarn", factor=4.0)), "rope_type 'yarn' is not supported"),
+    ("llama", dict(rope_scaling=dict(type="dynamic", factor=4.0)), "rope_type 'dynamic' is not supported"),
+    ("llama", dict(rope_parameters=dict(rope_type="linear")), "factor of rotary positions must be a number > 0, got None"),
+    ("llama", dict(rope_parameters=_LLAMA3 | dict(low_freq_factor=4.0)), "low_freq_factor 4.0 must be less than"),
+    ("llama", dict(rope_parameters="linear"), "rope_parameters must be an object, got 'linear'"),
+    ("llama", dict(rope_parameters=dict(rope_theta="big")), "rope_theta of rotary positions must be a number"),
+    ("llama", dict(head_dim=3), "must have an even width, got 3"),
+    ("llama", dict(layer_types=["sliding_attention"] * 2), "but llama has none"),
+    ("qwen2", dict(layer_types=["chunked_attention"] * 2), "layer_types 'chunked_attention' is not supported"),
+    ("qwen2", dict(layer_types=["full_attention"]), r"one a layer \(2\), got 1 of them"),
+    ("qwen2, windows", dict(use_sliding_window=False), "use_sliding_window switches it off"),
+    ("qwen2, windows", dict(sliding_window="3"), "sliding_window must be a positive integer"),
+    ("modernbert", dict(layer_types=["chunked_attention"] * 4), "layer_types 'chunked_attention' is not supported"),
+    ("roberta", dict(pad_token_id=None), "pad_token_id must be an integer >= 0, got None"),
+    ("roberta", dict(pad_token_id=30), "pad_token_id 30 leaves no positions"),
 ])  # fmt: skip
 def test_config_is_wrong(made, tmp_path, name, changes, what):
     with pytest.raises(ValueError, match=what):
         pretrained.load(changed(made(name)[1], tmp_path, **changes))
+
+
+_OLD = ("rope_parameters", "layer_types")
+
+
+@pytest.mark.parametrize(("name", "drop", "changes"), [
+    ("qwen2, windows", _OLD, dict(use_sliding_window=True, sliding_window=3, max_window_layers=1)),
+    ("qwen2, windows", _OLD, dict(use_sliding_window=False, sliding_window=3, max_window_layers=0)),
+    ("qwen3", _OLD, dict(use_sliding_window=True, sliding_window=3, max_window_layers=1)),
+    ("mistral", (), dict(sliding_window=None)),
+    ("mistral", (), dict(layer_types=["full_attention", "sliding_attention"])),
+    ("llama", _OLD, dict(rope_theta=500.0)),
+    ("llama", _OLD, dict(rope_theta=100.0, rope_scaling=dict(type="linear", factor=2.0))),
+    ("llama", _OLD, dict(rope_scaling={k: v for k, v in _LLAMA3.items() if k != "original_max_position_embeddings"})),
+    ("llama", (), dict(rope_parameters=dict(type="linear", factor=2.0, rope_theta=100.0))),
+    ("llama", (), dict(hidden_act="swish")),
+    ("modernbert", _OLD, dict(global_rope_theta=300.0, local_rope_theta=20.0, global_attn_every_n_layers=2)),
+    ("modernbert", _OLD, {}),
+    ("roberta", (), dict(pad_token_id=0)),
+])  # fmt: skip
+def test_files_of_other_years(made, tmp_path, name, drop, changes):
+    """Settings as they were spelled, and left out, in files that are around."""
+    folder = changed(made(name)[1], tmp_path, drop, **changes)
+    ours, theirs = pretrained.load(folder), transformers.AutoModel.from_pretrained(folder).eval()
+    states, _, _ = judged(theirs, ours)
+    np.testing.assert_allclose(ours.states(IDS), states, rtol=0, atol=3e-12 * max(1.0, np.abs(states).max()))
+
+
+def test_local_base_that_is_null(made, tmp_path):
+    """Local layers then turn as the global ones do; transformers 5 no longer opens such a file."""
+    folder = made("modernbert")[1]
+    found = [
+        pretrained.load(changed(folder, tmp_path, _OLD, global_rope_theta=300.0, local_rope_theta=local)).states(IDS)
+        for local in (None, 300.0, 20.0)
+    ]
+    assert np.array_equal(*found[:2]) and not np.allclose(found[0], found[2])
+
+
+def test_kinds_are_what_the_files_say(made):
+    assert [pretrained.load(made(name)[1]).kind for name in ("roberta", "xlm-roberta")] == ["roberta", "xlm-roberta"]
 
 
 def test_bad_input(made):
