@@ -201,6 +201,12 @@ def test_fields_have_the_attention_of_the_model(made, face, name):
         bias = bias - bias.mean() if centres else bias
         np.testing.assert_allclose(sum(few) + bias, found, rtol=0, atol=1e-11)
         assert one.query.ndim == 2
+        unit = model.exact_tokens(IDS, layer)
+        np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(unit, x / np.linalg.norm(x, axis=-1, keepdims=True), rtol=0, atol=1e-13)
+        lost = 1 - np.linalg.norm(x, axis=-1).min()  # by the eps of the norm
+        found = face.numpy(field.attention(face.array(unit)))
+        np.testing.assert_allclose(found, model.attention_weights(IDS, layer), rtol=0, atol=1e3 * lost + 1e-12)
     plain = model.field(1, face, IDS)
     start = model.on_sphere(IDS, 1).x
     assert np.isfinite(ctsa.lyapunov_spectrum(plain, start, intervals=2, transient=0, count=2).exponents).all()
@@ -254,6 +260,39 @@ def test_what_is_injected_and_where_tokens_live(made, torch_face, close):
     assert single(x.float()).dtype == torch.float32
 
 
+def test_loops_move(made, close):
+    """Weights and what is injected change their type with the loop, as those of modules do."""
+    model = pretrained.load(made("llama")[1])
+    e = model.states(IDS)[0]
+    for inject in (None, e):
+        loop = pretrained.loop(model, 0, ctsa.torch, inject=inject)
+        wanted = loop(torch.as_tensor(e))
+        moved = loop.to(torch.float32)
+        assert moved(torch.as_tensor(e).float()).dtype == torch.float32
+        close(moved(torch.as_tensor(e).float()).double(), wanted, 1e-3)
+        assert moved.to("meta")(torch.as_tensor(e).float().to("meta")).device.type == "meta"
+
+
+def test_jacobians_of_loops(made, torch_face, jax_face, close):
+    """In both frameworks, against differences of the NumPy forward pass."""
+    from ctsa.pretrained._transformer import State, step_block
+
+    model = pretrained.load(made("modernbert")[1])
+    network, x = model._network, model.states(IDS)[1]
+
+    def step(z):
+        return step_block(network.blocks[1], network.heads, network.causal, network.pre_norm, State(z, None)).z
+
+    u = np.random.default_rng(0).normal(size=x.shape)
+    wanted = (step(x + 1e-6 * u) - step(x - 1e-6 * u)) / 2e-6
+    found = [
+        face.numpy(ctsa.jacobian(pretrained.loop(model, 1, face), face.array(x))) @ u.ravel()
+        for face in (torch_face, jax_face)
+    ]
+    close(*found, 1e-11)
+    close(found[0].reshape(x.shape), wanted, 1e-6)
+
+
 @pytest.mark.parametrize("name", ["llama", "roberta"])
 def test_shards_and_half_precision(made, tmp_path, name):
     whole, folder = made(name)
@@ -300,7 +339,7 @@ def changed(folder, tmp_path, drop=(), **changes):
     ("modernbert", dict(hidden_size=18), "is not a multiple of"),
     ("llama", dict(rope_parameters=dict(type="yarn", factor=4.0)), "rope_type 'yarn' is not supported"),
     ("llama", dict(rope_scaling=dict(type="dynamic", factor=4.0)), "rope_type 'dynamic' is not supported"),
-    ("llama", dict(rope_parameters=dict(rope_type="linear")), "factor of rotary positions must be a number > 0, got None"),
+    ("llama", dict(rope_parameters=dict(rope_type="linear")), "factor of rotary positions must be a number > 0"),
     ("llama", dict(rope_parameters=_LLAMA3 | dict(low_freq_factor=4.0)), "low_freq_factor 4.0 must be less than"),
     ("llama", dict(rope_parameters="linear"), "rope_parameters must be an object, got 'linear'"),
     ("llama", dict(rope_parameters=dict(rope_theta="big")), "rope_theta of rotary positions must be a number"),
@@ -375,8 +414,20 @@ def test_bad_input(made):
         pretrained.loop(model, 0, "torch")
     with pytest.raises(TypeError, match="model must be"):
         pretrained.loop("llama", 0, ctsa.torch)
-    with pytest.raises(ValueError, match="inject must be"):
-        pretrained.loop(model, 0, ctsa.torch, inject=np.ones(3))
+    for inject in (np.ones(3), np.ones(16), np.ones((2, 2, 8, 16)), np.ones((8, 16), int), "text"):
+        with pytest.raises(ValueError, match="inject must be states"):
+            pretrained.loop(model, 0, ctsa.torch, inject=inject)
+    with pytest.raises(ValueError, match="inject must be finite"):
+        pretrained.loop(model, 0, ctsa.torch, inject=np.full((8, 16), np.nan))
+    with pytest.raises(ValueError, match="inject: states of 3 tokens, but the loop runs on 8"):
+        pretrained.loop(model, 0, ctsa.torch, inject=np.ones((3, 16)))(torch.as_tensor(model.states(IDS)[0]))
+    with pytest.raises(ValueError, match="scale must be"):
+        pretrained.loop(model, 0, ctsa.torch, scale=-1.0)
+    for turning in (model, normed):
+        with pytest.raises(ValueError, match="turn with the position, which a survey of plain heads"):
+            pretrained.survey(turning, IDS, face=ctsa.torch)
+    with pytest.raises(ValueError, match="layer must be one of"):
+        model.exact_tokens(IDS, 2)
     with pytest.raises(ValueError, match="dtype must be"):
         pretrained.loop(model, 0, ctsa.torch, dtype="float16")
     assert jnp.asarray(0.0) == 0
@@ -389,13 +440,35 @@ SENTENCE = "The bank raised its interest rates again yesterday, and the price of
 
 @needs_weights
 @pytest.mark.slow
-def test_layers_of_minilm_as_loops():
-    """Layers 0, 1, 4, 5 come to rest; layer 3 is chaotic, with exponents within clusters of about 0.08 a loop."""
+@pytest.mark.parametrize("layer", [0, 1, 4, 5])
+def test_layers_of_minilm_that_come_to_rest(layer):
     model = pretrained.load()
-    states = model.states(SENTENCE)
-    for layer in (0, 4):
-        report = ctsa.diagnose(pretrained.loop(model, layer, ctsa.torch), states[layer], 200, exponents=1, restarts=0)
-        assert report.verdicts[0] == "settles", (layer, report.why)
+    x0 = model.states(SENTENCE)[layer]
+    report = ctsa.diagnose(pretrained.loop(model, layer, ctsa.torch), x0, 400, exponents=1, restarts=0)
+    assert report.verdicts[0] == "settles", report.why
+    assert report.exponents[0, 0] < 0
+
+
+@needs_weights
+@pytest.mark.slow
+def test_layer_of_minilm_with_two_ends():
+    """Layer 2 has a cycle of two loops, and a fixed point beside it: where it ends depends on where it starts."""
+    model = pretrained.load()
+    states, loop = model.states(SENTENCE), pretrained.loop(model, 2, ctsa.torch)
+    for start, verdict in ((states[2], "settles"), (states[6], "periodic")):
+        xs = ctsa.iterate(loop, start, 402).xs.numpy()
+        assert np.abs(xs[402] - xs[400]).max() < 1e-12
+        assert (np.abs(xs[401] - xs[400]).max() > 0.1) == (verdict == "periodic")
+        report = ctsa.diagnose(loop, start, 400, exponents=1, restarts=0)
+        assert report.verdicts[0] == verdict, report.why
+    assert report.period[0] == 2
+
+
+@needs_weights
+@pytest.mark.slow
+def test_layer_of_minilm_that_is_chaotic():
+    """Layer 3, with a largest exponent of about 0.08 a loop."""
+    model = pretrained.load()
     loop = pretrained.loop(model, 3, ctsa.torch)
-    spectrum = ctsa.lyapunov_spectrum(loop, states[3], intervals=600, transient=300, count=1)
-    assert 0.05 < spectrum.exponents[0] < 0.12 and spectrum.verdict.name == "chaotic"
+    spectrum = ctsa.lyapunov_spectrum(loop, model.states(SENTENCE)[3], intervals=600, transient=300, count=1)
+    assert 0.065 < spectrum.exponents[0] < 0.095 and spectrum.verdict.name == "chaotic"

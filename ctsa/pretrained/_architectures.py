@@ -64,7 +64,7 @@ def _encoder(folder: Path, config: Config, family: str) -> Checkpoint:
     rows, words = config.count("max_position_embeddings"), config.count("vocab_size")
     first = config.first("pad_token_id", 1) + 1 if roberta else 0  # RoBERTa counts positions from there
     if first >= rows:
-        raise ValueError(f"{config.path}: pad_token_id {first - 1} leaves no positions of max_position_embeddings {rows}")
+        raise ValueError(f"{config.path}: pad_token_id {first - 1} leaves no positions of {rows}")
     segments = config.count("type_vocab_size", default=2)
     width = width_of(config, d, heads, ("hidden_size", "num_attention_heads"))
     eps = config.size("layer_norm_eps", 1e-12)

@@ -27,7 +27,7 @@ def _object(config: Config, key: str, value: Any) -> dict[str, Any]:
 
 
 def _rotary(config: Config, kind: str | None) -> dict[str, Any]:
-    """Return the settings of rotary embeddings: ``rope_scaling`` where an older file has it, else ``rope_parameters``."""
+    """Return the settings of rotary embeddings: ``rope_scaling`` of older files, else ``rope_parameters``."""
     for key in ("rope_scaling", "rope_parameters"):
         if config.entries.get(key):
             given = _object(config, key, config.entries[key])
@@ -92,7 +92,7 @@ def kinds(config: Config, usual: list[str]) -> list[str]:
 
 
 def windows(config: Config, layers: int) -> list[int | None]:
-    """Return how far the tokens of each layer of Llama and its kin see: in Mistral, and in Qwen if it is switched on."""
+    """Return how far the tokens of each layer of Llama and its kin see; None where all of them."""
     kind = config.entries["model_type"]
     if kind == "llama":
         used, first = False, 0
