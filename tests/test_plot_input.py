@@ -32,7 +32,7 @@ def _close_figures():
 
 
 def test_all_are_here():
-    assert len(FUNCTIONS) == 30
+    assert len(FUNCTIONS) == 31
 
 
 @pytest.mark.parametrize("kind", WRONG)

@@ -71,6 +71,11 @@ def _make(face, folder):
         "Equilibria": found,
         "Basins": ctsa.basins(field, 3, n=2, d=3, duration=5.0),
         "Basins of a layer": ctsa.basins(layer, 3, n=2, d=3, duration=50),
+        "Diagnosis": ctsa.diagnose(layer, batch, 12, exponents=2, restarts=2),
+        "Diagnosis with a readout": ctsa.diagnose(
+            layer, batch, 12, exponents=2, readout=lambda x: x.mean(-2), score=lambda y: y[:, 0], field=plain
+        ),
+        "BlockForm": ctsa.read_block(torch.nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64)),
         "FixedPoints": ctsa.find_fixed_points(layer, 3, n=2, d=3),
         "FixedPoints, none": ctsa.find_fixed_points(layer, 3, n=2, d=3, loops=0, evaluations=1, newton=0),
         "Cycles": ctsa.find_cycles(lambda x: -x, 2, torch.as_tensor(X[None]), geometry=FLAT),
@@ -112,7 +117,8 @@ NAMES = [
     "Trajectory", "Trajectory of an ensemble", "Trajectory of layers", "LyapunovSpectrum",
     "LyapunovSpectrum of an ensemble", "CovariantVectors", "Leading", "Leading, singular", "Diagram", "Branch",
     "Branch without special points", "SpecialPoint", "Classification", "LimitCycle", "Equilibrium", "Equilibria", "Basins",
-    "Basins of a layer", "FixedPoints", "FixedPoints, none", "Cycles", "Branch of a layer",
+    "Basins of a layer", "Diagnosis", "Diagnosis with a readout", "BlockForm", "FixedPoints", "FixedPoints, none", "Cycles",
+    "Branch of a layer",
     "EulerForm", "MapReport", "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators",
     "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms", "Survey",
@@ -261,7 +267,7 @@ def test_nothing_is_left_out(made, name):
         elif key in node:
             assert alike(node[key].values, value), key
         elif isinstance(value, list | tuple):
-            assert json.loads(node.attrs[key]) == value
+            assert json.loads(node.attrs[key]) == (list(value) if isinstance(value, tuple) else value)
         elif isinstance(value, ctsa.Geometry):
             assert node.attrs[key] == repr(value)
         else:
@@ -478,7 +484,8 @@ def test_an_ensemble_says_so(made):
 @pytest.mark.parametrize("name", [
     "Trajectory", "LyapunovSpectrum", "CovariantVectors", "Diagram", "Branch", "LimitCycle", "Equilibrium", "Equilibria",
     "Basins", "EffectiveStep", "EffectiveStep of oscillators", "Comparison", "EnergyReport", "MonitorRecord",
-    "MonitorRecord of a module", "Survey", "Branch without special points", "Comparison of turning tokens", "Leading",
+    "MonitorRecord of a module", "Survey", "Diagnosis", "Diagnosis with a readout", "Branch without special points",
+    "Comparison of turning tokens", "Leading",
     "Leading, singular", "SpecialPoint", "JacobianNorms",
 ])  # fmt: skip
 def test_drawn(made, name):
@@ -504,6 +511,8 @@ TABLES = {
     "Equilibria": ["bipartite consensus       1+1", "converged  284"],
     "EulerForm": ["steps taken            0.2 ... 0.2, of this size for every token"],
     "MapReport": ["two calls differ by                  0"],
+    "Diagnosis": ["input", "verdict", "loops needed", "safe depth"],
+    "BlockForm": ["step that fits best", "unexplained"],
     "EnergyReport": ["rise, by a theorem", "held                 yes"],
     "JacobianNorms": ["on tangent spaces"],
 }

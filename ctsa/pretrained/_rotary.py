@@ -43,7 +43,7 @@ def rotary_arguments(
     gain = math.sqrt(d) * norm.gain
     biases = {
         "query_bias": heads.query @ norm.bias + heads.query_bias, "key_bias": heads.key @ norm.bias + heads.key_bias,
-        "value_bias": heads.value_in @ norm.bias + heads.inner_bias,
+        "value_bias": heads.value_in @ norm.bias + np.asarray(heads.inner_bias),
     }  # fmt: skip
     arguments |= {name: arguments[name] * gain for name in ("query", "key", "value")}
     arguments |= {name: b[chosen] for name, b in biases.items()}

@@ -34,7 +34,7 @@ class Heads:
         value_bias: :math:`v_h = W_O[:, s_h] b_V[s_h]`, ``(heads, d)``.
         output_bias: :math:`o`, ``(d,)``.
         mask: "causal" where token i sees the tokens j <= i only, else None.
-        inner_bias: :math:`b_V[s_h]`, ``(heads, m)``.
+        inner_bias: :math:`b_V[s_h]`, ``(heads, m)``; None where it is not known.
         frequencies: of rotary embeddings, ``(m / 2,)``: queries and keys of token i turn by i times these, in the planes
             of components k and k + m / 2. None where positions are part of the tokens.
     """
@@ -49,7 +49,7 @@ class Heads:
     value_bias: Array
     output_bias: Array
     mask: str | None
-    inner_bias: Array
+    inner_bias: Array | None = None
     frequencies: Array | None = None
 
     def __repr__(self) -> str:
