@@ -302,8 +302,8 @@ class Pretrained:
         r"""Return the unit tokens from which the exact form of a layer starts, rotary positions or not.
 
         What the norm before attention reads, centred if it is a LayerNorm, in unit length:
-        :math:`x_i = C z_i / |C z_i|`, or :math:`z_i / |z_i|` for RMSNorm. Attention reads :math:`\sqrt{d}\, s_i\, G x_i + b`, ``s`` as in
-        :meth:`exact_on_sphere`.
+        :math:`x_i = C z_i / |C z_i|`, or :math:`z_i / |z_i|` for RMSNorm. Attention reads
+        :math:`\sqrt{d}\, s_i\, G x_i + b`, ``s`` as in :meth:`exact_on_sphere`.
 
         Args:
             text: one sentence, or token ids.
