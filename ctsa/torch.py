@@ -5,6 +5,7 @@ their attributes are those of ``ctsa.jax``.
 """
 
 import copy
+import functools
 import warnings
 import weakref
 from typing import Any
@@ -260,7 +261,13 @@ class Loop(_Foreign, loop.Loop):
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        self.inputs = loop.mapped(lambda a: fn(a) if isinstance(a, torch.Tensor) else a, self.inputs)
+
+        def moved(tree):
+            return loop.mapped(lambda a: fn(a) if isinstance(a, torch.Tensor) else a, tree)
+
+        self.inputs, step = moved(self.inputs), self.module
+        if isinstance(step, functools.partial):  # whose tensors move with the loop, too
+            self.module = functools.partial(step.func, *moved(step.args), **moved(step.keywords))
         return self
 
 

@@ -54,15 +54,17 @@ _ALBERT_PARTS = {
 }
 
 
-def _encoder(folder: Path, config: Config, kind: str) -> Checkpoint:
-    albert, roberta = kind == "albert", kind == "roberta"
+def _encoder(folder: Path, config: Config, family: str) -> Checkpoint:
+    albert, roberta = family == "albert", family == "roberta"
     activation = config.choice("hidden_act", ACTIVATIONS, "gelu_new" if albert else "gelu")
     config.require("position_embedding_type", "absolute")
     config.require("is_decoder", False)
     names = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
     layers, heads, d, mlp = (config.count(key) for key in names)
     rows, words = config.count("max_position_embeddings"), config.count("vocab_size")
-    first = int(config.entries.get("pad_token_id", 1)) + 1 if roberta else 0  # RoBERTa counts positions from there
+    first = config.first("pad_token_id", 1) + 1 if roberta else 0  # RoBERTa counts positions from there
+    if first >= rows:
+        raise ValueError(f"{config.path}: pad_token_id {first - 1} leaves no positions of {rows}")
     segments = config.count("type_vocab_size", default=2)
     width = width_of(config, d, heads, ("hidden_size", "num_attention_heads"))
     eps = config.size("layer_norm_eps", 1e-12)
@@ -83,7 +85,7 @@ def _encoder(folder: Path, config: Config, kind: str) -> Checkpoint:
         t.want_linear(at + parts["down"], d, mlp)
         for part in ("attention_norm", "output_norm"):
             t.want_norm(at + parts[part], d)
-    t.read(folder, f"{kind}.")
+    t.read(folder, f"{family}.")
 
     def block(at: str) -> Block:
         query, key, value, output = (t.linear(at + parts[p]) for p in ("query", "key", "value", "output"))
@@ -102,6 +104,7 @@ def _encoder(folder: Path, config: Config, kind: str) -> Checkpoint:
     )
     blocks = tuple(made[at] for at in names_of_layers)
     network = Network(embedding, blocks, heads, causal=False, pre_norm=False, last_norm=None)
+    kind = str(config.entries["model_type"])
     return Checkpoint(kind, len(blocks), heads, d, width, mlp, eps, rows - first, network)
 
 

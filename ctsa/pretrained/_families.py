@@ -4,51 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ._files import Config
+from ._settings import FULL, SLIDING, frequencies, kinds, modern_frequencies, windows
 from ._tensors import Checkpoint, Tensors, width_of
 from ._transformer import ACTIVATIONS, Block, Embedding, Linear, Network, Norm
-
-_FACTORS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-
-
-def frequencies(config: Config, width: int, kind: str | None = None) -> tuple[float, ...]:
-    """Return the frequencies of rotary embeddings of heads of a width; ``kind``: of layers of that type.
-
-    Raises:
-        ValueError: they are scaled in a way that is not read.
-    """
-    given = config.entries.get("rope_parameters") or {}
-    given = given.get(kind, given) if kind is not None else given
-    scaling = config.entries.get("rope_scaling") or {}
-    theta = float(given.get("rope_theta", config.entries.get("rope_theta") or 10_000.0))
-    how = given if "rope_type" in given else scaling
-    name = how.get("rope_type", how.get("type", "default"))
-    share = given.get("partial_rotary_factor", config.entries.get("partial_rotary_factor") or 1.0)
-    if share != 1.0:
-        raise ValueError(f"{config.path}: partial_rotary_factor {share} is not supported; supported: 1.0")
-    own = theta ** (-np.arange(width // 2) / (width // 2))
-    if name == "linear":
-        own = own / float(how["factor"])
-    elif name == "llama3":
-        factor, low, high, old = (float(how[key]) for key in _FACTORS)
-        length = 2 * math.pi / own
-        share = np.clip((old / length - low) / (high - low), 0.0, 1.0)  # between the two in between
-        own = (1 - share) * own / factor + share * own
-    elif name != "default":
-        raise ValueError(f"{config.path}: rope_type {name!r} is not supported; supported: default, linear, llama3")
-    return tuple(map(float, own))
-
-
-def _windows(config: Config, layers: int, size: int | None, used: bool) -> list[int | None]:
-    """Return how far tokens of each layer see."""
-    types = config.entries.get("layer_types")
-    if types is None:
-        return [size if used else None] * layers
-    return [size if kind == "sliding_attention" else None for kind in types]
 
 
 def read_llama(folder: Path, config: Config) -> Checkpoint:
@@ -68,10 +28,7 @@ def read_llama(folder: Path, config: Config) -> Checkpoint:
     biased = kind == "qwen2" or config.flag("attention_bias", False)
     out_biased = kind != "qwen2" and biased
     mlp_biased = config.flag("mlp_bias", False)
-    size = config.entries.get("sliding_window")
-    sliding = config.entries.get("use_sliding_window")
-    windows = _windows(config, layers, size, size is not None and (sliding or (sliding is None and kind == "mistral")))
-    turn = frequencies(config, width)
+    sees, turn = windows(config, layers), frequencies(config, width)
 
     t = Tensors()
     t.want("embed_tokens.weight", words, d)
@@ -97,7 +54,7 @@ def read_llama(folder: Path, config: Config) -> Checkpoint:
         of_query, of_key = (t.rms(f"{at}self_attn.{name}", eps) if normed else None for name in ("q_norm", "k_norm"))
         return Block(
             query, key, value, output, first, up, down, second, activation, 1.0 / math.sqrt(width), gate, key_heads,
-            of_query, of_key, turn, windows[i],
+            of_query, of_key, turn, sees[i],
         )  # fmt: skip
 
     blocks = tuple(block(i) for i in range(layers))
@@ -115,11 +72,9 @@ def read_modernbert(folder: Path, config: Config) -> Checkpoint:
     eps, positions = config.size("norm_eps", 1e-5), config.count("max_position_embeddings")
     biased, mlp_biased, norm_biased = (config.flag(key, False) for key in ("attention_bias", "mlp_bias", "norm_bias"))
     every = config.count("global_attn_every_n_layers", default=3)
-    types = config.entries.get("layer_types") or [
-        "sliding_attention" if i % every else "full_attention" for i in range(layers)
-    ]
+    types = kinds(config, [SLIDING if i % every else FULL for i in range(layers)])
     local = config.count("local_attention", default=128) // 2 + 1
-    turn = {kind: _modern_frequencies(config, width, kind) for kind in set(types)}
+    turn = {kind: modern_frequencies(config, width, kind) for kind in set(types)}
 
     t = Tensors()
     t.want("embeddings.tok_embeddings.weight", words, d)
@@ -143,21 +98,13 @@ def read_modernbert(folder: Path, config: Config) -> Checkpoint:
         return Block(
             query, key, value, t.linear(f"{at}attn.Wo"), first, up, t.linear(f"{at}mlp.Wo"), t.norm(f"{at}mlp_norm", eps),
             activation, 1.0 / math.sqrt(width), gate, frequencies=turn[types[i]],
-            window=local if types[i] == "sliding_attention" else None,
+            window=local if types[i] == SLIDING else None,
         )  # fmt: skip
 
     blocks = tuple(block(i) for i in range(layers))
     embedding = Embedding(t["embeddings.tok_embeddings.weight"], None, None, t.norm("embeddings.norm", eps), None)
     network = Network(embedding, blocks, heads, causal=False, pre_norm=True, last_norm=t.norm("final_norm", eps))
     return Checkpoint("modernbert", layers, heads, d, width, mlp, eps, positions, network)
-
-
-def _modern_frequencies(config: Config, width: int, kind: str) -> tuple[float, ...]:
-    old = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}[kind]
-    if old in config.entries and config.entries[old] is not None:
-        own: Any = float(config.entries[old]) ** (-np.arange(width // 2) / (width // 2))
-        return tuple(map(float, own))
-    return frequencies(config, width, kind)
 
 
 def read_distilbert(folder: Path, config: Config) -> Checkpoint:

@@ -88,6 +88,13 @@ class Config:
             raise ValueError(f"{self.path}: {key} must be a positive integer, got {shown}")
         return value
 
+    def first(self, key: str, default: int) -> int:
+        """Return an entry that is an integer of at least zero."""
+        value = self.entries.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{self.path}: {key} must be an integer >= 0, got {value!r}")
+        return value
+
     def size(self, key: str, default: float) -> float:
         """Return an entry that is a number of at least zero."""
         value = self.entries.get(key, default)

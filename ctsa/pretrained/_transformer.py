@@ -122,6 +122,7 @@ ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": _relu,
     "silu": _silu,
+    "swish": _silu,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import load as backend_of
 from ctsa.geometry import Sphere
+from ctsa.results.base import as_numpy
 
 from ._transformer import Block, State, step_block
 from .model import Pretrained
@@ -43,11 +44,11 @@ def loop(
         dtype: "float64" or "float32", in which the loop computes.
 
     Returns:
-        A ``Loop``.
+        A ``Loop``. Its weights move with it (``loop.to("cuda")`` in torch).
 
     Raises:
         TypeError: ``face`` is no face, an index is no integer.
-        ValueError: there are no such layers.
+        ValueError: there are no such layers, or ``inject`` is no states of this model, or of another number of tokens.
 
     Example:
         >>> import ctsa, ctsa.torch
@@ -68,8 +69,8 @@ def loop(
     first, last = _piece(model, layers)
     checks.choice("dtype", dtype, ("float32", "float64"))
     share = checks.number("share", share)
-    if inject is not None and np.shape(inject)[-1:] != (model.d,):
-        raise ValueError(f"inject must be states (..., n, {model.d}), got shape {tuple(np.shape(inject))}")
+    scale = None if scale is None else checks.number("scale", scale, low=0.0, strict=True)
+    inject = None if inject is None else _states(inject, model.d)
     network = model._network
     be = backend_of(face.Loop.face)
 
@@ -78,13 +79,22 @@ def loop(
 
     blocks = tuple(_converted(block, held) for block in network.blocks[first:last])
     settings = (network.heads, network.causal, network.pre_norm, share)
-    geometry = None if scale is None else Sphere()
     inputs = None if inject is None else held(inject)
     return face.Loop(
         be.partial(_pass if inject is None else _pass_injected, blocks, settings), inputs,
-        batched=inputs is not None and inputs.ndim > 2, geometry=geometry,
-        scale=1.0 if scale is None else checks.number("scale", scale, low=0.0, strict=True),
+        batched=inputs is not None and inputs.ndim > 2, geometry=None if scale is None else Sphere(),
+        scale=1.0 if scale is None else scale,
     )  # fmt: skip
+
+
+def _states(inject: Any, d: int) -> Array:
+    states = np.asarray(as_numpy(inject))
+    if states.ndim not in (2, 3) or states.shape[-1] != d or states.dtype.kind != "f":
+        came = f"shape {states.shape} of {states.dtype}"
+        raise ValueError(f"inject must be states (n, {d}) or (batch, n, {d}) of floating numbers, got {came}")
+    if not np.isfinite(states).all():
+        raise ValueError("inject must be finite states, got NaN or infinite numbers")
+    return states
 
 
 def _piece(model: Pretrained, layers: Any) -> tuple[int, int]:
@@ -117,4 +127,6 @@ def _pass(blocks: tuple, settings: tuple, state: Array) -> Array:
 
 
 def _pass_injected(blocks: tuple, settings: tuple, state: Array, inputs: Array) -> Array:
+    if inputs.shape[-2] != state.shape[-2]:
+        raise ValueError(f"inject: states of {inputs.shape[-2]} tokens, but the loop runs on {state.shape[-2]}")
     return _pass(blocks, settings, state + settings[3] * inputs)

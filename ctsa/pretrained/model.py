@@ -189,7 +189,9 @@ class Pretrained:
         The layer's attention reads :math:`y_i = |y_i| x_i`, so its scores without biases are
         :math:`|y_i| |y_j| / \sqrt{m}\, \langle Q x_i, K x_j \rangle`. The mean square of the lengths goes
         into one :math:`\beta = \operatorname{mean}_i |y_i|^2 / \sqrt{m}`. ``query``, ``key``, ``value``,
-        ``beta`` and ``mask`` are what :class:`SelfAttention` takes; :meth:`field` hands them over.
+        ``beta`` and ``mask`` are what :class:`SelfAttention` takes; :meth:`field` hands them over. Where queries
+        and keys turn with the position (Llama, Qwen, Mistral, ModernBERT), these are the matrices before the
+        turn, without the norms of Qwen 3 and without windows; :meth:`field` has turns and windows.
 
         Args:
             text: one sentence, token ids, or the layer's input ``(n, d)``.
@@ -285,26 +287,43 @@ class Pretrained:
                 "exact form: field(layer, face, text, exact=True) has it"
             )
         parts = exact_parts(heads, norm)
-        tokens, state = self._reading(self._encode(text)[0], layer)
-        assert state.normed is not None  # as the norm before is known
-        length = np.linalg.norm(state.normed.centred, axis=-1)
-        check_nonzero(length, tokens, layer)
+        tokens, x, shrink = self._directions(text, layer, norm.eps)
         return ExactSphereHeads(
-            x=state.normed.centred / length[:, None],
+            x=x,
             **parts,
-            shrink=1.0 / np.sqrt(1.0 + norm.eps / state.normed.variance[:, 0]),
+            shrink=shrink,
             gain=norm.gain.copy(),
             bias=norm.bias.copy(),
             tokens=tuple(tokens),
             layer=index(layer),
         )
 
+    def exact_tokens(self, text: str | Sequence[int], layer: int) -> Array:
+        r"""Return the unit tokens from which the exact form of a layer starts, rotary positions or not.
+
+        What the norm before attention reads, centred if it is a LayerNorm, in unit length:
+        :math:`x_i = C z_i / |C z_i|`, or :math:`z_i / |z_i|` for RMSNorm. Attention reads
+        :math:`\sqrt{d}\, s_i\, G x_i + b`, ``s`` as in :meth:`exact_on_sphere`.
+
+        Args:
+            text: one sentence, or token ids.
+            layer: index of the layer.
+
+        Returns:
+            ``(n, d)``.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`tokens` and :meth:`heads`.
+        """
+        self._index(layer)
+        return self._directions(text, layer, norm_before(self._network, index(layer)).eps)[1]
+
     def field(
         self, layer: int, face: Any, text: Any = None, *, head: int | Sequence[int] | None = None, exact: bool = False
     ) -> Any:
         r"""Make the attention of a layer, all heads or some, a field on the sphere.
 
-        Start it from ``on_sphere(text, layer).x``, or the exact form from ``exact_on_sphere(text, layer).x``.
+        Start it from ``on_sphere(text, layer).x``, or the exact form from ``exact_tokens(text, layer)``.
 
         Args:
             layer: index of the layer.
@@ -362,6 +381,14 @@ class Pretrained:
         return face.MultiHeadAttention(**rotary_arguments(self._network, index(layer), heads, chosen, n, square, norm))
 
     # ------------------------------------------------------------------------------------------------------ inside
+    def _directions(self, text: Any, layer: int, eps: float) -> tuple[list[str], Array, Array]:
+        """Return the tokens, their directions before gain and bias of the norm, and how far its eps shrinks them."""
+        tokens, state = self._reading(self._encode(text)[0], layer)
+        assert state.normed is not None  # as the norm before is known
+        length = np.linalg.norm(state.normed.centred, axis=-1)
+        check_nonzero(length, tokens, layer)
+        return tokens, state.normed.centred / length[:, None], 1.0 / np.sqrt(1.0 + eps / state.normed.variance[:, 0])
+
     def _encode(self, text: Any) -> tuple[list[int], list[str]]:
         return encode(text, self._tokenizer, self.positions, len(self._network.embedding.words), self.folder)
 

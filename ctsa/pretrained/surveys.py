@@ -211,6 +211,7 @@ def survey(
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it.
+        ValueError: queries and keys of the model turn with the position (Llama, Qwen, Mistral, ModernBERT).
         WeightsNotFound, ImportError: as for :func:`load`.
 
     Example:
@@ -224,6 +225,11 @@ def survey(
         Consensus at the leading eigenvector: Altafini, arXiv 2511.11553.
     """
     model = model if isinstance(model, Pretrained) else load(model)
+    if model._network.blocks[0].frequencies is not None:
+        raise ValueError(
+            f"model: queries and keys of {model.kind} turn with the position, which a survey of plain heads "
+            "leaves out: model.field(layer, face, text, head=h) has them"
+        )
     duration, given = checks.number("duration", duration, low=0.0, strict=True), Solver(solver, rtol, atol, None, max_steps)
     count = checks.integer("count", count, low=1)
     if not callable(getattr(face, "SelfAttention", None)):
