@@ -142,3 +142,11 @@ def pytest_runtest_teardown(item):
     if _done % 25 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_its_own(request, monkeypatch):
+    """What a test draws from its module's generator does not depend on the tests before it."""
+    for name in ("RNG", "rng"):
+        if isinstance(getattr(getattr(request.node, "module", None), name, None), np.random.Generator):
+            monkeypatch.setattr(request.node.module, name, np.random.default_rng(1))

@@ -456,7 +456,7 @@ def test_no_recompilation(jax_face):
 
 # -------------------------------------------------------------------------------------------------------------- training
 def settings(name):
-    return [1.0, 0.5] if name in ("residual", "restart") else [1.5, 0.1]
+    return [1.0, 0.5] if name in ("residual", "restart") else [1.5, 0.02]
 
 
 @every
