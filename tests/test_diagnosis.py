@@ -363,6 +363,14 @@ def test_readouts_and_scores():
     assert report.change.shape == (20, 3) and (report.safe_depth >= 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_end_for_all_has_no_variance_to_share(dtype):
+    """x -> x/2 + b: only rounding is left between the ends, and says nothing about inputs."""
+    report = ctsa.diagnose(ctsa.Loop(lambda x: 0.5 * x + 1), torch.randn(4, 3, 2, dtype=dtype), 64)
+    assert report.counts == {"settles": 4} and (report.restart_agree == 1).all() and np.isnan(report.input_share)
+    assert "variance" not in str(report)
+
+
 def test_safe_depth_of_a_state_that_grows():
     """Twice as long as after the first loop is too long: 1.1^k > 2 at k = 8 loops more."""
     loop = ctsa.Loop(lambda x: 1.1 * x)

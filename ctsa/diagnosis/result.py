@@ -152,12 +152,16 @@ class Diagnosis(Result):
 
     @property
     def input_share(self) -> float:
-        """Share of the variance of end states between inputs; nan without restarts, or of one input."""
+        """Share of the variance of end states between inputs; nan without restarts, of one input, or if all end in one point.
+
+        Ends whose root mean square distance is below ``tolerance`` are one point: what is left of it is rounding.
+        """
         count, between, within = (float(a) for a in self.ends_sum[:3])
         mean = self.ends_sum[3:] / max(count, 1)
         apart = between / max(count, 1) - float((mean**2).sum())
         whole = apart + within / max(count, 1)
-        return apart / whole if count > 1 and whole > 0 and np.isfinite(whole) else float("nan")
+        varies = whole > self.tolerance**2 * between / max(count, 1)
+        return apart / whole if count > 1 and varies and np.isfinite(whole) else float("nan")
 
     @property
     def per_input(self) -> dict[str, np.ndarray]:
