@@ -152,7 +152,7 @@ class Diagnosis(Result):
 
     @property
     def input_share(self) -> float:
-        """Share of the variance of end states between inputs; nan without restarts, of one input, or if all end in one point.
+        """Share of the variance of end states between inputs; nan without restarts, of one input, or with one end for all.
 
         Ends whose root mean square distance is below ``tolerance`` are one point: what is left of it is rounding.
         """

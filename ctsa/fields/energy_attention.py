@@ -8,6 +8,7 @@ from ctsa.attention import WEIGHTS, Heads, attention_weights
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
+from .self_attention import given_mask
 
 Array = Any
 
@@ -79,11 +80,7 @@ class EnergyAttention(Field):
         if sizes is not None and not (sizes > 0).all():
             raise ValueError(f"beta must be positive, got {sizes.tolist()}: the energy divides by it")
         eps = checks.number("eps", eps, low=0.0)
-        causal = isinstance(mask, str)
-        if causal:
-            checks.choice("mask", mask, ["causal"])
-            mask = None
-        mask = checks.attention_mask(checks.parameter("mask", mask, 2, 3))
+        mask, causal = given_mask(mask, WEIGHTS["softmax"])
         d = next((a.shape[-1] for a in (query, key, memory, bias) if a is not None), None)
         for name, a in (("query", query), ("key", key), ("memory", memory), ("bias", bias)):
             if d is not None:

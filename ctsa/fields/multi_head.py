@@ -4,7 +4,7 @@ from typing import Any
 
 from ctsa import checks
 from ctsa._backend import backend, framework
-from ctsa.attention import WEIGHTS, Positions, Weights
+from ctsa.attention import Positions, Weights
 from ctsa.attention.calls import choose
 from ctsa.attention.dense import LARGEST
 from ctsa.attention.projected import (
@@ -19,7 +19,7 @@ from ctsa.derivatives import jvp_batched
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
-from .self_attention import check_mask
+from .self_attention import given_mask, given_weights
 
 Array = Any
 _MATRICES = ("query", "key", "value", "output")
@@ -117,18 +117,10 @@ class MultiHeadAttention(Field):
         biases = dict(query_bias=query_bias, key_bias=key_bias, value_bias=value_bias)
         biases = {name: checks.parameter(name, a, 1, 2) for name, a in biases.items()}
         output_bias = checks.parameter("output_bias", output_bias, 1)
-        if isinstance(weights, str):
-            checks.choice("weights", weights, WEIGHTS)
-            weights = WEIGHTS[weights]
-        elif not isinstance(weights, Weights):
-            raise TypeError(f"weights must be a name or a ctsa.attention.Weights, got {weights!r}")
+        weights = given_weights(weights)
         if not (positions is None or isinstance(positions, Positions)):
             raise TypeError(f"positions must be a ctsa.attention.Positions, got {type(positions).__name__}")
-        causal = isinstance(mask, str)
-        if causal:
-            checks.choice("mask", mask, ["causal"])
-            mask = None
-        mask = check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
+        mask, causal = given_mask(mask, weights)
         turns = {} if positions is None else positions.arrays
         d = _fitted(named, biases, beta, output_bias, mask, turns)
         self._assign(

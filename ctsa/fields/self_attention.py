@@ -102,16 +102,8 @@ class SelfAttention(Field):
             raise TypeError("beta must be a number or one number a head, got None")
         beta = checks.parameter("beta", beta, 0, 1)
         key_field = checks.parameter("key_field", key_field, 1, 2)
-        if isinstance(weights, str):
-            checks.choice("weights", weights, WEIGHTS)
-            weights = WEIGHTS[weights]
-        elif not isinstance(weights, Weights):
-            raise TypeError(f"weights must be a name or a ctsa.attention.Weights, got {weights!r}")
-        causal = isinstance(mask, str)
-        if causal:
-            checks.choice("mask", mask, ["causal"])
-            mask = None
-        mask = check_mask(checks.parameter("mask", mask, 2, 3), causal, weights)
+        weights = given_weights(weights)
+        mask, causal = given_mask(mask, weights)
         d = self._check_shapes(query, key, value, beta, key_field, mask)
         parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
         geometry = self._check_geometry(geometry, d)
@@ -181,11 +173,25 @@ class SelfAttention(Field):
         return super().arguments() | dict(mask="causal" if self.causal else self.mask)
 
 
-def check_mask(mask: Any, causal: bool, weights: Weights) -> Any:
-    """Return the mask of attention, where weights can have it."""
+def given_weights(weights: Any) -> Weights:
+    """Return the weights of attention, given or named."""
+    if isinstance(weights, str):
+        checks.choice("weights", weights, WEIGHTS)
+        return WEIGHTS[weights]
+    if not isinstance(weights, Weights):
+        raise TypeError(f"weights must be a name or a ctsa.attention.Weights, got {weights!r}")
+    return weights
+
+
+def given_mask(mask: Any, weights: Weights) -> tuple[Any, bool]:
+    """Return the mask of attention, where weights can have it, and whether it is the causal one, which has no array."""
+    causal = isinstance(mask, str)
+    if causal:
+        checks.choice("mask", mask, ["causal"])
+    mask = None if causal else checks.parameter("mask", mask, 2, 3)
     values = None if mask is None else checks.concrete(mask)
     if weights.name == "sinkhorn" and (causal or (values is not None and not (values > 0).all())):
         raise ValueError(
             "weights='sinkhorn' needs a mask without zeros: no doubly stochastic matrix need exist else"
         )
-    return checks.attention_mask(mask, weights.normalised)
+    return checks.attention_mask(mask, weights.normalised), causal
