@@ -150,3 +150,17 @@ def numbers_of_its_own(request, monkeypatch):
     for name in ("RNG", "rng"):
         if isinstance(getattr(getattr(request.node, "module", None), name, None), np.random.Generator):
             monkeypatch.setattr(request.node.module, name, np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def made(request, tmp_path_factory):
+    """name -> what ``make(name, folder)`` of the module returns, and the folder; each made once."""
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            folder = tmp_path_factory.mktemp("model")
+            kept[name] = request.module.make(name, folder), folder
+        return kept[name]
+
+    return get

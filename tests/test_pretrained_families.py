@@ -82,19 +82,6 @@ def make(name, folder, **options):
     return model
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    kept = {}
-
-    def get(name):
-        if name not in kept:
-            folder = tmp_path_factory.mktemp("model")
-            kept[name] = make(name, folder), folder
-        return kept[name]
-
-    return get
-
-
 def turned(q, k, cos, sin, unsqueeze_dim=1, **rest):
     """Rotary embeddings, in the precision that they come in."""
     cos, sin = (a.unsqueeze(unsqueeze_dim) for a in (cos, sin))

@@ -57,20 +57,6 @@ def make(name, folder):
     return model
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """name -> (their model, its folder), each made once."""
-    kept = {}
-
-    def get(name):
-        if name not in kept:
-            folder = tmp_path_factory.mktemp("model")
-            kept[name] = make(name, folder), folder
-        return kept[name]
-
-    return get
-
-
 @pytest.fixture(params=CASES)
 def theirs(request, made):
     return made(request.param)
