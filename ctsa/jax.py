@@ -5,6 +5,7 @@ their attributes are those of ``ctsa.torch``. For float64 call ``jax.config.upda
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from . import checks, fields as formulas
 from ._backend import load, modules
 from .flows.systems import packed, start_of
 from .layers import base, euler, loop, normalisation, recurrent, runge_kutta, wrap
+from .models import recurrent as models
 from .parts import STATIC, inherited_constructor, parts_of
 from .results import base as _results
 
@@ -26,9 +28,9 @@ _be = load("jax")
 
 __all__ = [
     "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MultiHeadAttention",
-    "Oja", "Perceptron", "PostNormLayer",
-    "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
-    "from_torch", "keep_compiled",
+    "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
+    "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum",
+    "SymmetricAttention", "WrappedLayer", "from_torch", "keep_compiled",
 ]  # fmt: skip
 
 
@@ -91,6 +93,10 @@ class SelfAttention(formulas.SelfAttention, Field):
 
 class MultiHeadAttention(formulas.MultiHeadAttention, Field):
     __doc__ = formulas.MultiHeadAttention.__doc__
+
+
+class SymmetricAttention(formulas.SymmetricAttention, Field):
+    __doc__ = formulas.SymmetricAttention.__doc__
 
 
 class Oja(formulas.Oja, Field):
@@ -171,16 +177,28 @@ class Loop(_Foreign, loop.Loop):
     __doc__ = loop.Loop.__doc__
 
 
+class RecurrentModel(_Assign, models.RecurrentModel):
+    __doc__ = models.RecurrentModel.__doc__
+
+    @staticmethod
+    def kit():
+        return sys.modules[__name__]
+
+    def __call__(self, inputs, depth=16, seed=0, **options):
+        return self.logits(inputs, depth, seed, **options)
+
+    def __repr__(self):
+        return f"RecurrentModel({self.describe()})"
+
+
 def from_torch(field: Any) -> Any:
-    """Rebuild a field of ``ctsa.torch`` in JAX, keeping every parameter.
+    """Rebuild a field or model of ``ctsa.torch`` in JAX, keeping every parameter.
 
     Example:
         >>> import ctsa.jax, ctsa.torch
         >>> float(ctsa.jax.from_torch(ctsa.torch.SelfAttention(beta=2.0)).beta)
         2.0
     """
-    import sys
-
     return formulas.convert(field, sys.modules[__name__])
 
 

@@ -6,6 +6,7 @@ their attributes are those of ``ctsa.jax``.
 
 import copy
 import functools
+import sys
 import warnings
 import weakref
 from typing import Any
@@ -21,6 +22,7 @@ from ._backend import backend, framework, load, modules, on_graph
 from ._backend._torch_attention import differentiable, in_transform
 from .flows.systems import packed, start_of
 from .layers import euler, loop, normalisation, recurrent, runge_kutta, wrap
+from .models import recurrent as models
 from .parts import INNER, INNERS, PARAMETER, inherited_constructor, parts_of
 
 _be = load("torch")
@@ -29,9 +31,9 @@ for _known in (torch.zeros(()), torch.nn.Parameter(torch.zeros(()))):
 
 __all__ = [
     "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MultiHeadAttention",
-    "Oja", "Perceptron", "PostNormLayer",
-    "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum", "WrappedLayer",
-    "from_jax",
+    "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
+    "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum",
+    "SymmetricAttention", "WrappedLayer", "from_jax",
 ]  # fmt: skip
 
 
@@ -167,6 +169,10 @@ class MultiHeadAttention(formulas.MultiHeadAttention, Field):
     __doc__ = formulas.MultiHeadAttention.__doc__
 
 
+class SymmetricAttention(formulas.SymmetricAttention, Field):
+    __doc__ = formulas.SymmetricAttention.__doc__
+
+
 class Oja(formulas.Oja, Field):
     __doc__ = formulas.Oja.__doc__
 
@@ -271,14 +277,26 @@ class Loop(_Foreign, loop.Loop):
         return self
 
 
+class RecurrentModel(_Assign, models.RecurrentModel):
+    __doc__ = models.RecurrentModel.__doc__
+
+    @staticmethod
+    def kit():
+        return sys.modules[__name__]
+
+    def forward(self, inputs, depth=16, seed=0, **options):
+        return self.logits(inputs, depth, seed, **options)
+
+    def extra_repr(self):
+        return self.describe()
+
+
 def from_jax(field: Any) -> Any:
-    """Rebuild a field of ``ctsa.jax`` in PyTorch, keeping every parameter.
+    """Rebuild a field or model of ``ctsa.jax`` in PyTorch, keeping every parameter.
 
     Example:
         >>> import ctsa.jax, ctsa.torch
         >>> ctsa.torch.from_jax(ctsa.jax.SelfAttention(beta=2.0)).beta.item()
         2.0
     """
-    import sys
-
     return formulas.convert(field, sys.modules[__name__])

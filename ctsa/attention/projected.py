@@ -46,7 +46,13 @@ class Projected:
 
 
 def _act(matrix: Array | None, x: Array) -> Array:
-    return x if matrix is None else x @ matrix.mT
+    if matrix is None:
+        return x
+    if matrix.ndim == 3 and x.shape[-3] == 1 and x.ndim > 3:  # all heads look at the same tokens: one product
+        h, m, d = matrix.shape
+        z = x[..., 0, :, :] @ matrix.reshape(h * m, d).mT
+        return backend(z).xp.swapaxes(z.reshape(*z.shape[:-1], h, m), -3, -2)
+    return x @ matrix.mT
 
 
 def _back(matrix: Array | None, z: Array) -> Array:
@@ -62,7 +68,15 @@ def _project(p: Projected, name: str, x: Array, bias: bool = True) -> Array:
 
 def _combine(p: Projected, y: Array) -> Array:
     """Return the output of heads ``(..., heads, n, m)``: ``(..., n, d)``."""
-    return _act(p.output, turned(p.turn_output, y, p.halves)).sum(-3)
+    y = turned(p.turn_output, y, p.halves)
+    if p.output is None:
+        return y.sum(-3)
+    xp, (_, d, m) = backend(y).xp, p.output.shape
+    if p.output.shape[0] == 1:
+        return y.sum(-3) @ p.output[0].mT
+    y = xp.broadcast_to(y, (*y.shape[:-3], p.output.shape[0], *y.shape[-2:]))
+    y = xp.swapaxes(y, -3, -2).reshape(*y.shape[:-3], y.shape[-2], -1)  # sum over heads and widths in one product
+    return y @ xp.swapaxes(p.output, -2, -1).reshape(-1, d)
 
 
 def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
@@ -72,7 +86,8 @@ def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
     s = q @ k.mT
     if p.weights.distance:
         s = s - 0.5 * p.beta * (k * k).sum(-1, keepdims=True).mT
-    s = s + xp.zeros_like(p.beta)  # heads that differ in beta alone
+    if s.shape[-3] != p.beta.shape[-3]:  # heads that differ in beta alone
+        s = s + xp.zeros_like(p.beta)
     if p.causal:
         return s, q, k, xp.tril(xp.ones_like(s))
     return s, q, k, None if p.mask is None else backend(s).stop_gradient(p.mask)

@@ -15,3 +15,4 @@ from .drifts import Injection as Injection, Oja as Oja, Perceptron as Perceptron
 from .energy_attention import EnergyAttention as EnergyAttention
 from .multi_head import MultiHeadAttention as MultiHeadAttention
 from .self_attention import SelfAttention as SelfAttention
+from .symmetric_attention import SymmetricAttention as SymmetricAttention

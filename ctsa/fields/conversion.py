@@ -10,16 +10,16 @@ from .base import Field
 
 
 def convert(field: Any, face: Any) -> Any:
-    """Rebuild a field with the classes of another face, keeping every parameter.
+    """Rebuild a field or model with the classes of another face, keeping every parameter.
 
     Args:
-        field: a field of ``ctsa.torch`` or ``ctsa.jax``.
+        field: a field of ``ctsa.torch`` or ``ctsa.jax``, or a model made of fields.
         face: the module ``ctsa.torch`` or ``ctsa.jax``.
 
     Raises:
         TypeError: a term of the field is not one of ours.
     """
-    if not isinstance(field, Field):
+    if not isinstance(field, Field) and not hasattr(field, "kit"):
         raise TypeError(f"only fields of ctsa convert, got {type(field).__module__}.{type(field).__qualname__}")
 
     def carry(value):

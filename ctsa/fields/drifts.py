@@ -155,10 +155,11 @@ class Injection(Field):
         self._assign(input=c, geometry=self._check_geometry(geometry, c.shape[-1]))
 
     def drift(self, t, x):
-        return self.input + 0 * x
+        xp = backend(x).xp
+        return xp.broadcast_to(self.input, xp.broadcast_shapes(tuple(self.input.shape), tuple(x.shape)))
 
     def drift_tangent(self, t, x, u):
-        return self.input + 0 * x, 0 * u
+        return self.drift(t, x), 0 * u
 
 
 # name -> maps (backend, z) to (sigma(z), sigma'(z))

@@ -129,7 +129,7 @@ def check_step(step: Any) -> Any:
     if step is None:
         raise TypeError("step must be a positive number, got None")
     size = checks.concrete(step)
-    if size is not None and not 0 < size < 1e100:  # squares of what it moves must not overflow
+    if size is not None and not 0 < float(size) < 1e100:  # squares of what it moves must not overflow
         raise ValueError(f"step must be positive, and below 1e100, got {float(size):g}")
     return step
 

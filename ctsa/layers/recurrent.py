@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend
+from ctsa._backend import backend, on_graph
 from ctsa._types import States
 from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.geometry import Sphere, length
@@ -22,6 +22,31 @@ _VECTOR = (
     "gamma is a vector: as step -> 0 the layer tends to u -> N(gamma * u), which is not the identity, so it is no Euler "
     "step of any flow. Its discrete analyses (spectra, Jacobians) work as usual"
 )
+
+
+def _no_flow(gamma: Any, step: Any) -> str | None:
+    """Say why a layer with this gamma and step, as they stand now, is no step of a flow; None where it is one."""
+    values = gamma if isinstance(gamma, float) else checks.concrete(gamma)
+    if values is None:
+        return _VECTOR if gamma.ndim else None
+    if np.ptp(values) > 0:
+        return _VECTOR
+    if not np.min(values) > 0:
+        return "gamma is negative: every token changes sides at every layer, which no flow does"
+    return no_step(step)
+
+
+def _given_gamma(gamma: Any) -> Any:
+    gamma = checks.parameter("gamma", gamma, 0, 1)
+    values = None if gamma is None else checks.concrete(gamma)
+    if values is not None and (values == 0).any():
+        raise ValueError("gamma must not have zeros: that channel of the tokens would be lost")
+    return gamma
+
+
+def _scalar(gamma: Any) -> Any:
+    """Return a gamma with equal entries as one number."""
+    return gamma[0] if np.ndim(gamma) else gamma
 
 
 class ItrSA(Layer):
@@ -76,12 +101,9 @@ class ItrSA(Layer):
                 f"attention must be a field of ctsa on ctsa.Sphere(), which has a drift, got {type(attention).__name__}"
                 + (f" on {attention.geometry!r}" if isinstance(attention, Field) else "")
             )
-        gamma = checks.parameter("gamma", gamma, 0, 1)
+        gamma = _given_gamma(gamma)
         if gamma is None:
             raise TypeError("gamma must be a number or an array (d,), got None")
-        values = checks.concrete(gamma)
-        if values is not None and (values == 0).any():
-            raise ValueError("gamma must not have zeros: that channel of the tokens would be lost")
         d = None if d is None else checks.integer("d", d, low=1)
         known = dict(gamma=gamma.shape[0] if gamma.ndim else None, d=d, attention=checks.sizes(attention).get("d"))
         found = {name: size for name, size in known.items() if size is not None}
@@ -94,20 +116,13 @@ class ItrSA(Layer):
             root = float(np.sqrt(next(iter(found.values()))))
             gamma = checks.plain("gamma", gamma.astype(float) * root if gamma.dtype == object else gamma * root)
         self._assign(step=check_step(step), gamma=gamma, attention=attention, geometry=Sphere())
-        if self.no_flow:
+        if not on_graph(gamma) and self.no_flow:  # one that is being learnt is asked when it matters
             warnings.warn(f"ItrSA has no flow: {self.no_flow}", UserWarning, stacklevel=2)
 
     @property
     def no_flow(self):  # type: ignore[override]
         """Why the layer is no step of a flow, as its gamma and step stand now; None where it is one."""
-        values = self.gamma if isinstance(self.gamma, float) else checks.concrete(self.gamma)
-        if values is None:
-            return _VECTOR if self.gamma.ndim else None
-        if np.ptp(values) > 0:
-            return _VECTOR
-        if not np.min(values) > 0:
-            return "gamma is negative: every token changes sides at every layer, which no flow does"
-        return no_step(self.step)
+        return _no_flow(self.gamma, self.step)
 
     @property
     def home(self):
@@ -124,7 +139,7 @@ class ItrSA(Layer):
         """The size ``h = step / gamma`` of the post-norm step in the coordinates u, or None where there is no flow."""
         if self.no_flow:
             return None
-        return self.step / (self.gamma[0] if np.ndim(self.gamma) else self.gamma)
+        return self.step / _scalar(self.gamma)
 
     def tokens(self, u: Array) -> Array:
         """Return the tokens of the paper at the state ``u``, ``X = gamma * u``."""
@@ -163,6 +178,10 @@ class AKOrN(Layer):
     A token of D channels is D / N oscillators, unit vectors of N consecutive channels. The layer is exactly
     ``EulerLayer(coupling + rotation, step)``.
 
+    With ``gamma`` it is AKOrN with an RMSNorm an oscillator (2505.19458): its oscillators are ``X = gamma * u`` with unit
+    vectors u (``tokens``), ``u <- N(X + step * (Omega X + P_u (C + MSA(X))))``. For a scalar gamma = c this is the Euler step
+    of ``P_u (C + MSA(c u)) / c + Omega u``; a vector gamma has no flow, as for ``ItrSA``.
+
     Args:
         coupling: the field whose drift is ``C + MSA(x)``, on ``ctsa.Sphere(channels=N)``: a ``SelfAttention``, with
             ``+ Injection(C)`` for the stimulus. ``read_projections(..., layout="interleaved")`` reads the weights of
@@ -173,6 +192,7 @@ class AKOrN(Layer):
         identity: take ``x`` itself for Omega x where there is no rotation, as the authors' code does with
             ``use_omega=False``. The step becomes ``step / (1 + step)``.
         project: False leaves out the projection P (``apply_proj=False``): a post-norm step.
+        gamma: gain of the normalisation, a number or ``(d,)``, without zeros; None is 1.
 
     Raises:
         TypeError: ``coupling`` or ``rotation`` is no field of ours.
@@ -189,17 +209,21 @@ class AKOrN(Layer):
         (9, 6, 4)
 
     References:
-        Miyato, Löwe, Geiger, Welling, *Artificial Kuramoto Oscillatory Neurons*, arXiv 2410.13821.
+        Miyato, Löwe, Geiger, Welling, *Artificial Kuramoto Oscillatory Neurons*, arXiv 2410.13821; Tomihari and Karakida,
+        arXiv 2505.19458 (gamma).
     """
 
     coupling: Any
     rotation: Any
     step: Any
+    gamma: Any
     identity: bool
     project: bool
-    parts = dict(coupling=inner(), rotation=inner(), step=parameter(), identity=static(), project=static())
+    parts = dict(
+        coupling=inner(), rotation=inner(), step=parameter(), gamma=parameter("d"), identity=static(), project=static()
+    )
 
-    def __init__(self, coupling, rotation=None, step=1.0, identity=False, project=True):
+    def __init__(self, coupling, rotation=None, step=1.0, identity=False, project=True, gamma=None):
         for name, part in (("coupling", coupling), ("rotation", rotation)):
             if part is not None or name == "coupling":
                 check_field(self, part)
@@ -209,15 +233,20 @@ class AKOrN(Layer):
             raise ValueError(f"coupling must live on ctsa.Sphere(channels=N), got {coupling.geometry!r}")
         if rotation is not None and rotation.geometry != coupling.geometry:
             raise ValueError(f"rotation lives on {rotation.geometry!r}, but coupling on {coupling.geometry!r}")
-        apart = [checks.sizes(part) for part in (coupling, rotation)]
+        gamma = _given_gamma(gamma)
+        known = dict(coupling=checks.sizes(coupling), rotation=checks.sizes(rotation))
+        known |= dict(gamma={} if gamma is None or not gamma.ndim else dict(d=gamma.shape[0]))
         for axis, what in (("n", "tokens"), ("d", "components")):
-            numbers = [found[axis] for found in apart if axis in found]
-            if len(set(numbers)) > 1:
-                raise ValueError(f"coupling is for {numbers[0]} {what}, but rotation for {numbers[1]}")
+            found = [(name, sizes[axis]) for name, sizes in known.items() if axis in sizes]
+            for name, size in found[1:]:
+                if size != found[0][1]:
+                    raise ValueError(f"{found[0][0]} is for {found[0][1]} {what}, but {name} for {size}")
         if identity and rotation is not None:
             raise ValueError("identity=True stands for a missing rotation; leave rotation out")
         static = dict(coupling=coupling, rotation=rotation, geometry=coupling.geometry)
-        self._assign(step=check_step(step), **static, identity=bool(identity), project=bool(project))
+        self._assign(step=check_step(step), gamma=gamma, **static, identity=bool(identity), project=bool(project))
+        if gamma is not None and not on_graph(gamma) and self.no_flow:
+            warnings.warn(f"AKOrN has no flow: {self.no_flow}", UserWarning, stacklevel=2)
 
     @property
     def home(self):
@@ -225,14 +254,24 @@ class AKOrN(Layer):
         return self.coupling
 
     @property
+    def _reading(self):
+        """The coupling as a field of the unit oscillators."""
+        if self.gamma is None:
+            return self.coupling
+        c = _scalar(self.gamma)
+        return self.coupling.rescaled(self.gamma) * (1 / c)
+
+    @property
     def field(self):
-        """The field whose Euler step the layer is: ``coupling + rotation``."""
-        return self.coupling if self.rotation is None else self.coupling + self.rotation
+        """The field whose Euler step the layer is: ``coupling + rotation``; None where there is no flow."""
+        if self.gamma is not None and self.no_flow:
+            return None
+        return self._reading if self.rotation is None else self._reading + self.rotation
 
     @property
     def no_flow(self):  # type: ignore[override]
         """Why the layer is no step of the flow of ``field``, or None: a step that was learnt may be negative."""
-        return no_step(self.step)
+        return no_step(self.step) if self.gamma is None else _no_flow(self.gamma, self.step)
 
     @property
     def flow_step(self):
@@ -241,37 +280,53 @@ class AKOrN(Layer):
             return None
         return self.step / (1 + self.step) if self.identity else self.step
 
+    def tokens(self, u: Array) -> Array:
+        """Return the oscillators of the paper at the state ``u``: ``gamma * u``."""
+        return u if self.gamma is None else backend(u).like(self.gamma, u) * u
+
+    def units(self, x: Array) -> Array:
+        """Return the state at oscillators ``X`` of the paper, ``u = N(X / gamma)``, the inverse of ``tokens``."""
+        return self.geometry.retract(x if self.gamma is None else x / backend(x).like(self.gamma, x))
+
     def move(self, x):
-        t, h = backend(x).like(0.0, x), self.step
-        v = drift_of(self.coupling)(t, x)
+        t, h, y = backend(x).like(0.0, x), self.step, self.tokens(x)
+        v = drift_of(self.coupling)(t, y)
         v = self.geometry.project(x, v) if self.project else v
-        v = v if self.rotation is None else v + self.rotation.drift(t, x)
-        return (1 + h) * x + h * v if self.identity else x + h * v
+        v = v if self.rotation is None else v + self.rotation.drift(t, y)
+        return (1 + h) * y + h * v if self.identity else y + h * v
 
     def move_tangent(self, x, u):
-        t, h = backend(x).like(0.0, x), self.step
-        v, dv = drift_tangent_of(self.coupling, t, x, u)
+        t, h, y, w = backend(x).like(0.0, x), self.step, self.tokens(x), self.tokens(u)
+        v, dv = drift_tangent_of(self.coupling, t, y, w)
         if self.project:
             v, dv = self.geometry.project(x, v), self.geometry.project_tangent(x, u, v, dv)
         if self.rotation is not None:
-            w, dw = self.rotation.drift_tangent(t, x, u)
-            v, dv = v + w, dv + dw
+            r, dr = self.rotation.drift_tangent(t, y, w)
+            v, dv = v + r, dv + dr
         keep = 1 + h if self.identity else 1
-        return keep * x + h * v, keep * u + h * dv
+        return keep * y + h * v, keep * w + h * dv
 
     def euler_step(self, x):
+        if self.no_flow:
+            raise ValueError(f"AKOrN has no flow: {self.no_flow}")
         if self.project:
             return self.flow_step + 0 * self.geometry.inner(x, x)
-        return post_norm_step(self.geometry, self.flow_step, x, drift_of(self.coupling)(backend(x).like(0.0, x), x))
+        return post_norm_step(self.geometry, self.flow_step, x, drift_of(self._reading)(backend(x).like(0.0, x), x))
 
     def energy(self, x: Array) -> Array:
-        """Return the Kuramoto energy that the authors log, ``-sum_i <x_i, C_i + MSA(x)_i>``: shape ``(...)``."""
-        v = drift_of(self.coupling)(backend(x).like(0.0, x), x)
-        return -(x * v).sum((-2, -1))
+        """Return the Kuramoto energy that the authors log, ``-sum_i <X_i, C_i + MSA(X)_i>``, X = ``tokens(x)``: ``(...)``."""
+        y = self.tokens(x)
+        v = drift_of(self.coupling)(backend(x).like(0.0, x), y)
+        return -(y * v).sum((-2, -1))
 
     def __repr__(self):
         turn = "" if self.rotation is None else ", rotation"
         return f"AKOrN({self.describe()}, {self.geometry}{turn})"
+
+    def describe(self):
+        """Return the numbers that matter, for ``repr``."""
+        gain = "" if self.gamma is None else f", gamma={shown(self.gamma)}"
+        return f"step={shown(self.step)}{gain}"
 
 
 def readout_norm(x: States, weight: Any, bias: Any = None) -> Array:

@@ -1,0 +1,6 @@
+"""Models of recurrent self-attention that train: inputs, a layer of ``ctsa`` applied again and again, a readout.
+
+``ctsa.torch.RecurrentModel`` and ``ctsa.jax.RecurrentModel`` are the faces of what is written here once.
+"""
+
+from .recurrent import KINDS as KINDS, RecurrentModel as RecurrentModel
