@@ -6,7 +6,7 @@ Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa
 
 from typing import TYPE_CHECKING
 
-from . import pretrained as pretrained, regularise as regularise, theory as theory
+from . import datasets as datasets, models as models, pretrained as pretrained, regularise as regularise, theory as theory
 from .comparison import (
     BlockForm as BlockForm,
     Comparison as Comparison,
@@ -111,18 +111,21 @@ from .tangent import (
 )
 
 if TYPE_CHECKING:
-    from . import plot as plot
+    from . import plot as plot, training as training
+    from .training import train as train
 else:
+    _LATER = ("plot", "training", "train")  # matplotlib, and what only training needs
 
     def __getattr__(name: str):
-        if name == "plot":
+        if name in _LATER:
             from importlib import import_module
 
-            return import_module("ctsa.plot")
+            found = import_module("ctsa.training" if name == "train" else f"ctsa.{name}")
+            return found.train if name == "train" else found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():
-        return sorted({*globals(), "plot"})
+        return sorted({*globals(), *_LATER})
 
 
 __version__ = "0.1.0"

@@ -87,6 +87,17 @@ def modules(home: str | None) -> ModuleType:
     raise ValueError(f"unknown framework of modules {home!r}: expected 'torch' or 'jax'")
 
 
+def trainer(home: str) -> Any:
+    """Import the class that moves the parameters of a model of a framework ("torch" or "jax"), see ``ctsa.training``."""
+    if home == "torch":
+        from ._torch_train import Trainer as of_torch
+
+        return of_torch
+    from ._jax_train import Trainer as of_jax
+
+    return of_jax
+
+
 def half(module: Any, home: str) -> str | None:
     """Name the half precision that a module of a framework computes in, or None."""
     reference = modules(home).reference(module)

@@ -156,6 +156,23 @@ class MultiHeadAttention(Field):
             count=self.count,
         )  # fmt: skip
 
+    def matrices(self) -> dict[str, Array]:
+        """Return the matrices and biases of all heads together, as papers and ``nn.Linear`` write them, by name.
+
+        ``query``, ``key`` and ``value`` are ``(heads m, d)``, ``output`` is ``(d, heads m)``, biases ``(heads m,)`` and ``(d,)``;
+        what is the identity, or absent, is left out.
+        """
+        found = {}
+        for name in _MATRICES[:3]:
+            a, b = getattr(self, name), getattr(self, f"{name}_bias")
+            found |= {name: None if a is None else a.reshape(-1, a.shape[-1])}
+            found |= {f"{name}_bias": None if b is None else b.reshape(-1)}
+        if self.output is not None:
+            o = self.output if self.output.ndim == 3 else self.output[None]
+            found["output"] = backend(o).xp.swapaxes(o, 0, 1).reshape(o.shape[1], -1)
+        found["output_bias"] = self.output_bias
+        return {name: a for name, a in found.items() if a is not None}
+
     @property
     def count(self) -> int:
         """The number of heads."""

@@ -12,7 +12,7 @@ from ctsa.flows import Solver, integrate
 from ctsa.geometry import Euclidean, Geometry, Sphere
 from ctsa.layers import readout_norm
 from ctsa.layers.stopping import following
-from ctsa.parts import Part, inner, parameter, static
+from ctsa.parts import PARAMETER, Part, inner, parameter, static, walk
 
 from .starting import attention_arguments, geometry_of_kind, head_masks, sizes_of, uniform
 
@@ -38,6 +38,10 @@ class Model:
     def arguments(self) -> dict[str, Any]:
         """Return the constructor arguments that make an equal model, in either framework."""
         return {name: getattr(self, name) for name in self.parts}
+
+    def trained(self) -> list[tuple]:
+        """Return the places of the arrays that train: ``("attention", "query")``."""
+        return [path for path, part, value in walk(self) if part.kind == PARAMETER and value is not None]
 
 
 class RecurrentModel(Model):
@@ -86,10 +90,10 @@ class RecurrentModel(Model):
     Example:
         >>> import ctsa, ctsa.torch
         >>> data = ctsa.datasets.task("sudoku-4x4", count=20)
-        >>> model = ctsa.torch.RecurrentModel.for_task(data["train"], d=16, heads=4, seed=0)
-        >>> tuple(model(data["train"].inputs[:3], depth=8).shape)
+        >>> model = ctsa.torch.RecurrentModel.for_task(data.train, d=16, heads=4, seed=0)
+        >>> tuple(model(data.train.inputs[:3], depth=8).shape)
         (3, 16, 4)
-        >>> ctsa.iterate(model.layer_of(data["train"].inputs[0]), model.start(data["train"].inputs[0]), 8)
+        >>> ctsa.iterate(model.layer_of(data.train.inputs[0]), model.start(data.train.inputs[0]), 8)
         Trajectory(xs: (9, 16, 16), layers=8)
 
     References:
@@ -261,7 +265,11 @@ class RecurrentModel(Model):
             raise ValueError(f"inputs must be integers of 0 ... {rows - 1}, got {values.min()} ... {values.max()}")
         if a.__class__ is np.ndarray:
             a = be.like(a.astype(float), self.embedding) if not coded else be.xp.asarray(a.astype(np.int64))
-        moved = hasattr(a, "to") and a.device != self.embedding.device
+        return self.placed(a)
+
+    def placed(self, a: Array) -> Array:
+        """Return an array of the framework where the model is."""
+        moved = hasattr(a, "to") and a.device != self.embedding.device  # JAX moves by itself
         return a.to(self.embedding.device) if moved else a
 
     def _coded(self, tokens: Array) -> bool:
@@ -343,16 +351,21 @@ class RecurrentModel(Model):
             adjoint: as for ``ctsa.integrate``, where there is a solver.
         """
         tokens = self._tokens(inputs)
+        return self.onward(tokens, self.start(tokens, seed), depth, refine=refine, solver=solver, adjoint=adjoint)
+
+    def onward(
+        self, inputs: Any, u: Array, depth: int, *, refine: int = 1, solver: Any = None, adjoint: Any = False
+    ) -> Array:
+        """Return the state ``depth`` layers, or units of time, after a state ``u``; see ``run``."""
         depth, refine = checks.integer("depth", depth), checks.integer("refine", refine, low=1)
-        u = self.start(tokens, seed)
+        if solver is not None and refine != 1:
+            raise ValueError("refine goes with layers: leave it out with solver=")
         if not depth:
             return u
         if solver is not None:
-            if refine != 1:
-                raise ValueError("refine goes with layers: leave it out with solver=")
             solver = solver if isinstance(solver, Solver) else Solver(solver)
-            return integrate(self.field_of(tokens), u, [0.0, float(depth)], solver, adjoint=adjoint).xs[-1]
-        be, layer = backend(u), self.layer_of(tokens, refine)
+            return integrate(self.field_of(inputs), u, [0.0, float(depth)], solver, adjoint=adjoint).xs[-1]
+        be, layer = backend(u), self.layer_of(inputs, refine)
         return be.repeat(be.partial(following, layer), u, depth * refine)
 
     def states(self, inputs: Any, depth: int = 16, seed: Any = 0, *, refine: int = 1) -> Array:
@@ -377,6 +390,12 @@ class RecurrentModel(Model):
             y = be.xp.where(y > 0, y, be.xp.zeros_like(y))
         y = y @ self.head.mT
         return y if self.head_bias is None else y + self.head_bias
+
+    def energy(self, inputs: Any, u: Array) -> Array:
+        """Return the pseudo-energy ``-sum_i <X_i, C_i + MSA(X)_i>`` of states: ``(...)``, see ``ctsa.pseudo_energy``."""
+        x = u if self.gamma is None else self.gamma * u
+        v = self.inputs_of(inputs) + self.attention.drift(backend(u).like(0.0, u), x)
+        return -(x * v).sum((-2, -1))
 
     def logits(self, inputs: Any, depth: int = 16, seed: Any = 0, **options: Any) -> Array:
         """Return the readout after ``depth`` layers, see ``run`` for the options."""

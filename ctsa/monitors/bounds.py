@@ -257,7 +257,8 @@ def _added_tangent(layer: Any, keep: Array, divisor: Array, at: Array, y: Array,
 
 def _update(layer: Any, n: int, d: int) -> tuple[np.ndarray, np.ndarray | None, float]:
     """Split ``J_move = keep + J_F divisor``: what is kept of x, and what the Jacobian of the update is multiplied by."""
-    if hasattr(layer, "module") or getattr(layer, "retraction", "normalize") != "normalize":
+    gained = isinstance(layer, AKOrN) and layer.gamma is not None  # P_u of a drift of gamma u: no bound is known here
+    if gained or hasattr(layer, "module") or getattr(layer, "retraction", "normalize") != "normalize":
         return np.ones(n * d), None, 1.0
     step = float(as_numpy(layer.step))
     keep = np.ones(n * d)

@@ -49,7 +49,7 @@ def pseudo_energy(system: Any, x: States) -> Array:
     it. A rotation does not change it. For an ``AKOrN`` layer it is the Kuramoto energy that its authors log.
 
     Args:
-        system: a field of ours, whose drift is ``C + MSA(X)``, or a layer of ours. ``ItrSA`` reads ``X = gamma * x``.
+        system: a field of ours, whose drift is ``C + MSA(X)``, or a layer of ours; one with a gain reads ``X = gamma * x``.
         x: states ``(..., n, d)``.
 
     Returns:
@@ -74,7 +74,7 @@ def pseudo_energy(system: Any, x: States) -> Array:
 
 
 def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
-    y = system.tokens(x) if isinstance(system, ItrSA) else x
+    y = system.tokens(x) if isinstance(system, (ItrSA, AKOrN)) else x
     return -(y * field.drift(backend(x).like(time_of(system), x), y)).sum((-2, -1))
 
 
@@ -166,7 +166,7 @@ def _contribution(
     s: System, x: Array, count: int, dense: bool | None, t: float, seed: int, budget: int = _BUDGET
 ) -> float:
     system = s.source
-    x = system.tokens(x) if isinstance(system, ItrSA) else x
+    x = system.tokens(x) if isinstance(system, (ItrSA, AKOrN)) else x
     field = system if s.flow else _update_of(system)
     be = backend(x)
     if field is not None:

@@ -8,4 +8,8 @@ from .jacobians import rms_gain as rms_gain, spectral_norm as spectral_norm, spe
 from .loops import sample_loops as sample_loops, unroll as unroll
 from .states import residual as residual, restart as restart, scale as scale
 from .tangents import exponent as exponent
-from .weights import spectral_regulariser as spectral_regulariser
+from .weights import (
+    orthogonality as orthogonality,
+    spectral_regulariser as spectral_regulariser,
+    symmetry as symmetry,
+)

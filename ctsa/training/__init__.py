@@ -1,0 +1,11 @@
+"""Training of recurrent attention, and what is measured of trained models.
+
+``ctsa.train`` trains; ``evaluate``, ``vote`` and ``watch`` look at a model. Settings are checked by pydantic, weights are
+kept by safetensors, steps in JAX are optax' (``pip install 'ctsa[training]'``).
+"""
+
+from .evaluation import Evaluation as Evaluation, evaluate as evaluate
+from .objective import cross_entropy as cross_entropy
+from .run import TrainingRun as TrainingRun, train as train
+from .settings import PRESETS as PRESETS, Penalty as Penalty, Settings as Settings
+from .watching import Watched as Watched, watch as watch

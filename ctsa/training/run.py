@@ -1,0 +1,405 @@
+"""Train a model: the same batches, starts and schedule in both frameworks, resumable to the same losses."""
+
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ctsa import checks
+from ctsa._backend import autodiff, framework, trainer
+from ctsa.models import files, save
+from ctsa.models.recurrent import RecurrentModel
+from ctsa.regularise import sample_loops
+from ctsa.results.base import Result, picture
+from ctsa.results.text import lines
+
+from .evaluation import Evaluation, check_data, evaluate
+from .objective import Objective
+from .settings import Settings, preset as preset_of
+from .watching import Watched, watch
+
+CHECKPOINT, MODEL, LOG, SETTINGS = "checkpoint.safetensors", "model.safetensors", "log.jsonl", "settings.json"
+_ALWAYS = ("loss", "gradient", "rate", "depth")
+
+
+@dataclass(frozen=True)
+class TrainingRun(Result):
+    """A model that was trained, and how it went.
+
+    Attributes:
+        model: the model, with averaged weights where an average was kept; files of a run keep it apart.
+        losses: cross entropy of every step's batch, ``(steps,)``, before the step.
+        rates, gradients, depths: learning rate, norm of the gradient before clipping, and depth of every step.
+        penalties: value, times weight, of every regulariser at every step, ``(steps, penalties)``; nan where not due.
+        validated: steps after which accuracy was measured.
+        accuracy: on validation data, at the depth of training, after these.
+        watched: steps after which ``watch`` was asked.
+        largest, mean, norm, energy: what it said, means over samples.
+        settings: as a dict.
+        task: name of the data.
+        seconds: of training, without what came before a resume.
+        diverged: step at which the loss was nan or inf, where the run ended; None.
+    """
+
+    model: Any
+    losses: Any
+    rates: Any
+    gradients: Any
+    depths: Any
+    penalties: Any
+    validated: Any
+    accuracy: Any
+    watched: Any
+    largest: Any
+    mean: Any
+    norm: Any
+    energy: Any
+    settings: dict[str, Any]
+    task: str
+    seconds: float
+    diverged: int | None
+    _static: ClassVar[tuple[str, ...]] = ("settings", "task", "seconds", "diverged")
+    _code: ClassVar[tuple[str, ...]] = ("model",)
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("losses", "rates", "gradients", "depths"), ("step",)), "penalties": ("step", "penalty"),
+        **dict.fromkeys(("validated", "accuracy"), ("validation",)),
+        **dict.fromkeys(("watched", "largest", "mean", "norm", "energy"), ("watch",)),
+    }  # fmt: skip
+
+    def __repr__(self) -> str:
+        end = "" if not len(self.accuracy) else f", validation accuracy {self.accuracy[-1]:.3f}"
+        broken = "" if self.diverged is None else f", diverged at step {self.diverged}"
+        tail = float(np.mean(self.losses[-50:])) if len(self.losses) else float("nan")
+        return f"TrainingRun({self.task}, {len(self.losses)} steps: loss {tail:.4g}{end}{broken})"
+
+    def table(self) -> str:
+        """Return steps, losses and accuracy as text."""
+        rows: list[tuple[str, Any]] = [("task", self.task), ("steps", len(self.losses)), ("seconds", f"{self.seconds:.1f}")]
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            if len(self.losses):
+                at = min(int(share * len(self.losses)), len(self.losses) - 1)
+                rows.append((f"loss around step {at}", f"{np.mean(self.losses[max(0, at - 10) : at + 10]):.4g}"))
+        rows += [(f"accuracy at step {s}", f"{a:.3f}") for s, a in zip(self.validated, self.accuracy, strict=True)]
+        return lines(rows)
+
+    def plot(self, axes=None, **kwargs):
+        """Draw loss, accuracy and what was watched against steps; return the ``Axes``."""
+        return picture("training.run")(self, axes=axes, **kwargs)
+
+
+class _Log:
+    """What a run writes down: a line of JSON for each event."""
+
+    def __init__(self, folder: Path | None, keep: int):
+        self.file = None
+        if folder is None:
+            return
+        path = folder / LOG
+        if keep:  # what lies behind the checkpoint is written again
+            old = [line for line in path.read_text().splitlines() if line] if path.exists() else []
+            rows = [row for row in map(_parsed, old) if row is not None and row.get("step", 0) <= keep]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.file = open(path, "a" if keep else "w", buffering=1)
+
+    def write(self, **row: Any) -> None:
+        if self.file is not None:
+            self.file.write(json.dumps({k: _finite(v) for k, v in row.items()}) + "\n")
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:  # cut off in the middle
+        return None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def rate_at(settings: Settings, step: int) -> float:
+    """Return the learning rate of a step, counted from 0."""
+    rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    fall = 0.5 * (1 + math.cos(math.pi * step / settings.steps)) if settings.schedule == "cosine" else 1.0
+    return settings.rate * rise * fall
+
+
+def depths_of(settings: Settings) -> np.ndarray:
+    """Return the depth of every step."""
+    if settings.depths == "fixed":
+        return np.full(settings.steps, settings.depth)
+    drawn: dict[str, Any] = dict(mu=math.log(settings.depth), mean=float(settings.depth))
+    if settings.depths == "uniform":
+        drawn = dict(low=max(1, settings.depth // 2), high=settings.depth + settings.depth // 2)
+    elif settings.depths == "poisson-lognormal":
+        drawn = dict(mean=float(settings.depth), high=4 * settings.depth)
+    else:
+        drawn = dict(mu=math.log(settings.depth), sigma=0.4, high=4 * settings.depth)
+    return sample_loops(settings.depths, settings.steps, seed=settings.seed, **drawn)
+
+
+def batch_of(settings: Settings, data: Any, step: int, d: int) -> tuple:
+    """Return inputs, targets and two starts of a step: what is drawn depends on seed and step alone."""
+    rng = np.random.default_rng([settings.seed, step])
+    some = data[rng.integers(0, len(data), settings.batch)]
+    some = some.relabel(rng) if settings.relabel else some
+    inputs = some.inputs if some.inputs.dtype.kind in "iu" else some.inputs.astype(np.float32)
+    shape = (settings.batch, some.inputs.shape[1], d)
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    twice = any(p.kind == "restart" for p in settings.penalties)
+    return inputs, some.targets, noise, rng.standard_normal(shape, dtype=np.float32) if twice else None
+
+
+class _Run:
+    """A training run under way."""
+
+    def __init__(self, model: Any, data: Any, settings: Settings, folder: Path | None, resume: bool):
+        self.settings, self.data, self.folder = settings, data, folder
+        half = settings.precision == "bfloat16"
+        self.trainer = trainer(str(framework(model)))(
+            model, Objective(settings), settings.optimiser, decay=settings.decay, clip=settings.clip,
+            average=settings.average, half=half, compiled=settings.compile,
+        )  # fmt: skip
+        self.kind, self.d = type(model), int(model.embedding.shape[1])
+        self.depths = depths_of(settings)
+        self.largest = int(self.depths.max())
+        self.step, self.diverged = 0, None
+        self.rows: dict[str, list[float]] = {name: [] for name in _ALWAYS}
+        self.penalties: list[list[float]] = []
+        self.validated: list[tuple[int, float]] = []
+        self.watched: list[tuple] = []
+        if folder is not None:
+            self._open(folder, resume)
+        self.log = _Log(folder, self.step)
+        self.saved = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------------------- on disk
+    def _header(self) -> dict[str, Any]:
+        return dict(
+            settings=self.settings.model_dump(mode="json"), task=self.data.train.name, samples=len(self.data.train),
+            backend=framework(self.trainer.model), weights=sorted(self.shapes().items()),
+        )  # fmt: skip
+
+    def shapes(self) -> dict[str, Any]:
+        """Return the shapes of the model's arrays by name."""
+        return {name: list(a.shape) for name, a in files.arrays_of(self.trainer.model).items()}
+
+    def _open(self, folder: Path, resume: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / CHECKPOINT
+        if not resume:
+            if path.exists():
+                raise FileExistsError(f"{path} exists: resume=True goes on from it, another out= starts anew")
+        elif path.exists():
+            self._take_up(path)
+        (folder / SETTINGS).write_text(json.dumps(self._header(), indent=1))
+
+    def _take_up(self, path: Path) -> None:
+        arrays, header = files.read(path, "a checkpoint of training")
+        if "run" not in header:
+            raise ValueError(f"{path} is no checkpoint of training: it holds {', '.join(header) or 'nothing'}")
+        wanted, found = json.loads(json.dumps(self._header())), header["run"]
+        for key, value in wanted.items():
+            if found.get(key) == value:
+                continue
+            if key == "settings":
+                apart = [k for k in value if value[k] != found.get(key, {}).get(k)]
+                key = "settings " + ", ".join(f"{k} ({found[key].get(k)!r} there, {value[k]!r} here)" for k in apart)
+            raise ValueError(f"{path} belongs to another run: its {key} differ; resume with those, or take another out=")
+        self.trainer.restore(arrays)
+        self.step, self.diverged = header["step"], header["diverged"]
+        table = arrays["history"]
+        self.rows = {name: list(map(float, table[:, i])) for i, name in enumerate(_ALWAYS)}
+        self.penalties = [list(map(float, row)) for row in table[:, len(_ALWAYS) :]]
+        self.validated = [tuple(row) for row in header["validated"]]
+        self.watched = [tuple(float("nan") if v is None else v for v in row) for row in header["watched"]]
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self.folder is None:
+            return
+        table = np.column_stack([*self.rows.values(), np.array(self.penalties).reshape(self.step, -1)])
+        watched = [[_finite(v) for v in row] for row in self.watched]
+        header = dict(
+            run=self._header(), step=self.step, diverged=self.diverged, validated=self.validated, watched=watched,
+        )  # fmt: skip
+        files.write(self.folder / CHECKPOINT, self.trainer.arrays() | {"history": table}, header)
+        self.saved = time.monotonic()
+
+    # --------------------------------------------------------------------------------------------------------- a step
+    def advance(self) -> dict[str, float]:
+        """Do one step and what is due after it."""
+        s, k = self.settings, self.step
+        due = tuple(i for i, p in enumerate(s.penalties) if k % p.every == 0)
+        options = dict(due=due, largest=self.largest, varies=s.depths != "fixed")
+        depth, rate = int(self.depths[k]), rate_at(s, k)
+        found = self.trainer.step(batch_of(s, self.data.train, k, self.d), depth, rate, options)
+        row = dict(loss=found["loss"], gradient=found["gradient"], rate=rate, depth=depth)
+        if not all(map(math.isfinite, found.values())):
+            self.diverged = k
+        for name in _ALWAYS:
+            self.rows[name].append(float(row[name]))
+        own = [found.get(f"{p.kind}.{i}", math.nan) for i, p in enumerate(s.penalties)]
+        self.penalties.append(own)
+        self.step = k + 1
+        self.log.write(step=self.step, **row, **{f"{p.kind}.{i}": own[i] for i, p in enumerate(s.penalties)})
+        if self.diverged is None:
+            self._look(self.step)
+        if time.monotonic() - self.saved >= s.save_every:
+            self.save()
+        return row
+
+    def _look(self, step: int) -> None:
+        s, last = self.settings, self.step == self.settings.steps
+        here = self.data.validation or self.data.test
+        if here is None:
+            return
+        if last or (s.validate_every and step % s.validate_every == 0):
+            solver = None if s.solver is None else _solver(s)
+            accuracy = float(
+                evaluate(self.trainer.averaged(), here, s.depth, seed=s.seed, refine=s.refine, solver=solver).accuracy[0]
+            )
+            self.validated.append((step, accuracy))
+            self.log.write(step=step, accuracy=accuracy)
+        if s.watch and (step % s.watch == 0 or step == 1 or last):
+            seen = watch(
+                self.trainer.averaged(), here, depth=s.depth, samples=s.watch_samples, refine=s.refine, seed=s.seed
+            ).means()  # fmt: skip
+            self.watched.append((step, *(seen.get(name, math.nan) for name in ("largest", "mean", "norm", "energy"))))
+            self.log.write(step=step, **seen)
+
+    def result(self, seconds: float) -> TrainingRun:
+        """Return what there is."""
+        model = self.trainer.averaged()
+        count = len(self.settings.penalties)
+        watched = np.array(self.watched, dtype=float).reshape(-1, 5)
+        validated = np.array(self.validated, dtype=float).reshape(-1, 2)
+        arrays = {name: np.array(self.rows[name]) for name in _ALWAYS}
+        return TrainingRun(
+            model=model, losses=arrays["loss"], rates=arrays["rate"], gradients=arrays["gradient"],
+            depths=arrays["depth"].astype(int), penalties=np.array(self.penalties).reshape(self.step, count),
+            validated=validated[:, 0].astype(int), accuracy=validated[:, 1], watched=watched[:, 0].astype(int),
+            largest=watched[:, 1], mean=watched[:, 2], norm=watched[:, 3], energy=watched[:, 4],
+            settings=self.settings.model_dump(mode="json"), task=self.data.train.name, seconds=seconds,
+            diverged=self.diverged,
+        )  # fmt: skip
+
+
+def _solver(settings: Settings) -> Any:
+    from ctsa.flows import Solver
+
+    return Solver(settings.solver, atol=settings.atol)
+
+
+def _checked(model: Any, data: Any, settings: Settings) -> None:
+    home = autodiff(model)
+    if not isinstance(model, RecurrentModel) or home is None:
+        raise TypeError(f"model must be a RecurrentModel of ctsa.torch or ctsa.jax, got {type(model).__name__}")
+    if not hasattr(data, "train"):
+        raise TypeError(f"data must be the splits of a task, as of ctsa.datasets.task, got {type(data).__name__}")
+    for part in (data.train, data.validation, data.test):
+        if part is not None:
+            check_data(model, part)
+    if settings.compile and home == "jax":
+        raise ValueError("compile is for PyTorch: JAX compiles anyway, leave it out")
+    if settings.solver is not None or settings.refine > 1:
+        model.field_of(data.train.inputs[:1])  # which says why there is no flow
+
+
+def train(
+    model: Any,
+    data: Any,
+    preset: str | Settings = "quick",
+    *,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+    **changes: Any,
+) -> TrainingRun:
+    """Train a recurrent model, and return it with the record of its training.
+
+    Every step draws a batch, relabels its symbols where the task allows it, starts blanks from noise, and takes the cross
+    entropy of all tokens after ``depth`` layers (or units of time of the flow, with ``solver``), plus regularisers. What is
+    drawn depends on seed and step alone, so that both frameworks see the same batches, and a run that goes on after a kill
+    gives the losses it would have given. In PyTorch the model itself is trained; in JAX the trained one is ``run.model``.
+
+    Args:
+        model: a ``RecurrentModel``.
+        data: ``Splits`` of ``ctsa.datasets``; accuracy is measured on ``validation``.
+        preset: "quick" (250 steps), "quick-akorn" (700), "full" (1000), "paper" (100000 of batch 100), or ``Settings``.
+        out: folder for settings, log (JSON lines), checkpoint and the trained model (safetensors); None: nothing is kept.
+        resume: go on from the checkpoint in ``out``, if there is one.
+        progress: draw a bar with loss and accuracy on stderr; None draws it in a terminal.
+        changes: of the settings: ``steps=500``, ``penalties=[dict(kind="spectral", weight=1e-4)]``; see ``Settings``.
+
+    Returns:
+        ``TrainingRun``. A loss that is nan or inf ends the run with a warning; ``diverged`` tells where.
+
+    Raises:
+        ValueError, TypeError: a setting is wrong, the data are of another task, or the checkpoint is of another run.
+        FileExistsError: ``out`` holds a run, and ``resume`` was not asked for.
+        ImportError: a package for training is missing.
+
+    Example:
+        >>> import ctsa, ctsa.torch
+        >>> data = ctsa.datasets.task("sudoku-4x4", count=60)
+        >>> model = ctsa.torch.RecurrentModel.for_task(data.train, d=16, heads=4)
+        >>> run = ctsa.train(model, data, steps=3, batch=4, depth=4)
+        >>> run.losses.shape, run.accuracy.shape
+        ((3,), (1,))
+
+    References:
+        Tomihari and Karakida, arXiv 2505.19458; Miyato et al., arXiv 2410.13821.
+    """
+    settings = preset if isinstance(preset, Settings) else preset_of(preset)
+    settings = settings.changed(**changes) if changes else settings
+    _checked(model, data, settings)
+    resume = bool(checks.flag("resume", resume))
+    if resume and out is None:
+        raise ValueError("resume needs out, the folder of the run")
+    bar = _bar(settings, progress)
+    began = time.monotonic()
+    run = _Run(model, data, settings, None if out is None else Path(out), resume)
+    try:
+        bar.update(run.step)
+        while run.step < settings.steps and run.diverged is None:
+            row = run.advance()
+            shown = dict(loss=f"{row['loss']:.3f}")
+            if run.validated:
+                shown["accuracy"] = f"{run.validated[-1][1]:.3f}"
+            bar.set_postfix(shown, refresh=False)
+            bar.update(1)
+    finally:
+        bar.close()
+        run.log.close()
+        if run.step:
+            run.save()
+    found = run.result(time.monotonic() - began)
+    if out is not None:
+        save(found.model, Path(out) / MODEL)
+    if run.diverged is not None:
+        warnings.warn(
+            f"training ended at step {run.diverged}, where the loss was {found.losses[-1]:g}: a smaller rate, or a layer with "
+            "normalisation, is what usually helps",
+            UserWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def _bar(settings: Settings, progress: bool | None) -> Any:
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() if checks.flag("progress", progress, unset=True) is None else progress
+    return tqdm(total=settings.steps, desc="train", unit="step", disable=not shown, leave=False, mininterval=0.2)
