@@ -76,7 +76,7 @@ class Trainer:
         frozen = tuple(sorted(options.items()))
         depth = jnp.asarray(depth) if options.get("varies") else depth
         self.weights, self.average, self.state, terms = self._step(
-            self.weights, self.average, self.state, self.rest, data, depth, jnp.asarray(rate, jnp.float32), frozen
+            self.weights, self.average, self.state, self.rest, data, depth, jnp.asarray(rate), frozen
         )
         return {name: float(value) for name, value in terms.items()}
 

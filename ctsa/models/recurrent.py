@@ -1,12 +1,14 @@
 """Recurrent self-attention as a model: embedded inputs drive a layer, which is applied again and again, and read out."""
 
 import math
+import warnings
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, dtype_name, framework
+from ctsa._backend import backend, dtype_name, framework, on_graph
 from ctsa.fields.base import Field
 from ctsa.flows import Solver, integrate
 from ctsa.geometry import Euclidean, Geometry, Sphere
@@ -300,9 +302,15 @@ class RecurrentModel(Model):
             turning = None if self.frequencies is None else kit.Rotation(
                 frequencies=self.frequencies, geometry=self.geometry
             )  # fmt: skip
-            layer = kit.AKOrN(drive, turning, step=step, gamma=self.gamma)
+            make: Any = partial(kit.AKOrN, drive, turning)
         else:
-            layer = kit.ItrSA(drive, step=step, gamma=self.gamma)
+            make = partial(kit.ItrSA, drive)
+        if on_graph(self.gamma) or self.gamma is None:
+            layer = make(step=step, gamma=self.gamma)
+        else:
+            with warnings.catch_warnings():  # that a vector gamma has no flow was a choice
+                warnings.simplefilter("ignore", UserWarning)
+                layer = make(step=step, gamma=self.gamma)
         if refine > 1 and layer.no_flow:
             raise ValueError(f"{_WITHOUT_STEP}. {layer.no_flow}")
         return layer

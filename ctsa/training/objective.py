@@ -15,6 +15,7 @@ Array = Any
 def cross_entropy(logits: Array, targets: Array) -> Array:
     """Return ``-log p(target)``, of every token or sample: ``(...)`` of logits ``(..., classes)``."""
     be = backend(logits)
+    logits = be.asarray(logits, "float32") if "16" in str(logits.dtype) else logits
     chosen = targets[..., None] == be.xp.arange(logits.shape[-1], **_device(logits))
     return be.logsumexp(logits, -1) - be.xp.where(chosen, logits, be.xp.zeros_like(logits)).sum(-1)
 
@@ -84,5 +85,5 @@ def penalised(p: Penalty, model: Any, inputs: Array, u: Array, end: Array, other
     if p.kind == "residual":
         return regularise.residual(layer, last).mean()
     if p.kind == "rms_gain":
-        return regularise.rms_gain(layer, last).mean()
+        return regularise.rms_gain(layer, last, v=be.like(other[some], last)[None]).mean()
     return getattr(regularise, p.kind)(layer, last, above=1.0 if p.above is None else p.above).mean()

@@ -150,14 +150,14 @@ def depths_of(settings: Settings) -> np.ndarray:
 
 
 def batch_of(settings: Settings, data: Any, step: int, d: int) -> tuple:
-    """Return inputs, targets and two starts of a step: what is drawn depends on seed and step alone."""
+    """Return inputs, targets and noise of a step, for starts and for regularisers: what is drawn depends on seed and step alone."""
     rng = np.random.default_rng([settings.seed, step])
     some = data[rng.integers(0, len(data), settings.batch)]
     some = some.relabel(rng) if settings.relabel else some
     inputs = some.inputs if some.inputs.dtype.kind in "iu" else some.inputs.astype(np.float32)
     shape = (settings.batch, some.inputs.shape[1], d)
     noise = rng.standard_normal(shape, dtype=np.float32)
-    twice = any(p.kind == "restart" for p in settings.penalties)
+    twice = any(p.kind in ("restart", "rms_gain") for p in settings.penalties)
     return inputs, some.targets, noise, rng.standard_normal(shape, dtype=np.float32) if twice else None
 
 
