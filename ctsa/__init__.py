@@ -6,7 +6,7 @@ Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa
 
 from typing import TYPE_CHECKING
 
-from . import pretrained as pretrained, regularise as regularise, theory as theory
+from . import datasets as datasets, pretrained as pretrained, regularise as regularise, theory as theory
 from .comparison import (
     BlockForm as BlockForm,
     Comparison as Comparison,
