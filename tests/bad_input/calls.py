@@ -203,9 +203,7 @@ def calls(face, other):
     )
     good = dict(layer=layer, starts=x[None], loops=2, evaluations=5, newton=2)
     yield call("find_fixed_points", ctsa.find_fixed_points, good, **searched)
-    yield call(
-        "find_cycles", ctsa.find_cycles, dict(good, period=2), period=v.COUNTS[:-1], **searched
-    )
+    yield call("find_cycles", ctsa.find_cycles, dict(good, period=2), period=v.COUNTS[:-1], **searched)
     yield call(
         "settle",
         ctsa.fixed_points.settle,
@@ -582,6 +580,8 @@ def calls(face, other):
         factor=[("None", None), ("text", "a"), ("nan", float("nan")), ("matrix", np.eye(2))],
     )
 
+    yield from _datasets()
+
     # geometry and closed forms
     yield call("Sphere", ctsa.Sphere, {}, channels=[("text", "a"), ("one", 1), ("half", 1.5), ("negative", -2)])
     yield call(
@@ -626,3 +626,138 @@ def calls(face, other):
         n_plus=v.COUNTS[:-1],
         n_minus=v.COUNTS[:-1],
     )
+
+
+def _datasets():
+    """Tasks to train with: no face, NumPy alone."""
+    data = ctsa.datasets
+    bad_pairs = [
+        ("None", None),
+        ("text", "ab"),
+        ("number", 3),
+        ("one", (3,)),
+        ("three", (1, 2, 3)),
+        ("halves", (1.5, 2.5)),
+        ("negative", (-1, 2)),
+        ("reversed", (9, 3)),
+        ("too many", (4, 1000)),
+    ]
+    boxes = [*bad_pairs[:7], ("flat", (1, 4)), ("huge", (9, 9))]
+    clues = [*bad_pairs, ("too few", (2, 3))]
+    shares = [*v.NUMBERS, ("negative", -0.1), ("all", 1.0), ("none", 1e-9)]
+    counts = [kind for kind in v.COUNTS if kind[0] != "array"]
+    small = dict(count=20, seed=0)
+    yield Call(
+        "datasets.sudoku",
+        data.sudoku,
+        small,
+        dict(boxes=boxes, clues=clues, count=counts, seed=v.SEEDS, symmetries=v.FLAGS),
+    )
+    yield Call(
+        "datasets.sudoku_task",
+        data.sudoku_task,
+        dict(count=40, ood_count=5),
+        dict(
+            boxes=boxes,
+            clues=clues,
+            ood_clues=[*clues[1:], ("met", (5, 6))],
+            count=counts,
+            ood_count=counts,
+            seed=v.SEEDS,
+            validation=shares,
+            test=shares,
+            symmetries=v.FLAGS,
+        ),
+    )
+    carries = [*bad_pairs[1:], ("more than digits", (4, 5))]
+    yield Call(
+        "datasets.addition",
+        data.addition,
+        small,
+        dict(digits=v.COUNTS, count=counts, carries=carries, seed=v.SEEDS, reverse=v.FLAGS),
+    )
+    yield Call(
+        "datasets.addition_task",
+        data.addition_task,
+        dict(count=40, ood_count=5),
+        dict(
+            digits=v.COUNTS,
+            count=counts,
+            ood_count=counts,
+            carries=carries,
+            ood_carries=[*carries, ("met", (2, 3))],
+            seed=v.SEEDS,
+            validation=shares,
+            test=shares,
+            reverse=v.FLAGS,
+        ),
+    )
+    patch = [*v.INTEGERS, ("three", 3), ("sixteen", 16)]
+    yield Call("datasets.digits", data.digits, {}, dict(patch=patch))
+    yield Call(
+        "datasets.digits_task", data.digits_task, {}, dict(patch=patch, seed=v.SEEDS, validation=shares, test=shares)
+    )
+    yield Call(
+        "datasets.task",
+        data.task,
+        dict(name="addition-4", count=40),
+        dict(name=[*v.CHOICES, ("None", None)], seed=v.SEEDS, boxes=[("given", (2, 2))], count=counts),
+    )
+    tokens = dict(name="echo", inputs=[[1, 2], [2, 0]], targets=[[0, 1], [1, 1]], classes=2, vocabulary=3)
+    tokens["scored"] = [[True, True], [True, False]]
+    arrays = [
+        ("None", None),
+        ("text", "abc"),
+        ("number", 3),
+        ("thing", v.Thing()),
+        ("ragged", [[1, 2], [1]]),
+        ("one axis", [1, 2, 3]),
+        ("three axes", np.ones((2, 2, 2), int)),
+        ("empty", np.zeros((0, 2), int)),
+        ("complex", np.ones((2, 2)) * 1j),
+        ("halves", [[0.5, 1.0], [1.0, 0.0]]),
+        ("negative", [[-1, 1], [1, 1]]),
+        ("too large", [[7, 1], [1, 1]]),
+    ]
+    yield Call(
+        "datasets.Dataset",
+        data.Dataset,
+        tokens,
+        dict(
+            name=[("None", None), ("number", 3)],
+            inputs=arrays,
+            targets=arrays,
+            scored=arrays,
+            masks=arrays[1:],
+            groups=arrays[1:],
+            classes=v.COUNTS[:-1],
+            vocabulary=v.COUNTS[:-1],
+            features=[("both", 2)],
+            interchangeable=v.FLAGS,
+        ),
+    )
+    echo = data.Dataset(**tokens)
+    yield Call("datasets.Dataset.relabel", echo.relabel, {}, dict(rng=v.SEEDS))
+    yield Call(
+        "datasets.split",
+        data.split,
+        dict(dataset=data.addition(count=100)),
+        dict(dataset=arrays, validation=shares, test=shares, seed=v.SEEDS),
+    )
+    yield Call(
+        "datasets.solutions",
+        data.solutions,
+        dict(board=np.zeros(16, int), boxes=(2, 2)),
+        dict(
+            board=[*arrays, ("other size", np.zeros(81, int)), ("digit 5", np.full(16, 5))],
+            boxes=boxes,
+            limit=v.COUNTS[:-1],
+        ),
+    )
+    yield Call(
+        "datasets.read_satnet",
+        data.read_satnet,
+        dict(features=__file__, labels=__file__),
+        dict(features=v.PATHS, labels=v.PATHS),
+    )
+    yield Call("datasets.read_rrn", data.read_rrn, dict(path=__file__), dict(path=v.PATHS))
