@@ -6,7 +6,13 @@ Fields come from a face: ``from ctsa.torch import SelfAttention`` or ``from ctsa
 
 from typing import TYPE_CHECKING
 
-from . import datasets as datasets, models as models, pretrained as pretrained, regularise as regularise, theory as theory
+from . import (
+    datasets as datasets,
+    models as models,
+    pretrained as pretrained,
+    regularise as regularise,
+    theory as theory,
+)
 from .comparison import (
     BlockForm as BlockForm,
     Comparison as Comparison,

@@ -29,7 +29,7 @@ def _norm(tree):
 
 
 class Trainer:
-    """A model with its optimiser; ``objective(model, data, depth, options)`` gives a dict of scalars, summed to the loss."""
+    """A model with its optimiser; ``objective(model, data, depth, options)`` gives scalars by name, summed to the loss."""
 
     def __init__(self, model, objective, kind, *, decay=0.0, clip=None, average=0.0, half=False, compiled=False):
         self.clip, self.rate, self.half, self.objective = clip, average, half, objective

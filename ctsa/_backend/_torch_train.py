@@ -14,7 +14,7 @@ _OPTIMISERS = {
 
 
 class Trainer:
-    """A model with its optimiser; ``objective(model, data, depth, options)`` gives a dict of scalars, summed to the loss."""
+    """A model with its optimiser; ``objective(model, data, depth, options)`` gives scalars by name, summed to the loss."""
 
     def __init__(self, model, objective, kind, *, decay=0.0, clip=None, average=0.0, half=False, compiled=False):
         self.model, self.clip, self.rate, self.half = model, clip, average, half

@@ -71,7 +71,7 @@ def _combine(p: Projected, y: Array) -> Array:
     y = turned(p.turn_output, y, p.halves)
     if p.output is None:
         return y.sum(-3)
-    xp, (_, d, m) = backend(y).xp, p.output.shape
+    xp, d = backend(y).xp, p.output.shape[1]
     if p.output.shape[0] == 1:
         return y.sum(-3) @ p.output[0].mT
     y = xp.broadcast_to(y, (*y.shape[:-3], p.output.shape[0], *y.shape[-2:]))

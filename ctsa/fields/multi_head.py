@@ -159,10 +159,10 @@ class MultiHeadAttention(Field):
     def matrices(self) -> dict[str, Array]:
         """Return the matrices and biases of all heads together, as papers and ``nn.Linear`` write them, by name.
 
-        ``query``, ``key`` and ``value`` are ``(heads m, d)``, ``output`` is ``(d, heads m)``, biases ``(heads m,)`` and ``(d,)``;
-        what is the identity, or absent, is left out.
+        ``query``, ``key`` and ``value`` are ``(heads m, d)``, ``output`` is ``(d, heads m)``, biases ``(heads m,)`` and
+        ``(d,)``; what is the identity, or absent, is left out.
         """
-        found = {}
+        found: dict[str, Any] = {}
         for name in _MATRICES[:3]:
             a, b = getattr(self, name), getattr(self, f"{name}_bias")
             found |= {name: None if a is None else a.reshape(-1, a.shape[-1])}

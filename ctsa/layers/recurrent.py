@@ -179,8 +179,8 @@ class AKOrN(Layer):
     ``EulerLayer(coupling + rotation, step)``.
 
     With ``gamma`` it is AKOrN with an RMSNorm an oscillator (2505.19458): its oscillators are ``X = gamma * u`` with unit
-    vectors u (``tokens``), ``u <- N(X + step * (Omega X + P_u (C + MSA(X))))``. For a scalar gamma = c this is the Euler step
-    of ``P_u (C + MSA(c u)) / c + Omega u``; a vector gamma has no flow, as for ``ItrSA``.
+    vectors u (``tokens``), ``u <- N(X + step * (Omega X + P_u (C + MSA(X))))``. For a scalar gamma = c this is the Euler
+    step of ``P_u (C + MSA(c u)) / c + Omega u``; a vector gamma has no flow, as for ``ItrSA``.
 
     Args:
         coupling: the field whose drift is ``C + MSA(x)``, on ``ctsa.Sphere(channels=N)``: a ``SelfAttention``, with
@@ -314,7 +314,7 @@ class AKOrN(Layer):
         return post_norm_step(self.geometry, self.flow_step, x, drift_of(self._reading)(backend(x).like(0.0, x), x))
 
     def energy(self, x: Array) -> Array:
-        """Return the Kuramoto energy that the authors log, ``-sum_i <X_i, C_i + MSA(X)_i>``, X = ``tokens(x)``: ``(...)``."""
+        """Return the Kuramoto energy that the authors log, ``-sum_i <X_i, C_i + MSA(X)_i>`` at ``tokens(x)``: ``(...)``."""
         y = self.tokens(x)
         v = drift_of(self.coupling)(backend(x).like(0.0, x), y)
         return -(y * v).sum((-2, -1))

@@ -113,7 +113,7 @@ def _rebuilt(entry: Any, arrays: dict[str, np.ndarray], face: Any) -> Any:
         return Positions(**inner, layout=entry[_POSITIONS])
     kind = getattr(face, str(entry.get(_THING)), None)
     kind = kind if isinstance(kind, type) else next(
-        (c for c in map(lambda f: class_in(face, f), _formulas()) if c and c.__name__ == entry.get(_THING)), None
+        (c for f in _formulas() if (c := class_in(face, f)) and c.__name__ == entry.get(_THING)), None
     )  # fmt: skip
     if kind is None:
         raise ValueError(f"the file holds a {entry.get(_THING)}, which {face.__name__} does not have")

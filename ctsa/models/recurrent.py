@@ -25,7 +25,7 @@ _WITHOUT_STEP = "the layer has no flow, so that a part of its step is another ma
 
 
 class Model:
-    """What models share: a face supplies ``_assign``, which stores the parts, and the fields and layers they are made of."""
+    """What models share: a face supplies ``_assign``, which stores the parts, and fields and layers to make them of."""
 
     parts: ClassVar[dict[str, Part]] = {}
 
@@ -65,7 +65,7 @@ class RecurrentModel(Model):
     ============== ============================================================= ===============================
 
     With ``solver=`` depth is continuous: the flow ``du/dt = h F(u)`` of which the layer is an Euler step of size h is
-    integrated over ``depth`` units of time with the same weights, so that one layer is one unit. ``refine=k`` takes k layers
+    integrated over ``depth`` units of time with the same weights: one layer is one unit. ``refine=k`` takes k layers
     a unit, each with a k-th of the step; as k grows, they tend to the flow. Both need a layer that has a flow: a scalar
     gamma.
 
@@ -77,12 +77,12 @@ class RecurrentModel(Model):
         kind: one of the above.
         position: ``(n, d)``, added to the embedding; None: positions are not told apart.
         step: eta, positive; learnt.
-        gamma: gain of the normalisation, a number or ``(d,)``, learnt; None is ``sqrt(d)``, with which tokens have entries
-            of size 1.
+        gamma: gain of the normalisation, a number or ``(d,)``, learnt; None is ``sqrt(d)``: tokens then have entries of
+            size 1.
         frequencies: natural frequencies of AKOrN, ``(d / 2,)``, a 2x2 block each; None: none.
         hidden: ``(m, d)``, a layer with ReLU before the head; None: none.
         hidden_bias, head_bias: ``(m,)`` and ``(classes,)``, or None.
-        lengths: ``(d', size, d)``: tokens are read by the lengths of d' vectors (``readout_norm``) before; None: as they are.
+        lengths: ``(d', size, d)``: tokens are read by the lengths of d' vectors (``readout_norm``); None: as they are.
         pooled: read out the mean over tokens: logits ``(..., classes)`` instead of ``(..., n, classes)``.
         noise: standard deviation of the start where the input is blank, an entry.
 
@@ -340,7 +340,8 @@ class RecurrentModel(Model):
         be = backend(c)
         if self._coded(tokens) and self.noise > 0:
             if framework(seed) is None or not hasattr(seed, "dtype"):
-                seed = np.random.default_rng(checks.seed(seed)).standard_normal(tuple(c.shape), dtype=dtype_name(c))
+                kind: Any = "float64" if dtype_name(c) == "float64" else "float32"
+                seed = np.random.default_rng(checks.seed(seed)).standard_normal(tuple(c.shape), dtype=kind)
             c = be.xp.where((tokens > 0)[..., None], c, self.noise * be.like(seed, c))
         return self.geometry.retract(c)
 

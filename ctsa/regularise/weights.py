@@ -171,7 +171,7 @@ def symmetry(source: Any) -> Array:
         scores = both[0].mT @ both[1] if len(both) == 2 else both[0] if both else None
         if value is None and scores is None:
             continue  # both are the identity
-        reference = scores if value is None else value
+        reference: Any = scores if value is None else value
         one = backend(reference).eye(reference.shape[-1], reference)
         a, v = (one if m is None else m for m in (scores, value))
         term = ((v - 0.5 * (a + a.mT)) ** 2 + 0 * v).sum()

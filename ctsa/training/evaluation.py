@@ -149,7 +149,7 @@ def evaluate(
     check_data(model, data)
     wanted, seed = _depths(depths), checks.seed(seed)
     batch, refine = checks.integer("batch", batch, low=1), checks.integer("refine", refine, low=1)
-    be, noise = load(framework(model)), starts_of(model, data, seed)
+    be, noise = load(str(framework(model))), starts_of(model, data, seed)
     kept: list[list[dict[str, np.ndarray]]] = []
     for first in range(0, len(data), batch):
         some = slice(first, first + batch)

@@ -76,8 +76,9 @@ def penalised(p: Penalty, model: Any, inputs: Array, u: Array, end: Array, other
     layer, last = model.layer_of(inputs[some], settings.refine), be.stop_gradient(end[some])
     loops = p.loops or settings.depth * settings.refine
     if p.kind == "exponent":
-        goal = dict(target=p.target, above=p.above)
-        return regularise.exponent(layer, u[some], loops=loops, count=p.count, **goal).mean()
+        return regularise.exponent(
+            layer, u[some], loops=loops, count=p.count, target=p.target, above=p.above
+        ).mean()  # fmt: skip
     if p.kind == "restart":
         return regularise.restart(layer, u[some], model.start(inputs[some], other[some]), loops=loops).mean()
     if p.kind == "scale":

@@ -20,10 +20,10 @@ from ctsa.regularise import sample_loops
 from ctsa.results.base import Result, picture
 from ctsa.results.text import lines
 
-from .evaluation import Evaluation, check_data, evaluate
+from .evaluation import check_data, evaluate
 from .objective import Objective
 from .settings import Settings, preset as preset_of
-from .watching import Watched, watch
+from .watching import watch
 
 CHECKPOINT, MODEL, LOG, SETTINGS = "checkpoint.safetensors", "model.safetensors", "log.jsonl", "settings.json"
 _ALWAYS = ("loss", "gradient", "rate", "depth")
@@ -150,7 +150,7 @@ def depths_of(settings: Settings) -> np.ndarray:
 
 
 def batch_of(settings: Settings, data: Any, step: int, d: int) -> tuple:
-    """Return inputs, targets and noise of a step, for starts and for regularisers: what is drawn depends on seed and step alone."""
+    """Return inputs, targets, and noise for starts and for regularisers, of a step: drawn from seed and step alone."""
     rng = np.random.default_rng([settings.seed, step])
     some = data[rng.integers(0, len(data), settings.batch)]
     some = some.relabel(rng) if settings.relabel else some
@@ -174,7 +174,8 @@ class _Run:
         self.kind, self.d = type(model), int(model.embedding.shape[1])
         self.depths = depths_of(settings)
         self.largest = int(self.depths.max())
-        self.step, self.diverged = 0, None
+        self.step = 0
+        self.diverged: int | None = None
         self.rows: dict[str, list[float]] = {name: [] for name in _ALWAYS}
         self.penalties: list[list[float]] = []
         self.validated: list[tuple[int, float]] = []
@@ -390,8 +391,8 @@ def train(
         save(found.model, Path(out) / MODEL)
     if run.diverged is not None:
         warnings.warn(
-            f"training ended at step {run.diverged}, where the loss was {found.losses[-1]:g}: a smaller rate, or a layer with "
-            "normalisation, is what usually helps",
+            f"training ended at step {run.diverged}, where the loss was {found.losses[-1]:g}: a smaller rate, or a layer "
+            "with normalisation, is what usually helps",
             UserWarning,
             stacklevel=2,
         )

@@ -66,7 +66,8 @@ def _names(kind: type[BaseModel], place: tuple) -> list[str]:
 
 
 Kind = Literal[
-    "spectral", "symmetry", "orthogonality", "exponent", "spectral_norm", "spectral_radius", "rms_gain", "residual", "scale", "restart"
+    "spectral", "symmetry", "orthogonality", "exponent", "spectral_norm", "spectral_radius", "rms_gain", "residual",
+    "scale", "restart",
 ]
 
 
@@ -93,13 +94,13 @@ class Penalty(Checked):
 
     kind: Kind
     weight: float = Field(gt=0)
-    every: int = Field(1, ge=1)
-    samples: int = Field(8, ge=1)
-    count: int = Field(1, ge=1)
+    every: int = Field(default=1, ge=1)
+    samples: int = Field(default=8, ge=1)
+    count: int = Field(default=1, ge=1)
     target: float | None = None
     above: float | None = None
-    loops: int | None = Field(None, ge=1)
-    iterations: int | None = Field(None, ge=1)
+    loops: int | None = Field(default=None, ge=1)
+    iterations: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one(self) -> "Penalty":
@@ -145,31 +146,31 @@ class Settings(Checked):
         0.003
     """
 
-    steps: int = Field(250, ge=1)
-    batch: int = Field(32, ge=1)
-    depth: int = Field(16, ge=1)
+    steps: int = Field(default=250, ge=1)
+    batch: int = Field(default=32, ge=1)
+    depth: int = Field(default=16, ge=1)
     depths: Literal["fixed", "uniform", "lognormal", "poisson-lognormal"] = "fixed"
-    last: int | None = Field(None, ge=1)
+    last: int | None = Field(default=None, ge=1)
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    rate: float = Field(3e-3, gt=0, allow_inf_nan=False)
-    decay: float = Field(0.0, ge=0, allow_inf_nan=False)
-    warmup: int = Field(50, ge=0)
+    rate: float = Field(default=3e-3, gt=0, allow_inf_nan=False)
+    decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    warmup: int = Field(default=50, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    clip: float | None = Field(1.0, gt=0)
-    average: float = Field(0.0, ge=0, lt=1)
+    clip: float | None = Field(default=1.0, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
     relabel: bool = True
     solver: str | None = None
-    atol: float = Field(1e-4, gt=0)
+    atol: float = Field(default=1e-4, gt=0)
     adjoint: bool = False
-    refine: int = Field(1, ge=1)
+    refine: int = Field(default=1, ge=1)
     precision: Literal["full", "bfloat16"] = "full"
     compile: bool = False
-    penalties: tuple[Penalty, ...] = Field((), strict=False)
-    watch: int | None = Field(None, ge=1)
-    watch_samples: int = Field(16, ge=1)
-    validate_every: int | None = Field(None, ge=1)
-    save_every: float = Field(30.0, ge=0)
-    seed: int = Field(0, ge=0)
+    penalties: tuple[Penalty, ...] = Field(default=(), strict=False)
+    watch: int | None = Field(default=None, ge=1)
+    watch_samples: int = Field(default=16, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
+    save_every: float = Field(default=30.0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":

@@ -128,7 +128,8 @@ def watch(
         found["mean"] = refine * np.asarray(mean_exponent(layer, u, total))
     if "asymptotic" in measures:
         run = lyapunov_spectrum(layer, u, count=1, intervals=intervals * refine, transient=transient * refine)
-        found["asymptotic"], found["asymptotic_error"] = (refine * np.asarray(a)[..., 0] for a in (run.exponents, run.stderr))
+        found["asymptotic"] = refine * np.asarray(run.exponents)[..., 0]
+        found["asymptotic_error"] = refine * np.asarray(run.stderr)[..., 0]
     if not set(measures) - {"largest", "mean", "asymptotic"}:
         return Watched(**found, depth=depth, task=data.name)
     end = model.onward(inputs, u, depth, refine=refine)
