@@ -114,7 +114,10 @@ def _sigmoid(xp, s: Array, n: int) -> Array:
 
 
 def _log_mask(xp, s: Array, mask: Array | None) -> Array:
-    return s if mask is None else s + xp.log(mask)
+    if mask is None:
+        return s
+    open_ = mask > 0
+    return s + xp.where(open_, xp.log(xp.where(open_, mask, xp.ones_like(mask))), -xp.inf)
 
 
 def _softmax(xp, s: Array, mask: Array | None) -> Array:

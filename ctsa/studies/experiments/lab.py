@@ -1,0 +1,198 @@
+"""What experiments share: models trained once and kept in a folder, and findings as a table, notes and a picture."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ctsa.datasets import task as task_of
+from ctsa.models import load
+from ctsa.results.base import Result, picture
+from ctsa.results.text import columns
+from ctsa.training import Settings, train
+from ctsa.training.run import MODEL
+from ctsa.training.settings import preset as preset_of
+
+from .names import EXPERIMENTS
+
+Say = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train a model.
+
+    Attributes:
+        name: of the folder, and in tables.
+        model: arguments of ``RecurrentModel.for_task``.
+        settings: changes of the settings of the preset.
+    """
+
+    name: str
+    model: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Findings(Result):
+    """What an experiment found.
+
+    Attributes:
+        name: of the experiment.
+        title: what it asks.
+        rows: columns of a table by name, lists of equal length.
+        notes: sentences, each with its numbers.
+        settings: what it was run with.
+    """
+
+    name: str
+    title: str
+    rows: dict[str, list]
+    notes: tuple[str, ...]
+    settings: dict[str, Any]
+    _static: ClassVar[tuple[str, ...]] = ("name", "title", "rows", "notes", "settings")
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of the table."""
+        return np.array(self.rows[name])
+
+    def where(self, **values: Any) -> dict[str, np.ndarray]:
+        """Return the rows in which columns have these values."""
+        keep = np.ones(len(next(iter(self.rows.values()))), bool)
+        for name, value in values.items():
+            keep &= self.column(name) == value
+        return {name: np.array(column)[keep] for name, column in self.rows.items()}
+
+    def table(self) -> str:
+        """Return the rows as text, and the notes."""
+        shown = [[_shown(v) for v in row] for row in zip(*self.rows.values(), strict=True)]
+        return "\n".join([columns(list(self.rows), shown), "", *self.notes])
+
+    def write_csv(self, path: Path) -> None:
+        """Write the rows as comma-separated values."""
+        with open(path, "w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(self.rows)
+            writer.writerows(zip(*self.rows.values(), strict=True))
+
+    def __repr__(self) -> str:
+        return f"Findings({self.name}: {self.title}; {len(next(iter(self.rows.values()), []))} rows)"
+
+    def plot(self, axes=None, **kwargs):
+        """Draw the picture of the experiment; return the ``Axes``."""
+        return picture(f"experiments.{self.name.replace('-', '_')}")(self, axes=axes, **kwargs)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass
+class Lab:
+    """Where an experiment is done: its data, its trained models, its folder.
+
+    A model is trained once: ``trained`` reads it back where the folder has it, and goes on with one that was interrupted.
+
+    Attributes:
+        folder: of the results; models are in ``folder/models``.
+        backend: "torch" or "jax".
+        preset: "quick" or "full".
+        seeds: how many seeds of each recipe.
+        say: receives lines of progress.
+        task: name of the task.
+        changes: of the settings of all recipes.
+        sizes: arguments of the task and of ``for_task`` for all recipes, by "task" and "model".
+    """
+
+    folder: Path
+    backend: str = "torch"
+    preset: str = "quick"
+    seeds: int = 3
+    say: Say = print
+    task: str = "sudoku-4x4"
+    changes: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    progress: bool | None = None
+
+    def __post_init__(self):
+        self.folder = Path(self.folder)
+        self.data = task_of(self.task, **self.sizes.get("task", {}))
+
+    @property
+    def face(self) -> Any:
+        """The face of the backend."""
+        from importlib import import_module
+
+        return import_module(f"ctsa.{self.backend}")
+
+    def settings(self, recipe: Recipe, seed: int) -> Settings:
+        """Return the settings that a recipe is trained with."""
+        return preset_of(self.preset).changed(**{**self.changes, **recipe.settings, "seed": seed})
+
+    def trained(self, recipe: Recipe, seed: int) -> Any:
+        """Return the model of a recipe and a seed, trained now or read back."""
+        place = self.folder / "models" / f"{recipe.name}-{seed}"
+        settings = self.settings(recipe, seed)
+        arguments = {**self.sizes.get("model", {}), **recipe.model}
+        wanted = json.loads(json.dumps(dict(
+            settings=settings.model_dump(mode="json"), model=arguments, task=self.task, sizes=self.sizes,
+            backend=self.backend,
+        )))  # fmt: skip
+        note = place / "recipe.json"
+        if note.exists():
+            found = json.loads(note.read_text())
+            if found != wanted:
+                apart = [key for key in wanted if found.get(key) != wanted[key]]
+                raise FileExistsError(
+                    f"{place} holds a model of another recipe ({', '.join(apart)} differ): take another out"
+                )
+            if (place / MODEL).exists():
+                return load(place / MODEL, self.backend)
+        place.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(wanted, indent=1))
+        model = self.face.RecurrentModel.for_task(self.data.train, seed=seed, **arguments)
+        run = train(model, self.data, settings, out=place, resume=True, progress=self.progress)
+        accuracy = f", validation {run.accuracy[-1]:.3f}" if len(run.accuracy) else ""
+        self.say(f"{recipe.name}, seed {seed}: {len(run.losses)} steps in {run.seconds:.0f} s, "
+                 f"loss {np.mean(run.losses[-20:]):.3g}{accuracy}")  # fmt: skip
+        return run.model
+
+    def every(self, recipes: Sequence[Recipe]) -> Any:
+        """Yield recipe, seed and model, of all recipes and seeds."""
+        for recipe in recipes:
+            for seed in range(self.seeds):
+                yield recipe, seed, self.trained(recipe, seed)
+
+    def found(self, name: str, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Findings:
+        """Return findings, of one dict a row."""
+        names = list(dict.fromkeys(key for row in rows for key in row))
+        table = {key: [_plain(row.get(key, float("nan"))) for row in rows] for key in names}
+        told = dict(backend=self.backend, preset=self.preset, seeds=self.seeds, task=self.task, changes=self.changes)
+        return Findings(name, EXPERIMENTS[name], table, tuple(notes), told)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def rank_correlation(
+    x: Any, y: Any, *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return Spearman's rank correlation with its bootstrap interval, ``(rho, low, high)``; nan below 4 points."""
+    from scipy.stats import spearmanr
+
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan"), float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        some = rng.integers(0, len(x), len(x))
+        if np.ptp(x[some]) > 0 and np.ptp(y[some]) > 0:
+            found.append(spearmanr(x[some], y[some]).statistic)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(spearmanr(x, y).statistic), float(low), float(high)

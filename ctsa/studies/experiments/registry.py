@@ -1,0 +1,53 @@
+"""Run an experiment by its name."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .lab import Findings, Lab
+from .names import EXPERIMENTS, PRESETS, nearest
+
+
+def run(
+    name: str,
+    out: str | Path,
+    *,
+    backend: str = "torch",
+    preset: str = "quick",
+    seeds: int | None = None,
+    say: Callable[[str], Any] = print,
+    progress: bool | None = None,
+    **sizes: Any,
+) -> Findings:
+    """Run an experiment; models that the folder has are taken as they are, and one that was interrupted goes on.
+
+    Args:
+        name: one of ``EXPERIMENTS``.
+        out: folder of models, table (``NAME.csv``), findings (``NAME.npz``) and picture (``NAME.png``).
+        backend: "torch" or "jax".
+        preset: "quick" (minutes) or "full".
+        seeds: how many of each recipe; None is 3, or 6 in "full".
+        say: receives lines of progress.
+        progress: bars of training.
+        sizes: attributes of ``Lab``: ``task=``, ``changes=``, ``sizes=``.
+
+    Returns:
+        ``Findings``.
+
+    Raises:
+        ValueError: there is no such experiment or preset.
+        FileExistsError: the folder holds models of other recipes.
+    """
+    if name not in EXPERIMENTS:
+        hint = nearest(str(name), EXPERIMENTS)
+        raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {name!r}{hint}")
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}{nearest(str(preset), PRESETS)}")
+    seeds = (3 if preset == "quick" else 6) if seeds is None else seeds
+    lab = Lab(Path(out), backend, preset, seeds, say, progress=progress, **sizes)
+    found = import_module(f".{name.replace('-', '_')}", __package__).run(lab)
+    lab.folder.mkdir(parents=True, exist_ok=True)
+    found.save(lab.folder / f"{name}.npz")
+    found.write_csv(lab.folder / f"{name}.csv")
+    return found
