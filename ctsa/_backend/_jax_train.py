@@ -1,6 +1,6 @@
 """JAX: a step of an optimiser on a model, and its state as NumPy arrays."""
 
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 
 import equinox as eqx
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
+@lru_cache
 def _transform(kind, decay):
     try:
         optax = import_module("optax")
@@ -28,61 +29,66 @@ def _norm(tree):
     return jnp.sqrt(sum(jnp.sum(a * a) for a in jax.tree_util.tree_leaves(tree)))
 
 
+def _loss(objective, half, options, depth, data, rest, weights):
+    model = eqx.combine(weights, rest)
+    if half:
+        model, data = _cast(model, jnp.bfloat16), _cast(data, jnp.bfloat16)
+    terms = objective(model, data, depth, dict(options))
+    total = sum(terms.values())
+    return total.astype(jnp.float32) if half else total, terms
+
+
+@eqx.filter_jit
+def _advance(how, weights, average, state, rest, data, depth, rate, options):
+    """Take one step; ``how`` is what does not change in a run: objective, transform, clip, factor of the average, half."""
+    objective, transform, clip, past, half = how
+    loss = partial(_loss, objective, half, options, depth, data, rest)
+    (_, terms), grads = eqx.filter_value_and_grad(loss, has_aux=True)(weights)
+    norm = _norm(grads)
+    ok = jnp.isfinite(norm) & jnp.isfinite(sum(terms.values()))
+    if clip is not None:
+        scale = jnp.minimum(1.0, clip / (norm + 1e-6))
+        grads = jax.tree_util.tree_map(lambda g: g * scale, grads)
+    moves, new = transform.update(grads, state, weights)
+    moved = jax.tree_util.tree_map(lambda w, m: w - (rate * m).astype(w.dtype), weights, moves)
+    pick = partial(jax.tree_util.tree_map, lambda a, b: jnp.where(ok, a, b))
+    moved, new = pick(moved, weights), pick(new, state)
+    if average is not None:
+        average = jax.tree_util.tree_map(lambda a, w: a + (1 - past) * (w - a), average, moved)
+    return moved, average, new, terms | {"gradient": norm}
+
+
 class Trainer:
     """A model with its optimiser; ``objective(model, data, depth, options)`` gives scalars by name, summed to the loss."""
 
     def __init__(self, model, objective, kind, *, decay=0.0, clip=None, average=0.0, half=False, compiled=False):
-        self.clip, self.rate, self.half, self.objective = clip, average, half, objective
         places = model.trained()
         spec = jax.tree_util.tree_map(lambda _: False, model)
         spec = eqx.tree_at(lambda m: [_at(m, path) for path in places], spec, [True] * len(places))
         self.weights, self.rest = eqx.partition(model, spec)
-        self.transform = _transform(kind, decay)
-        self.state = self.transform.init(self.weights)
+        transform = _transform(kind, decay)
+        self.how = objective, transform, clip, average, half
+        self.state = transform.init(self.weights)
         self.average = self.weights if average else None
-        self._step, self._evaluate = eqx.filter_jit(self._advance), eqx.filter_jit(_called)
 
     @property
     def model(self):
+        """The model as it stands."""
         return eqx.combine(self.weights, self.rest)
-
-    def _loss(self, options, depth, data, rest, weights):
-        model = eqx.combine(weights, rest)
-        if self.half:
-            model, data = _cast(model, jnp.bfloat16), _cast(data, jnp.bfloat16)
-        terms = self.objective(model, data, depth, dict(options))
-        total = sum(terms.values())
-        return total.astype(jnp.float32) if self.half else total, terms
-
-    def _advance(self, weights, average, state, rest, data, depth, rate, options):
-        loss = partial(self._loss, options, depth, data, rest)
-        (_, terms), grads = eqx.filter_value_and_grad(loss, has_aux=True)(weights)
-        norm = _norm(grads)
-        ok = jnp.isfinite(norm) & jnp.isfinite(sum(terms.values()))
-        if self.clip is not None:
-            scale = jnp.minimum(1.0, self.clip / (norm + 1e-6))
-            grads = jax.tree_util.tree_map(lambda g: g * scale, grads)
-        moves, new = self.transform.update(grads, state, weights)
-        moved = jax.tree_util.tree_map(lambda w, m: w - (rate * m).astype(w.dtype), weights, moves)
-        pick = partial(jax.tree_util.tree_map, lambda a, b: jnp.where(ok, a, b))
-        moved, new = pick(moved, weights), pick(new, state)
-        if average is not None:
-            average = jax.tree_util.tree_map(lambda a, w: a + (1 - self.rate) * (w - a), average, moved)
-        return moved, average, new, terms | {"gradient": norm}
 
     def step(self, data, depth, rate, options):
         """Move the parameters once; return the terms of the loss and the norm of the gradient, floats."""
         data = tuple(None if a is None else jnp.asarray(a) for a in data)
         frozen = tuple(sorted(options.items()))
         depth = jnp.asarray(depth) if options.get("varies") else depth
-        self.weights, self.average, self.state, terms = self._step(
-            self.weights, self.average, self.state, self.rest, data, depth, jnp.asarray(rate), frozen
+        self.weights, self.average, self.state, terms = _advance(
+            self.how, self.weights, self.average, self.state, self.rest, data, depth, jnp.asarray(rate), frozen
         )
         return {name: float(value) for name, value in terms.items()}
 
     def evaluate(self, function, *args):
         """Return ``function(model, *args)`` of the averaged model, where there is an average, as NumPy."""
-        return {name: np.asarray(a) for name, a in self._evaluate(function, self.averaged(), *args).items()}
+        return {name: np.asarray(a) for name, a in _called(function, self.averaged(), *args).items()}
 
     def averaged(self):
         """Return the model with averaged weights; with the weights themselves where none are averaged."""
@@ -109,6 +115,7 @@ class Trainer:
         self.weights, self.average, self.state = back["weights"], back["average"], back["optimiser"]
 
 
+@eqx.filter_jit
 def _called(function, model, *args):
     return function(model, *args)
 

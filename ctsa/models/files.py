@@ -87,7 +87,7 @@ def _described(value: Any, arrays: dict[str, np.ndarray], place: str) -> Any:
     if isinstance(value, list):
         return [_described(v, arrays, f"{place}{i}.") for i, v in enumerate(value)]
     if isinstance(value, Weights):
-        if WEIGHTS.get(value.name) is not value:
+        if WEIGHTS.get(value.name) != value:
             raise TypeError(f"a file keeps the weights of attention that have a name, not {value!r}: they are code")
         return {_WEIGHTS: value.name}
     if isinstance(value, Positions):

@@ -1,5 +1,6 @@
 """The loss of a model on a batch: cross entropy after some depth, and the regularisers; the same in both frameworks."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ctsa import regularise
@@ -24,7 +25,7 @@ def _device(x: Array) -> dict[str, Any]:
     return dict(device=x.device) if backend(x).name == "torch" else {}
 
 
-def _unrolled(settings: Settings, model: Any, tokens: Array, u: Array, depth: Any, largest: int) -> Array:
+def _unrolled(settings: "Objective", model: Any, tokens: Array, u: Array, depth: Any, largest: int) -> Array:
     """Return the state after ``depth`` layers, which may be a traced number of at most ``largest``."""
     be, layer = backend(u), model.layer_of(tokens, settings.refine)
     depth, largest = depth * settings.refine, largest * settings.refine
@@ -40,33 +41,45 @@ def _unrolled(settings: Settings, model: Any, tokens: Array, u: Array, depth: An
     return be.scan(advance, (0 * depth, u), largest)[0][1]
 
 
+@dataclass(frozen=True)
 class Objective:
     """``objective(model, (inputs, targets, noise, other), depth, options)``: the terms of the loss, by name.
 
-    ``options`` says with ``"due"`` which regularisers count at this step, by their places in ``settings.penalties``, and
-    with ``"largest"`` the largest depth that is drawn.
+    ``options`` says with ``"due"`` which regularisers count at this step, by their places in ``penalties``, and with
+    ``"largest"`` the largest depth that is drawn. Objectives that compute the same are equal, so that JAX compiles once
+    for all seeds and rates.
     """
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    depth: int
+    last: int | None
+    refine: int
+    solver: str | None
+    atol: float
+    adjoint: bool
+    penalties: tuple[Penalty, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Objective":
+        """Return the objective of a run."""
+        return cls(**{f.name: getattr(settings, f.name) for f in fields(cls)})
 
     def __call__(self, model: Any, data: tuple, depth: Any, options: dict[str, Any]) -> dict[str, Array]:
-        settings, (inputs, targets, noise, other) = self.settings, data
+        inputs, targets, noise, other = data
         u = model.start(inputs, noise)
-        if settings.solver is None:
-            end = _unrolled(settings, model, inputs, u, depth, options["largest"])
+        if self.solver is None:
+            end = _unrolled(self, model, inputs, u, depth, options["largest"])
         else:
-            solver = Solver(settings.solver, atol=settings.atol)
-            end = model.run(inputs, int(depth), noise, solver=solver, adjoint=settings.adjoint)
+            solver = Solver(self.solver, atol=self.atol)
+            end = model.run(inputs, int(depth), noise, solver=solver, adjoint=self.adjoint)
         terms = {"loss": cross_entropy(model.read(end), targets).mean()}
         for place in options["due"]:
-            penalty = settings.penalties[place]
-            value = penalised(penalty, model, inputs, u, end, other, settings)
+            penalty = self.penalties[place]
+            value = penalised(penalty, model, inputs, u, end, other, self)
             terms[f"{penalty.kind}.{place}"] = penalty.weight * value
         return terms
 
 
-def penalised(p: Penalty, model: Any, inputs: Array, u: Array, end: Array, other: Array, settings: Settings) -> Array:
+def penalised(p: Penalty, model: Any, inputs: Array, u: Array, end: Array, other: Array, settings: Objective) -> Array:
     """Return the value of a regulariser, the mean over samples."""
     if p.kind == "spectral":
         return regularise.spectral_regulariser(model.attention, iterations=p.iterations)

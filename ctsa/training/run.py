@@ -45,7 +45,7 @@ class TrainingRun(Result):
         settings: as a dict.
         task: name of the data.
         seconds: of training, without what came before a resume.
-        diverged: step at which the loss was nan or inf, where the run ended; None.
+        diverged: step at which loss or gradient was nan or inf, where the run ended; None.
     """
 
     model: Any
@@ -168,7 +168,7 @@ class _Run:
         self.settings, self.data, self.folder = settings, data, folder
         half = settings.precision == "bfloat16"
         self.trainer = trainer(str(framework(model)))(
-            model, Objective(settings), settings.optimiser, decay=settings.decay, clip=settings.clip,
+            model, Objective.of(settings), settings.optimiser, decay=settings.decay, clip=settings.clip,
             average=settings.average, half=half, compiled=settings.compile,
         )  # fmt: skip
         self.kind, self.d = type(model), int(model.embedding.shape[1])
@@ -345,7 +345,7 @@ def train(
         changes: of the settings: ``steps=500``, ``penalties=[dict(kind="spectral", weight=1e-4)]``; see ``Settings``.
 
     Returns:
-        ``TrainingRun``. A loss that is nan or inf ends the run with a warning; ``diverged`` tells where.
+        ``TrainingRun``. A loss or gradient that is nan or inf ends the run with a warning; ``diverged`` tells where.
 
     Raises:
         ValueError, TypeError: a setting is wrong, the data are of another task, or the checkpoint is of another run.
@@ -391,8 +391,8 @@ def train(
         save(found.model, Path(out) / MODEL)
     if run.diverged is not None:
         warnings.warn(
-            f"training ended at step {run.diverged}, where the loss was {found.losses[-1]:g}: a smaller rate, or a layer "
-            "with normalisation, is what usually helps",
+            f"training ended at step {run.diverged}, where the loss was {found.losses[-1]:g} and its gradient "
+            f"{found.gradients[-1]:g}: a smaller rate, or a layer with normalisation, is what usually helps",
             UserWarning,
             stacklevel=2,
         )
