@@ -18,12 +18,12 @@ N, D, HEADS, WIDTH = 4, 8, 2, 4
 ROWS, COLUMNS = np.arange(N) // 2, np.arange(N) % 2
 MASKS = np.stack([np.equal.outer(a, a) for a in (ROWS, COLUMNS)])
 TASK = SimpleNamespace(
-    inputs=np.array([[1, 0, 2, 0], [0, 0, 1, 2], [2, 1, 0, 0]]), targets=np.zeros((3, N), int), classes=3, vocabulary=3,
-    features=None, masks=MASKS,
+    inputs=np.array([[1, 0, 2, 0], [0, 0, 1, 2], [2, 1, 0, 0]]), targets=np.zeros((3, N), int), classes=3,
+    vocabulary=3, features=None, masks=MASKS,
 )  # fmt: skip
 IMAGES = SimpleNamespace(
-    inputs=np.random.default_rng(5).normal(size=(3, N, 2)), targets=np.zeros(3, int), classes=3, vocabulary=None, features=2,
-    masks=None,
+    inputs=np.random.default_rng(5).normal(size=(3, N, 2)), targets=np.zeros(3, int), classes=3, vocabulary=None,
+    features=2, masks=None,
 )  # fmt: skip
 NOISE = np.random.default_rng(9).normal(size=(3, N, D))
 KINDS = {
@@ -321,7 +321,7 @@ def test_wrong_parts(face):
             face.RecurrentModel.for_task(**dict(task=TASK, d=D, heads=HEADS) | change)
 
 
-# ------------------------------------------------------------------------------------- attention tied to its scores, and R_E
+# --------------------------------------------------------------------------- attention tied to its scores, and R_E
 def test_symmetric_attention_is_attention_with_that_value(face):
     r = np.random.default_rng(2)
     q, k = r.normal(size=(2, HEADS, 3, D))

@@ -35,7 +35,9 @@ class Trainer:
                 terms = self.objective(self.model, self._put(data), depth, options)
             self.optimiser.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
-        grads = [p.grad for p in self.parameters if p.grad is not None]
+        for p in self.parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad  # what takes no part decays, as in JAX
+        grads = [p.grad for p in self.parameters]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
         found = {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()}
         if all(np.isfinite(list(found.values()))):
@@ -86,7 +88,7 @@ class Trainer:
                 p.copy_(torch.as_tensor(arrays[f"average.{i}"]))
         state: dict = {}
         for name, a in arrays.items():
-            group, i, *rest = name.split(".", 2)
-            if group == "optimiser":
-                state.setdefault(int(i), {})[rest[0]] = torch.as_tensor(a)
+            if name.startswith("optimiser."):
+                _, i, entry = name.split(".", 2)
+                state.setdefault(int(i), {})[entry] = torch.as_tensor(a)
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
