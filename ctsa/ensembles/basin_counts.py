@@ -69,9 +69,9 @@ class Basins(Result):
     period: Any = None
     _static: ClassVar[tuple[str, ...]] = ("duration", "confidence")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "ends": ("start", "token", "component"), "kind_index": ("start",), "eigenvector": ("start",),
-        "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
-        "speed": ("start",), "times": ("start",), "attractor": ("start",), "period": ("start",),
+        "ends": ("start", "token", "component"), "sizes": ("start", "group"),
+        **dict.fromkeys(("kind_index", "eigenvector", "overlap", "stability_index", "growth"), ("start",)),
+        **dict.fromkeys(("speed", "times", "attractor", "period"), ("start",)),
     }  # fmt: skip
 
     def __len__(self) -> int:
