@@ -360,7 +360,7 @@ def test_readouts_and_scores():
     report = ctsa.diagnose(loop, x0, 20, score=lambda y: (y.argmax(-1) == truth).double().mean(-1))
     assert report.scores[-1].tolist() == [1, 1, 1] and report.scores[0].tolist() == [0, 0, 1]
     assert np.isfinite(report.exits[report.rules.index("argmax")]).all()
-    assert report.change.shape == (20, 3) and (report.safe_depth >= 0).all()
+    assert report.change.shape == (20, 3) and np.isnan(report.safe_depth).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -373,10 +373,20 @@ def test_one_end_for_all_has_no_variance_to_share(dtype):
 
 def test_safe_depth_of_a_state_that_grows():
     """Twice as long as after the first loop is too long: 1.1^k > 2 at k = 8 loops more."""
-    loop = ctsa.Loop(lambda x: 1.1 * x)
-    report = ctsa.diagnose(loop, torch.ones(1, 2, 2, dtype=torch.float64), 40)
-    assert report.safe_depth.tolist() == [8.0]
-    assert ctsa.diagnose(loop, torch.ones(2, 2, dtype=torch.float64), 40, band=1.2).safe_depth.tolist() == [2.0]
+    loop, x = ctsa.Loop(lambda x: 1.1 * x), torch.ones(1, 2, 2, dtype=torch.float64)
+    report = ctsa.diagnose(loop, x, 40, trained=1)
+    assert report.safe_depth.tolist() == [8.0] and "safe depth" in str(report) and " safe" in report.table()
+    assert ctsa.diagnose(loop, x[0], 40, trained=1, band=1.2).safe_depth.tolist() == [2.0]
+    assert ctsa.diagnose(loop, x, 40, trained=16).safe_depth.tolist() == [23.0]
+
+
+def test_no_safe_depth_unless_the_training_is_told():
+    """x -> x/2 + b settles far from its start: about its first loop no depth is safe, and that says nothing."""
+    loop, x = ctsa.Loop(lambda x: 0.5 * x + 1), torch.zeros(2, 2, 2, dtype=torch.float64)
+    report = ctsa.diagnose(loop, x, 40)
+    assert np.isnan(report.safe_depth).all() and report.counts == {"settles": 2}
+    assert "safe" not in str(report) and "safe" not in report.table() and np.isnan(report.per_input["safe_depth"]).all()
+    assert any(line.split()[2:] == ["40", "and", "more"] for line in str(ctsa.diagnose(loop, x, 40, trained=8)).splitlines())
 
 
 def test_slopes():

@@ -71,7 +71,7 @@ def _make(face, folder):
         "Equilibria": found,
         "Basins": ctsa.basins(field, 3, n=2, d=3, duration=5.0),
         "Basins of a layer": ctsa.basins(layer, 3, n=2, d=3, duration=50),
-        "Diagnosis": ctsa.diagnose(layer, batch, 12, exponents=2, restarts=2),
+        "Diagnosis": ctsa.diagnose(layer, batch, 12, exponents=2, restarts=2, trained=4),
         "Diagnosis with a readout": ctsa.diagnose(
             layer, batch, 12, exponents=2, readout=lambda x: x.mean(-2), score=lambda y: y[:, 0], field=plain
         ),

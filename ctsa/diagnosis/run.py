@@ -39,7 +39,7 @@ def diagnose(
     period: int = 8,
     multipliers: int = 4,
     tolerance: float = 1e-3,
-    trained: int = 1,
+    trained: int | None = None,
     band: float = 2.0,
     exits: dict[str, float] | None = None,
     readout: Callable | None = None,
@@ -85,7 +85,8 @@ def diagnose(
         period: longest cycle that is looked for.
         multipliers: how many leading eigenvalues at the end state; 0 leaves out all that is found there.
         tolerance: relative distance that counts as arrived.
-        trained: the loop about which the band lies: how many the model was trained with.
+        trained: how many loops the model was trained with: about the sizes at that loop lies the band of ``safe_depth``,
+            which is nan without.
         band: sizes of states and readouts may differ by this factor from those at loop ``trained``.
         exits: thresholds of rules to stop early, by name: "first order" (step), "second order" (change of the step,
             twice in a row), "cosine" (one less that of successive states), "kl" and "argmax" (of the readout: distance of
@@ -138,12 +139,13 @@ def diagnose(
     plan = Plan(
         loops, checks.integer("restarts", restarts), checks.integer("exponents", exponents, low=1),
         checks.integer("period", period, low=1), checks.integer("multipliers", multipliers),
-        checks.number("tolerance", tolerance, low=0.0, strict=True), checks.integer("trained", trained, low=0),
+        checks.number("tolerance", tolerance, low=0.0, strict=True),
+        None if trained is None else checks.integer("trained", trained, low=0),
         checks.number("band", band, low=1.0, strict=True), rules_of(exits, read is not None), read, score, field,
         bool(checks.flag("tokens", tokens)), checks.integer("probes", probes),
         checks.number("gap", gap, low=0.0, strict=True), checks.seed(seed),
     )  # fmt: skip
-    if plan.trained > loops:
+    if plan.trained is not None and plan.trained > loops:
         raise ValueError(f"trained={plan.trained} is more than loops={loops}")
     x = system.start(x0, normalize)
     batch = tuple(x.shape[:-2])
