@@ -57,7 +57,10 @@ def pushforward(field, t: Array, x: States, u: Directions) -> tuple[Array, Array
 def layer_pushforward(layer, x: Array, u: Array) -> tuple[Array, Array]:
     """Return ``layer(x)`` and its derivative along ``k`` directions ``u``: closed form if known, else ``vmap(jvp)``."""
     tangent = getattr(layer, "tangent", None)
-    return tangent(x, u) if tangent is not None else jvp_batched(layer, x, u)
+    if tangent is not None:
+        return tangent(x, u)
+    with checks.Calling(layer, x):
+        return jvp_batched(layer, x, u)
 
 
 def apply_jacobian(j: Array, u: Array) -> Array:

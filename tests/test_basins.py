@@ -279,7 +279,7 @@ def test_resume_after_an_interrupt(face, tmp_path, monkeypatch):
     monkeypatch.setattr(_basin_run.Run, "_round", counted)
     with pytest.raises(KeyboardInterrupt):
         ctsa.basins(field, starts, **options)
-    rounds, first = ctsa.load(tmp_path / "run.npz").rounds, len(done)
+    rounds, first = ctsa.load(tmp_path / "run.npz").arrays["rounds"], len(done)
     assert set(rounds) == {2, 3}  # in the middle of a round
     done.clear()
     monkeypatch.setattr(_basin_run.Run, "_round", lambda self, *a: (done.append(1), advance(self, *a)))

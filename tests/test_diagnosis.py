@@ -1,5 +1,7 @@
 """What diagnose says: of maps whose motion is known, of our own layers, and of models as others write them."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -72,13 +74,40 @@ def run(name, loops, dtype=torch.float64, seed=0, **options):
     return ctsa.diagnose(loop, x0, loops, exponents=2, **options), allowed
 
 
+@functools.cache
+def family(kind, loops, dtype, seed=0):
+    """Diagnose all linear maps, or all logistic ones, as members of one batch: of every map the four inputs of ``run``."""
+    names = [name for name, (what, _, _) in MAPS.items() if kind == ("linear" if not callable(what) else name.split()[0])]
+    rng, each = np.random.default_rng(seed), len(names) * (4,)
+    x0, e = rng.uniform(0.2, 0.6, (4, 1, 2)), rng.normal(size=(4, 1, 2))
+    x0 = torch.as_tensor(np.concatenate([x0] * len(names))).to(dtype)
+    if kind == "linear":
+        given = (
+            np.concatenate([MAPS[name][2] * e for name in names]), np.repeat([MAPS[name][0] for name in names], each, 0)
+        )  # fmt: skip
+        step = lambda x, given: x @ given[1].mT + given[0]  # noqa: E731
+    else:
+        given = (np.repeat([float(name.split()[1]) for name in names], each)[:, None, None],)
+        step = lambda x, given: given[0] * x * (1 - x)  # noqa: E731
+    given = tuple(torch.as_tensor(a).to(dtype) for a in given)
+    report = ctsa.diagnose(ctsa.Loop(step, given), x0, loops, exponents=2)
+    return {name: report.member(slice(4 * i, 4 * i + 4)) for i, name in enumerate(names)}
+
+
+def said(name, loops, dtype=torch.float64, seed=0):
+    """What is said of a map; those of a family go side by side, which costs as much as one of them."""
+    kind = "linear" if not callable(MAPS[name][0]) else name.split()[0]
+    together = kind in ("linear", "logistic")
+    return family(kind, loops, dtype, seed)[name] if together else run(name, loops, dtype, seed)[0]
+
+
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_known_motions_are_never_called_wrongly(name, dtype):
     """At 8, 16, 64 loops the right word or none; at 512 the right one."""
     for loops in (8, 16, 64, 512):
-        report, allowed = run(name, loops, dtype)
-        wrong = set(report.verdicts) - set(allowed) - ({"undecided"} if loops < 512 else set())
+        report = said(name, loops, dtype)
+        wrong = set(report.verdicts) - set(MAPS[name][1]) - ({"undecided"} if loops < 512 else set())
         assert not wrong, (loops, report.why)
     if name in PERIODS:
         assert (report.period == PERIODS[name]).all()
@@ -109,8 +138,8 @@ def test_known_motions_in_jax(jax_face):
 def test_known_motions_from_other_starts(seed):
     for name in MAPS:
         for loops in (12, 32, 40, 100):
-            report, allowed = run(name, loops, seed=seed)
-            assert not set(report.verdicts) - {*allowed, "undecided"}, (name, loops, report.why)
+            report = said(name, loops, seed=seed)
+            assert not set(report.verdicts) - {*MAPS[name][1], "undecided"}, (name, loops, report.why)
 
 
 def test_numbers_of_a_linear_map():
@@ -219,7 +248,7 @@ def test_published_models_run_unchanged(dtype):
         (ctsa.torch.Loop(seeded(Regularised, dtype=dtype)), e),
     ]
     for loop, x0 in cases:
-        report = ctsa.diagnose(loop, x0, 32, exponents=2, restarts=2)
+        report = ctsa.diagnose(loop, x0, 32, exponents=2, restarts=1, multipliers=1)
         assert len(report) == B and np.isfinite(report.exponents).all() and np.isfinite(report.sizes).all()
         assert set(report.verdicts) <= {"settles", "undecided", "chaotic", "periodic", "marginal", "wanders"}
         assert "input" in report.table() and str(B) in repr(report)
@@ -360,7 +389,7 @@ def test_readouts_and_scores():
     report = ctsa.diagnose(loop, x0, 20, score=lambda y: (y.argmax(-1) == truth).double().mean(-1))
     assert report.scores[-1].tolist() == [1, 1, 1] and report.scores[0].tolist() == [0, 0, 1]
     assert np.isfinite(report.exits[report.rules.index("argmax")]).all()
-    assert report.change.shape == (20, 3) and (report.safe_depth >= 0).all()
+    assert report.change.shape == (20, 3) and np.isnan(report.safe_depth).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -373,10 +402,21 @@ def test_one_end_for_all_has_no_variance_to_share(dtype):
 
 def test_safe_depth_of_a_state_that_grows():
     """Twice as long as after the first loop is too long: 1.1^k > 2 at k = 8 loops more."""
-    loop = ctsa.Loop(lambda x: 1.1 * x)
-    report = ctsa.diagnose(loop, torch.ones(1, 2, 2, dtype=torch.float64), 40)
-    assert report.safe_depth.tolist() == [8.0]
-    assert ctsa.diagnose(loop, torch.ones(2, 2, dtype=torch.float64), 40, band=1.2).safe_depth.tolist() == [2.0]
+    loop, x = ctsa.Loop(lambda x: 1.1 * x), torch.ones(1, 2, 2, dtype=torch.float64)
+    report = ctsa.diagnose(loop, x, 40, trained=1)
+    assert report.safe_depth.tolist() == [8.0] and "safe depth" in str(report) and " safe" in report.table()
+    assert ctsa.diagnose(loop, x[0], 40, trained=1, band=1.2).safe_depth.tolist() == [2.0]
+    assert ctsa.diagnose(loop, x, 40, trained=16).safe_depth.tolist() == [23.0]
+
+
+def test_no_safe_depth_unless_the_training_is_told():
+    """x -> x/2 + b settles far from its start: about its first loop no depth is safe, and that says nothing."""
+    loop, x = ctsa.Loop(lambda x: 0.5 * x + 1), torch.zeros(2, 2, 2, dtype=torch.float64)
+    report = ctsa.diagnose(loop, x, 40)
+    assert np.isnan(report.safe_depth).all() and report.counts == {"settles": 2}
+    assert "safe" not in str(report) and "safe" not in report.table() and np.isnan(report.per_input["safe_depth"]).all()
+    lines = str(ctsa.diagnose(loop, x, 40, trained=8)).splitlines()
+    assert any(line.split() == ["safe", "depth", "40", "and", "more"] for line in lines)
 
 
 def test_slopes():

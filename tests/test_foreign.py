@@ -357,3 +357,95 @@ def test_float32_inside_does_not_stall_arpack():
     x = tensor(np.random.default_rng(0).normal(size=(80, 16)))  # 1280 unknowns: products
     got = ctsa.leading(module, x, 2, geometry=FLAT, which="modulus")
     assert len(calls) < 2000 and np.max(got.residuals) < 1e-4
+
+
+# ------------------------------------------------------------------------------------------- tokens of another length
+class Eight(torch.nn.Module):
+    """Takes tokens of length 8, and so does not run on those of length 6."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 8, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+SIX = torch.as_tensor(ctsa.random_tokens(4, 6, batch=(3,)))
+FLOW = lambda t, x: Eight()(x)  # noqa: E731
+WRONG = {
+    "diagnose": lambda f: ctsa.diagnose(f, SIX, 8, geometry=FLAT),
+    "find_fixed_points": lambda f: ctsa.find_fixed_points(f, SIX, geometry=FLAT),
+    "find_cycles": lambda f: ctsa.find_cycles(f, 2, SIX, geometry=FLAT),
+    "settle": lambda f: ctsa.fixed_points.settle(f, SIX, geometry=FLAT),
+    "iterate": lambda f: ctsa.iterate(f, SIX, 3, geometry=FLAT),
+    "iterate until": lambda f: ctsa.iterate(f, SIX, 3, geometry=FLAT, until="fixed point"),
+    "lyapunov_spectrum": lambda f: ctsa.lyapunov_spectrum(f, SIX[0], geometry=FLAT),
+    "covariant_vectors": lambda f: ctsa.covariant_vectors(f, SIX[0], geometry=FLAT),
+    "finite_time": lambda f: ctsa.finite_time_exponents(f, SIX[0], 3, geometry=FLAT),
+    "basins": lambda f: ctsa.basins(f, SIX, geometry=FLAT),
+    "monitor": lambda f: ctsa.monitor(f, SIX[0], 3, geometry=FLAT),
+    "eigenvalues": lambda f: ctsa.eigenvalues(f, SIX[0], geometry=FLAT),
+    "jacobian": lambda f: ctsa.jacobian(f, SIX[0], geometry=FLAT),
+    "leading": lambda f: ctsa.leading(f, SIX[0], 2, geometry=FLAT),
+    "spectral_norm": lambda f: ctsa.spectral_norm(f, SIX[0], geometry=FLAT),
+    "exponents": lambda f: ctsa.exponents(f, SIX[0], geometry=FLAT),
+    "effective_step": lambda f: ctsa.effective_step(f, SIX[0], lambda t, x: -x, geometry=FLAT),
+    "rms_gain": lambda f: ctsa.regularise.rms_gain(f, SIX, seed=0, geometry=FLAT),
+    "exponent": lambda f: ctsa.regularise.exponent(f, SIX, geometry=FLAT),
+    "WrappedLayer": lambda f: ctsa.torch.WrappedLayer(f, geometry=FLAT)(SIX[0]),
+    "integrate": lambda f: ctsa.integrate(FLOW, SIX[0], [0, 1.0], geometry=FLAT),
+    "spectrum of a flow": lambda f: ctsa.lyapunov_spectrum(FLOW, SIX[0], geometry=FLAT),
+    "basins of a flow": lambda f: ctsa.basins(FLOW, SIX, geometry=FLAT),
+    "find_equilibria": lambda f: ctsa.find_equilibria(FLOW, 4, 6, starts=SIX, geometry=FLAT),
+    "find_limit_cycle": lambda f: ctsa.find_limit_cycle(FLOW, SIX[0], geometry=FLAT),
+    "classify": lambda f: ctsa.classify(FLOW, SIX[0], geometry=FLAT),
+    "compare": lambda f: ctsa.compare(FLOW, SIX[0], 1.0, [0.5], geometry=FLAT),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_tokens_of_another_length_are_told_with_the_layer(name):
+    """Every analysis says which code failed, and on what; the framework's own error is the cause."""
+    with pytest.raises(ValueError, match=r"^(layer Eight|field <lambda>) failed on a state of shape .* = \(") as caught:
+        WRONG[name](Eight().eval())
+    assert "mat1 and mat2 shapes cannot be multiplied" in str(caught.value) and "length d = 6" in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError) and str(caught.value.__cause__) in str(caught.value)
+
+
+def test_the_step_of_a_loop_and_modules_of_jax_too(jax_face):
+    class Step(Eight):
+        def forward(self, x, e):
+            return self.inner(x) + e
+
+    with pytest.raises(ValueError, match=r"^step Step failed on a state of shape \(\.\.\., n, d\) = \(3, 4, 6\): mat1"):
+        ctsa.iterate(ctsa.Loop(Step(), SIX, geometry=FLAT), SIX, 3)
+
+    class Tall(eqx.Module):
+        inner: eqx.nn.Linear
+
+        def __call__(self, x):
+            return jax.vmap(self.inner)(x)
+
+    layer, x = Tall(eqx.nn.Linear(8, 8, key=jax.random.key(0))), jax_face.array(SIX[0].numpy())
+    for run in (ctsa.iterate, ctsa.lyapunov_spectrum, ctsa.diagnose):
+        with pytest.raises(ValueError, match=r"^layer Tall failed on a state of shape \(n, d\) = \(4, 6\): dot_general"):
+            run(layer, x, **({"geometry": FLAT} if run is not ctsa.iterate else {"depth": 3, "geometry": FLAT}))
+
+
+def test_other_errors_are_left_alone():
+    """What says nothing about shapes, and what we say ourselves."""
+
+    for error in (KeyError("no"), RuntimeError("out of luck"), KeyboardInterrupt()):
+
+        def layer(x, error=error):
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            ctsa.iterate(layer, SIX, 2, geometry=FLAT)
+        assert caught.value is error
+    with pytest.raises(ValueError, match="^layer must return a state like x"):
+        ctsa.iterate(lambda x: x[:1], SIX, 2, geometry=FLAT)
+    inner = ctsa.torch.WrappedLayer(lambda x: x[:1], geometry=FLAT)
+    with pytest.raises(ValueError, match="^module"):
+        ctsa.iterate(lambda x: inner(x), SIX, 2, geometry=FLAT)

@@ -205,7 +205,7 @@ KILLED = textwrap.dedent("""
 
 def done_so_far(path):
     try:
-        return len(ctsa.load(path).history) if path.exists() else 0
+        return len(ctsa.load(path).arrays["history"]) if path.exists() else 0
     except (ValueError, FileNotFoundError):
         return -1
 

@@ -12,6 +12,7 @@ import ctsa.jax
 import ctsa.torch
 from ctsa import regularise as reg
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 FLAT = ctsa.Euclidean()
 N, D, B = 3, 4, 4
 SIZE = N * D
@@ -122,7 +123,7 @@ def test_nothing_left_is_no_nan(face):
         ))  # fmt: skip
 
     if face.name == "jax":
-        assert np.isfinite(jax.grad(dead)(0.0))
+        assert np.isfinite(jax.jit(jax.grad(dead))(0.0))
     else:
         a = torch.zeros((), dtype=torch.float64, requires_grad=True)
         dead(a).backward()
@@ -232,8 +233,9 @@ def test_gradients_are_those_of_differences(face, name, kind):
         return EXACT[name](LAYERS[kind](face, v), face.array(TOKENS), u).mean()
 
     if face.name == "jax":
-        of = jax.jit(of)
-        slope = np.asarray(jax.jit(jax.grad(of))(jnp.asarray(VALUE)))
+        both = jax.jit(jax.value_and_grad(of))  # one program for all
+        slope = np.asarray(both(jnp.asarray(VALUE))[1])
+        of = lambda v: both(v)[0]  # noqa: E731
     else:
         v = torch.tensor(VALUE, requires_grad=True)
         of(v).backward()
@@ -281,11 +283,14 @@ def test_samples_are_independent(face, name):
     def of(x):
         return face.numpy(compiled(face.array(x)))
 
+    def shape(x):
+        return jax.eval_shape(compiled, face.array(x)).shape if face.name == "jax" else of(x).shape
+
     whole, changed = of(TOKENS), TOKENS.copy()
     changed[1:] = OTHER[1:]
     assert of(changed)[0] == pytest.approx(whole[0], rel=1e-12)
     assert of(TOKENS[:2]) == pytest.approx(whole[:2], rel=1e-12)
-    assert of(TOKENS.reshape(2, 2, N, D)).shape == (2, 2) and of(TOKENS[0]).shape == ()
+    assert shape(TOKENS.reshape(2, 2, N, D)) == (2, 2) and shape(TOKENS[0]) == ()
 
 
 def test_seeds_and_directions(face):
@@ -330,10 +335,13 @@ def test_modules_of_torch_in_training_mode(name, dtype):
 
 
 @every
-def test_single_precision(face, name):
-    layer = LAYERS["post-norm"](face, face.array(VALUE, "float32"))
-    narrow = ALL[name](layer, face.array(TOKENS, "float32"))
-    wide = face.numpy(ALL[name](LAYERS["post-norm"](face, face.array(VALUE)), face.array(TOKENS)))
+def test_single_precision(face, torch_face, name):
+    def of(face, v, x):
+        return ALL[name](LAYERS["post-norm"](face, v), x)
+
+    arrays = face.array(VALUE, "float32"), face.array(TOKENS, "float32")
+    narrow = jax.jit(of, static_argnums=0)(face, *arrays) if face.name == "jax" else of(face, *arrays)
+    wide = torch_face.numpy(of(torch_face, torch_face.array(VALUE), torch_face.array(TOKENS)))
     assert str(narrow.dtype).removeprefix("torch.") == "float32"
     assert face.numpy(narrow) == pytest.approx(wide, rel=1e-3, abs=1e-5)
 
@@ -413,7 +421,7 @@ def test_keys_of_jax():
     key = jax.random.split(jax.random.key(0), 3)[0]
     here = reg.rms_gain(lambda x: jnp.tanh(x @ w), jnp.asarray(X), seed=key, geometry=FLAT)
     assert np.allclose(here, values[0], rtol=1e-12)
-    assert gain(w, jax.random.PRNGKey(3)).shape == (B,)
+    assert jax.eval_shape(gain, w, jax.random.PRNGKey(3)).shape == (B,)
     with pytest.raises(TypeError, match=r"seed is traced.*jax.random.key\(seed\)"):
         gain(w, 3)
 
@@ -424,7 +432,8 @@ def test_vmap_of_jax(name):
     x, sizes = jnp.asarray(TOKENS), jnp.asarray([0.5, 1.0])
     of = lambda s, x: ALL[name](LAYERS["post-norm"](ctsa.jax, s * VALUE), x)  # noqa: E731
     sweep = jax.jit(jax.vmap(of, (0, None)))(sizes, x)
-    assert sweep.shape == (2, B) and np.allclose(sweep[1], jax.jit(of)(1.0, x), rtol=1e-10)
+    one = ALL[name](LAYERS["post-norm"](ctsa.torch, VALUE), torch.as_tensor(TOKENS))  # alike, and nothing is compiled
+    assert sweep.shape == (2, B) and np.allclose(sweep[1], one.detach(), rtol=1e-10)
     alone = jax.jit(jax.vmap(of, (None, 0)))(1.0, x)
     assert alone.shape == (B,) and np.isfinite(alone).all()
 
@@ -450,8 +459,10 @@ def test_no_recompilation(jax_face):
         return sum(f(layer, x).mean() for f in ALL.values()) + reg.rms_gain(layer, x, seed=key).mean()
 
     for s in (1.0, 2.0):
-        loss(LAYERS["post-norm"](jax_face, s * VALUE), jnp.asarray(TOKENS), jax.random.key(int(s)))
+        jax.eval_shape(loss, LAYERS["post-norm"](jax_face, s * VALUE), jnp.asarray(TOKENS), jax.random.key(int(s)))
     assert len(traces) == 1
+    jax.eval_shape(loss, LAYERS["post-norm"](jax_face, VALUE), jnp.asarray(TOKENS[:2]), jax.random.key(0))
+    assert len(traces) == 2
 
 
 # -------------------------------------------------------------------------------------------------------------- training

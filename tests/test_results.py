@@ -71,7 +71,7 @@ def _make(face, folder):
         "Equilibria": found,
         "Basins": ctsa.basins(field, 3, n=2, d=3, duration=5.0),
         "Basins of a layer": ctsa.basins(layer, 3, n=2, d=3, duration=50),
-        "Diagnosis": ctsa.diagnose(layer, batch, 12, exponents=2, restarts=2),
+        "Diagnosis": ctsa.diagnose(layer, batch, 12, exponents=2, restarts=2, trained=4),
         "Diagnosis with a readout": ctsa.diagnose(
             layer, batch, 12, exponents=2, readout=lambda x: x.mean(-2), score=lambda y: y[:, 0], field=plain
         ),
@@ -100,8 +100,8 @@ def _make(face, folder):
         "MonitorRecord of a module": ctsa.monitor(face.WrappedLayer(lambda x: layer(x)), X, 2),
         "JacobianNorms": ctsa.jacobian_norms(layer, X),
         "Survey": _survey(),
-        "_Checkpoint": ctsa.load(folder / "spectrum.npz"),
-        "_BasinCheckpoint": ctsa.load(folder / "basins.npz"),
+        "RunState of a spectrum": ctsa.load(folder / "spectrum.npz"),
+        "RunState of basins": ctsa.load(folder / "basins.npz"),
     }  # fmt: skip
     return made
 
@@ -122,7 +122,7 @@ NAMES = [
     "EulerForm", "MapReport", "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators",
     "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms", "Survey",
-    "_Checkpoint", "_BasinCheckpoint",
+    "RunState of a spectrum", "RunState of basins",
 ]  # fmt: skip
 PRINTED = [name for name in NAMES if not name.startswith("_")]
 

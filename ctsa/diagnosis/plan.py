@@ -22,7 +22,7 @@ class Plan:
     period: int
     multipliers: int
     tolerance: float
-    trained: int
+    trained: int | None
     band: float
     rules: dict[str, float]
     readout: Callable | None

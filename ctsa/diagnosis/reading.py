@@ -80,10 +80,15 @@ def sizes(p: Passed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def safe_depth(p: Passed, size: np.ndarray, follow: Readouts | None) -> np.ndarray:
-    """Return the last loop up to which sizes, of states and readout, stay in the band about those of loop ``trained``."""
+    """Return the last loop up to which sizes, of states and readout, stay in the band about those of loop ``trained``.
+
+    nan if that was not told: a loop that starts far from where it goes leaves any band about its first loops.
+    """
+    at = p.plan.trained
+    if at is None:
+        return np.full(p.members, np.nan)
     if follow is not None:
         size = np.concatenate([size, np.stack(follow.size)[:, None]], 1)
-    at = p.plan.trained
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = size[at:] / (size[at] + 1e-300)
         out = ~((ratio <= p.plan.band) & (ratio >= 1 / p.plan.band)).all(1)

@@ -42,7 +42,8 @@ class Diagnosis(Result):
         error: what is left at the end of the run, relative: ``step m / (1 - m)`` for the rate of the leading multiplier.
         loops_needed: until the error is below the tolerance; inf where it never will be, nan where that is open.
         loops_to_decide: about how many loops would decide what is undecided; nan for others.
-        safe_depth: the last loop up to which sizes of states and readouts stay within the band about the reference loop.
+        safe_depth: the last loop up to which sizes of states and readouts stay within the band about those at loop
+            ``trained=``; nan if that was not told.
         restart_spread: distance between where restarts and the run itself end, relative, root mean square.
         restart_agree: share of restarts that end within the tolerance of the run itself.
         input_gain: ``|(1 - J)^-1 d_e f|``: relative change of the end state for a relative change of its inputs.
@@ -206,7 +207,7 @@ class Diagnosis(Result):
             at = [i for i, k in enumerate(self.verdicts) if k == kind]
             rows.append((kind, f"{len(at)} of {len(self)}, e.g. {self.why[at[0]]}"))
         rows += [("log radius, exponent, slope", " / ".join(map(_range, (_log(self.radius), self._top, self.slope))))]
-        rows += [("loops needed", _range(self.loops_needed)), ("safe depth", self._safe)]
+        rows += [("loops needed", _range(self.loops_needed)), ("safe depth", self._safe if self._told else None)]
         if np.isfinite(self.restart_spread).any():
             rows += [("restarts end apart by", _range(self.restart_spread))]
         if np.isfinite(self.input_share):
@@ -218,21 +219,24 @@ class Diagnosis(Result):
         return self.exponents[:, 0]
 
     @property
+    def _told(self) -> bool:
+        """Whether it is known how many loops the model was trained with."""
+        return not np.isnan(self.safe_depth).all()
+
+    @property
     def _safe(self) -> str:
         within = self.safe_depth >= self.loops
         return f"{self.loops} and more" if within.all() else _range(self.safe_depth)
 
     def table(self, most: int = 20) -> str:
         """Return a line an input, up to ``most``, and the counts, as text."""
-        heads = ("input", "verdict", "rate", "radius", "exponent", "error", "needed", "safe", "restarts")
-        numbers = zip(
-            self.rate, self.radius, self._top, self.stderr[:, 0], self.loops_needed, self.safe_depth,
-            self.restart_spread, strict=True,
-        )  # fmt: skip
+        heads = ("input", "verdict", "rate", "radius", "exponent", "error", "needed", "restarts", "safe")
+        numbers: Any = [self.rate, self.radius, self._top, self.stderr[:, 0], self.loops_needed, self.restart_spread]
+        numbers = zip(*numbers, *[self.safe_depth] * self._told, strict=True)
         names = [f"{k}, {m}" if m else k for k, m in zip(self.verdicts, self.modes, strict=True)]
         names = [f"{k} {p:g}" if np.isfinite(p) else k for k, p in zip(names, self.period, strict=True)]
         rows = ((i, name, *row) for i, (name, row) in enumerate(zip(names, numbers, strict=True)))
-        return f"{columns(heads, rows, most=most)}\n{self.evidence()}"
+        return f"{columns(heads[: len(heads) - (not self._told)], rows, most=most)}\n{self.evidence()}"
 
     def plot(self, axes=None, **kwargs):
         """Draw one page: steps, multipliers, paths, tokens, exits, exponents; return the Axes."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from ctsa._types import States
 from ctsa.flows.systems import System, system_of
 from ctsa.geometry import Geometry
 from ctsa.layers.check import check_foreign, noise_of
-from ctsa.results.base import archive, as_numpy
-from ctsa.results.files import load
+from ctsa.results.base import as_numpy
+from ctsa.results.checkpoints import Checkpoint
 from ctsa.results.identity import Identity
 
 from .chunk import diagnosis_of
@@ -40,7 +39,7 @@ def diagnose(
     period: int = 8,
     multipliers: int = 4,
     tolerance: float = 1e-3,
-    trained: int = 1,
+    trained: int | None = None,
     band: float = 2.0,
     exits: dict[str, float] | None = None,
     readout: Callable | None = None,
@@ -86,7 +85,8 @@ def diagnose(
         period: longest cycle that is looked for.
         multipliers: how many leading eigenvalues at the end state; 0 leaves out all that is found there.
         tolerance: relative distance that counts as arrived.
-        trained: the loop about which the band lies: how many the model was trained with.
+        trained: how many loops the model was trained with: about the sizes at that loop lies the band of ``safe_depth``,
+            which is nan without.
         band: sizes of states and readouts may differ by this factor from those at loop ``trained``.
         exits: thresholds of rules to stop early, by name: "first order" (step), "second order" (change of the step,
             twice in a row), "cosine" (one less that of successive states), "kl" and "argmax" (of the readout: distance of
@@ -139,12 +139,13 @@ def diagnose(
     plan = Plan(
         loops, checks.integer("restarts", restarts), checks.integer("exponents", exponents, low=1),
         checks.integer("period", period, low=1), checks.integer("multipliers", multipliers),
-        checks.number("tolerance", tolerance, low=0.0, strict=True), checks.integer("trained", trained, low=0),
+        checks.number("tolerance", tolerance, low=0.0, strict=True),
+        None if trained is None else checks.integer("trained", trained, low=0),
         checks.number("band", band, low=1.0, strict=True), rules_of(exits, read is not None), read, score, field,
         bool(checks.flag("tokens", tokens)), checks.integer("probes", probes),
         checks.number("gap", gap, low=0.0, strict=True), checks.seed(seed),
     )  # fmt: skip
-    if plan.trained > loops:
+    if plan.trained is not None and plan.trained > loops:
         raise ValueError(f"trained={plan.trained} is more than loops={loops}")
     x = system.start(x0, normalize)
     batch = tuple(x.shape[:-2])
@@ -182,7 +183,6 @@ def _width(chunk: int | None, x: Array, loops: int) -> int:
 class _Run:
     def __init__(self, system, x, plan, width, checkpoint, allow_unverified):
         self.system, self.x, self.plan, self.width = system, x, plan, width
-        self.path: Path | None = None if checkpoint is None else archive(checkpoint, "checkpoint")
         some = of_members(system, np.arange(width)) if width < len(x) else system
         noise = noise_of(map_of(some, 0), x[:width], system.geometry)
         self.noise = max(rounding(x), noise)
@@ -191,33 +191,31 @@ class _Run:
         self.given = {name: moments(a) for name, a in parts.items()}
         self.identity = ""
         self.done: list[Diagnosis] = []
-        if self.path is not None:
+        self.kept = Checkpoint(None, "diagnose")
+        if checkpoint is not None:
             settings = {k: v for k, v in vars(plan).items() if k not in ("readout", "score", "field")}
             who = Identity(
                 system=(system.source, plan.readout, plan.score, plan.field), start=x, settings=(settings, width)
             )
-            who.verified(f"checkpoint {self.path}", allow_unverified)
             self.identity = str(who)
-            if self.path.exists():
-                kept = load(self.path)
-                if not isinstance(kept, Diagnosis):
-                    raise ValueError(f"checkpoint {self.path} holds a {type(kept).__name__}: choose another path")
-                who.require(f"checkpoint {self.path}", kept.identity, allow_unverified)
-                self.done = [kept]
+            self.kept = Checkpoint(checkpoint, "diagnose", who, allow_unverified=allow_unverified)
+            state = self.kept.load()
+            self.done = [] if state is None else list(state.parts)
 
     def go(self, progress: bool | None) -> Diagnosis:
         total = len(self.x)
         bar = progress_bar(total, backend(self.x).name) if show_progress(progress) else None
         try:
             have = sum(map(len, self.done))
-            for at in range(have, total, self.width):
-                index = np.arange(at, min(at + self.width, total))
-                self.done.append(self._chunk(index))
-                if self.path is not None:
-                    self.done = [joined(self.done)]
-                    self.done[0].save(self.path)
-                if bar is not None:
-                    bar.update(index[-1] + 1 - bar.n)
+            with self.kept:
+                for at in range(have, total, self.width):
+                    index = np.arange(at, min(at + self.width, total))
+                    self.done.append(self._chunk(index))
+                    if self.kept.due:
+                        self.done = [joined(self.done)]
+                    self.kept.offer({}, parts=self.done)
+                    if bar is not None:
+                        bar.update(index[-1] + 1 - bar.n)
         finally:
             if bar is not None:
                 bar.close()

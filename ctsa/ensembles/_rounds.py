@@ -1,16 +1,12 @@
 """Starts followed round by round, those that have arrived leaving, and kept in a file: for flows and layers alike."""
 
-import time as clock
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ctsa._backend._solve import progress_bar
-from ctsa.results.base import Result
-from ctsa.results.files import load
+from ctsa.results.checkpoints import Checkpoint
 from ctsa.results.identity import Identity
 
 from ._limits import UNKNOWN, UNRESOLVED
@@ -18,7 +14,6 @@ from ._limits import UNKNOWN, UNRESOLVED
 Array = Any
 LOOKS = 6  # how often the states are looked at, at times that double
 CLOSE = 1e3  # Newton's method takes over at this many times the speed that counts as rest
-_PERIOD = 0.5  # seconds between two writings of a checkpoint
 
 
 class GaveUp(RuntimeError):
@@ -27,24 +22,6 @@ class GaveUp(RuntimeError):
     def __init__(self, message: str, rows: dict[str, np.ndarray]):
         super().__init__(message)
         self.rows = rows
-
-
-@dataclass(frozen=True)
-class _BasinCheckpoint(Result):
-    """A run under way: the columns of ``Basins``, how many rounds each start has gone through, and which run it is."""
-
-    ends: Any
-    kind_index: Any
-    eigenvector: Any
-    overlap: Any
-    sizes: Any
-    stability_index: Any
-    growth: Any
-    speed: Any
-    times: Any
-    rounds: Any
-    period: Any
-    identity: str
 
 
 class Rounds:
@@ -60,8 +37,7 @@ class Rounds:
 
     def __init__(self, x: np.ndarray):
         count, n, _ = x.shape
-        self.path: Path | None = None
-        self.identity, self.written = "", 0.0
+        self.kept = Checkpoint(None, "basins")
         self.rows: dict[str, np.ndarray] = dict(
             ends=x, kind_index=np.full(count, UNRESOLVED), eigenvector=np.full(count, -1), overlap=np.zeros(count),
             sizes=np.zeros((count, n), int), stability_index=np.full(count, UNKNOWN), growth=np.full(count, np.nan),
@@ -97,43 +73,28 @@ class Rounds:
         bar = progress_bar(float(len(self.rows["kind_index"]))) if progress else None
         ends = self.looks()
         try:
-            for number, end in enumerate(ends, 1):
-                # Those that were on their way when the round began; an interrupted round is cut into the same batches.
-                active = np.flatnonzero((self.rows["kind_index"] == UNRESOLVED) | (self.rows["rounds"] >= number))
-                for first in range(0, len(active), self.batch):
-                    rows = active[first : first + self.batch]
-                    if (self.rows["rounds"][rows] >= number).all():
-                        continue
-                    self._round(rows, end, number)
-                    self._write(last=False)
-                    if bar is not None:
-                        arrived = int((self.rows["kind_index"] != UNRESOLVED).sum())
-                        bar.update(arrived - bar.n)
-                        bar.set_postfix_str(f" {arrived} have arrived by t={end:g}")
+            with self.kept:
+                for number, end in enumerate(ends, 1):
+                    # Those on their way when the round began; an interrupted round is cut into the same batches.
+                    active = np.flatnonzero((self.rows["kind_index"] == UNRESOLVED) | (self.rows["rounds"] >= number))
+                    for first in range(0, len(active), self.batch):
+                        rows = active[first : first + self.batch]
+                        if (self.rows["rounds"][rows] >= number).all():
+                            continue
+                        self._round(rows, end, number)
+                        self.kept.offer(self.rows)
+                        if bar is not None:
+                            arrived = int((self.rows["kind_index"] != UNRESOLVED).sum())
+                            bar.update(arrived - bar.n)
+                            bar.set_postfix_str(f" {arrived} have arrived by t={end:g}")
         finally:
-            self._write(last=True)
             if bar is not None:
                 bar.close()
 
-    # ---------------------------------------------------------------------------------------------------- checkpoint
-    def keep_in(self, path: Path, allow_unverified: bool) -> None:
+    def keep_in(self, path: Any, allow_unverified: bool) -> None:
         """Keep the run in a file, and continue from what is there."""
-        self.path = path
         identity = Identity(field=self.field, starts=self.rows["ends"], settings=self.settings())
-        name = f"checkpoint {path}"
-        identity.verified(name, allow_unverified)
-        self.identity = str(identity)
-        if not self.path.exists():
-            return
-        kept = load(self.path)
-        if not isinstance(kept, _BasinCheckpoint):
-            raise ValueError(f"{name} holds a {type(kept).__name__}: choose another path")
-        identity.require(name, kept.identity, allow_unverified)
-        self.rows = {name: np.array(getattr(kept, name)) for name in self.rows}
-
-    def _write(self, last: bool) -> None:
-        now = clock.monotonic()
-        if self.path is None or not (last or now - self.written > _PERIOD):
-            return
-        self.written = now
-        _BasinCheckpoint(**self.rows, identity=self.identity).save(self.path)
+        self.kept = Checkpoint(path, "basins", identity, allow_unverified=allow_unverified)
+        state = self.kept.load(*self.rows)
+        if state is not None:
+            self.rows = {name: state.arrays[name] for name in self.rows}

@@ -12,7 +12,7 @@ from ctsa._backend._solve import show_progress
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Geometry
-from ctsa.results.base import Result, archive, picture
+from ctsa.results.base import Result, picture
 
 from ._layers import LayerRun
 from ._limits import KINDS as KINDS, STABILITY as STABILITY, STABLE, UNKNOWN, UNRESOLVED
@@ -69,9 +69,9 @@ class Basins(Result):
     period: Any = None
     _static: ClassVar[tuple[str, ...]] = ("duration", "confidence")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "ends": ("start", "token", "component"), "kind_index": ("start",), "eigenvector": ("start",),
-        "overlap": ("start",), "sizes": ("start", "group"), "stability_index": ("start",), "growth": ("start",),
-        "speed": ("start",), "times": ("start",), "attractor": ("start",), "period": ("start",),
+        "ends": ("start", "token", "component"), "sizes": ("start", "group"),
+        **dict.fromkeys(("kind_index", "eigenvector", "overlap", "stability_index", "growth"), ("start",)),
+        **dict.fromkeys(("speed", "times", "attractor", "period"), ("start",)),
     }  # fmt: skip
 
     def __len__(self) -> int:
@@ -313,7 +313,7 @@ def basins(
             solver=Solver(solver, rtol, atol, step, max_steps), t=t,
         )  # fmt: skip
     if checkpoint is not None:
-        run.keep_in(archive(checkpoint, "checkpoint"), bool(allow_unverified))
+        run.keep_in(checkpoint, bool(allow_unverified))
     try:
         run.go(show_progress(progress))
     except GaveUp as error:

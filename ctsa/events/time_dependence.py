@@ -52,7 +52,8 @@ def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = Non
 
 def _differs(be, field, x, t, later) -> bool:
     def value(time):
-        v = be.call(field, be.like(time, x), x)
+        with checks.Calling(field, x, "field"):
+            v = be.call(field, be.like(time, x), x)
         return be.concrete(be.stop_gradient(v)) if hasattr(v, "dtype") else None  # what is no array is refused elsewhere
 
     t = float(be.concrete(t)) if hasattr(t, "dtype") else float(t)

@@ -179,9 +179,9 @@ def find_cycles(
         early |= lengths(orbit[:, q] - orbit[:, 0]) <= near
     which, linear, modes, member = search.gathered(found, orbit, period, early)
     return Cycles(
-        period, orbit[which], found.residuals[which], linear.errors, linear.multipliers, linear.slack,
+        orbit[which], found.residuals[which], linear.errors, linear.multipliers, linear.slack,
         stabilities(linear, modes), modes, member, found.residuals, found.evaluations, found.diverged,
-        float(found.floors.max()), search.confidence, linear.complete,
+        float(found.floors.max()), search.confidence, linear.complete, period,
     )  # fmt: skip
 
 

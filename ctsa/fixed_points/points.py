@@ -19,17 +19,31 @@ def wilson(count: int, total: int, confidence: float) -> tuple[float, float, flo
     return count / total, float(about.low), float(about.high)
 
 
+@dataclass(frozen=True, repr=False)
 class Found:
     """What fixed points and cycles have in common."""
 
+    x: Any
+    residuals: Any
+    errors: Any
     multipliers: Any
     slack: Any
     stability: Any
-    member: Any
-    residuals: Any
-    errors: Any
     neutral_symmetry: Any
+    member: Any
+    start_residuals: Any
+    evaluations: Any
+    diverged: Any
+    floor: float
     confidence: float
+    complete: bool
+    _static: ClassVar[tuple[str, ...]] = ("floor", "confidence", "complete")
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "x": ("point", "token", "component"), "residuals": ("point",), "errors": ("point",),
+        "multipliers": ("point", "mode"), "slack": ("point", "mode"), "stability": ("point",),
+        "neutral_symmetry": ("point",), "member": ("start",), "start_residuals": ("start",), "evaluations": ("start",),
+        "diverged": ("start",),
+    }  # fmt: skip
     _name: ClassVar[str] = "point"
 
     def __len__(self) -> int:
@@ -97,13 +111,6 @@ class Found:
         return f"{len(self)} {what}, {', '.join(kinds) or 'none'}; {len(self.member)} starts{', ' * bool(rest)}{rest}"
 
 
-_COMMON = {
-    "residuals": ("point",), "errors": ("point",), "multipliers": ("point", "mode"), "slack": ("point", "mode"),
-    "stability": ("point",), "neutral_symmetry": ("point",), "member": ("start",), "start_residuals": ("start",),
-    "evaluations": ("start",), "diverged": ("start",),
-}  # fmt: skip
-
-
 @dataclass(frozen=True)
 class FixedPoints(Found, Result):
     """The fixed points that a search found, stable ones first, then by how many starts led there.
@@ -127,23 +134,6 @@ class FixedPoints(Found, Result):
         complete: whether ``multipliers`` are all.
     """
 
-    x: Any
-    residuals: Any
-    errors: Any
-    multipliers: Any
-    slack: Any
-    stability: Any
-    neutral_symmetry: Any
-    member: Any
-    start_residuals: Any
-    evaluations: Any
-    diverged: Any
-    floor: float
-    confidence: float
-    complete: bool
-    _static: ClassVar[tuple[str, ...]] = ("floor", "confidence", "complete")
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {"x": ("point", "token", "component"), **_COMMON}
-
     def __repr__(self) -> str:
         return f"FixedPoints({self._described('found')})"
 
@@ -163,23 +153,11 @@ class Cycles(Found, Result):
     """
 
     period: int
-    x: Any
-    residuals: Any
-    errors: Any
-    multipliers: Any
-    slack: Any
-    stability: Any
-    neutral_symmetry: Any
-    member: Any
-    start_residuals: Any
-    evaluations: Any
-    diverged: Any
-    floor: float
-    confidence: float
-    complete: bool
     _name: ClassVar[str] = "cycle"
-    _static: ClassVar[tuple[str, ...]] = ("period", "floor", "confidence", "complete")
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {"x": ("point", "phase", "token", "component"), **_COMMON}
+    _static: ClassVar[tuple[str, ...]] = ("period", *Found._static)
+    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        **Found._dims, "x": ("point", "phase", "token", "component"),
+    }  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Cycles({self._described(f'of period {self.period}')})"

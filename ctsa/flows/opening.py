@@ -25,7 +25,8 @@ def check_velocity(be, field, geometry, t, x) -> Array:
             f"field must be callable as field(t, x), but takes {checks.arity(field)} argument(s)"
             + (": if it is a layer(x), ctsa.iterate applies it" if checks.arity(field) == 1 else "")
         )
-    v = be.call(field, t, x)
+    with checks.Calling(field, x, "field"):
+        v = be.call(field, t, x)
     if getattr(v, "shape", None) != x.shape:
         raise ValueError(
             f"field must return a velocity of the shape of x, {tuple(x.shape)}, got "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ctsa._backend import autodiff, backend, dtype_name, framework, half, load
-from ctsa.checks import arity, fit_field, tokens
+from ctsa.checks import Calling, arity, fit_field, tokens
 from ctsa.derivatives import layer_pushforward, pushforward
 from ctsa.geometry import Geometry, geometry_of
 
@@ -81,7 +81,8 @@ class System:
 
     def image(self, x: Array, t: float = 0.0) -> Array:
         """Return the velocity of a flow at ``x``, or a layer's next state."""
-        return self.source(backend(x).like(t, x), x) if self.flow else self.source(x)
+        with Calling(self.source, x, "field" if self.flow else "layer"):
+            return self.source(backend(x).like(t, x), x) if self.flow else self.source(x)
 
     def derivative(self, x: Array, u: Array, t: float = 0.0) -> Array:
         """Return the derivative of ``image`` along directions ``u`` of shape ``(k, ..., n, d)``."""

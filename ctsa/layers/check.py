@@ -186,7 +186,8 @@ def check_foreign(layer: Any, x: Array, geometry: Geometry, *, adjoint: bool = F
 
 def _output(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> np.ndarray:
     """Return the layer's output, checked."""
-    y = be.call(layer, x)
+    with checks.Calling(layer, x):
+        y = be.call(layer, x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
         raise ValueError(

@@ -215,7 +215,8 @@ class Loop(Layer):
         given = self._given(self.inputs if inputs is None else inputs, x)
         if coarse:
             state, given = (mapped(lambda a: _coarse(be, a, coarse), tree) for tree in (state, given))
-        y = self.run(*(state, given, self.k)[: self.takes])
+        with checks.Calling(self.module, many, "step"):
+            y = self.run(*(state, given, self.k)[: self.takes])
         if self.packing.kind == "array":
             y = first_array(y)
         shapes = self.packing.shapes or [tuple(x.shape[-2:])]

@@ -22,7 +22,8 @@ _BLOCK = 16  # layers that JAX runs between two looks
 
 def following(layer: Callable[[Array], Array], x: Array) -> Array:
     """Return the next state, which must be like the one before."""
-    y = layer(x)
+    with checks.Calling(layer, x):
+        y = layer(x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
         raise ValueError(f"layer must return a state like x, {tuple(x.shape)} of {x.dtype}, got {got}")
@@ -81,7 +82,8 @@ def _condition(be: Any, layer: Any, g: Geometry, x: Array, until: Any, rest: Any
     if until != "fixed point":
         raise TypeError(f'until must be "fixed point", or callable as until(x), got {until!r}')
     if rest is None:
-        noise = output_noise(be.partial(be.call, layer), x, g)
+        with checks.Calling(layer, x):
+            noise = output_noise(be.partial(be.call, layer), x, g)
         rest = np.maximum(max(_REST, 100 * rounding(x)), np.minimum(30 * noise, _COARSE))
     else:
         rest = checks.number("rest", rest, low=0.0, strict=True)

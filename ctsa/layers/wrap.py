@@ -109,12 +109,9 @@ class WrappedLayer(Layer):
         be, given = backend(x), x.reshape(-1, *x.shape[-2:]) if self.batched else x
         coarse = half(self.module, be.name) if autodiff(x) else None
         given = scale * given
-        try:
+        note = f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis"
+        with checks.Calling(self.module, given, note=note if not self.batched and x.ndim == 2 else ""):
             y = self.run(be.asarray(given, coarse) if coarse else given)
-        except Exception as error:
-            if not self.batched and x.ndim == 2:
-                error.add_note(f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis")
-            raise
         y = first_array(y) if self.pick is None else self.pick(y)
         hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""
         y = received(be, y, given.shape, x, coarse, "module", hint)

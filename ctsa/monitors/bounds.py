@@ -1,6 +1,6 @@
 """Norms of layer Jacobians beside their bounds: what normalisation does for a recurrent layer."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -207,8 +207,9 @@ def jacobian_norms(
 
 def _norms(layer: Any, x: Array, dense: bool, budget: int) -> JacobianNorms:
     (n, d), g, be = x.shape, layer.geometry, backend(x)
-    moved = ambient_link(be.partial(_move, layer), be.partial(_move_tangent, layer), g, x)
-    whole = replace(layer_link(layer, g, x), ambient=True)
+    moved = ambient_link(be.partial(_move, layer), be.partial(_move_tangent, layer), x)
+    whole = layer_link(layer, g, x)
+    whole = ambient_link(whole.image, whole.tangent, x)
     radius = float(as_numpy(g.radius(be.call(moved.image, x))).min())
 
     def norm_of(link: Link) -> float:
@@ -227,7 +228,7 @@ def _norms(layer: Any, x: Array, dense: bool, budget: int) -> JacobianNorms:
         gain = float(np.abs(keep).max()) if isinstance(layer, ItrSA) else 1.0
         base = float(np.abs(keep).max())
         parts = layer, be.like(keep.reshape(n, d), x), be.like(divisor.reshape(n, d), x), x
-        update_norm = norm_of(ambient_link(be.partial(_added, *parts), be.partial(_added_tangent, *parts), g, x))
+        update_norm = norm_of(ambient_link(be.partial(_added, *parts), be.partial(_added_tangent, *parts), x))
         bound = (base + gain * step * update_norm) / radius
         lipschitz = _update_bound(layer, x, gain)
         a_priori = (base + gain * step * lipschitz) / radius

@@ -1,6 +1,6 @@
 """What to watch while a flow or a recurrent layer runs: pseudo-energy, contribution index, complex eigenvalues, norms."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
 from ctsa.results.base import Result, as_numpy, picture
-from ctsa.tangent._products import Link, ambient_link, link_of
+from ctsa.tangent._products import Link, accuracy, ambient_link, link_of
 from ctsa.tangent.jacobians import eigenvalues, tangent_jacobians
 from ctsa.tangent.leading_modes import arpack_limits
 from ctsa.tangent.norms import norms_by_products
@@ -171,9 +171,10 @@ def _contribution(
     be = backend(x)
     if field is not None:
         now = be.like(t if s.flow else time_of(system), x)
-        link = ambient_link(be.partial(_drift, field, now), be.partial(_drift_tangent, field, now), s.geometry, x)
+        link = ambient_link(be.partial(_drift, field, now), be.partial(_drift_tangent, field, now), x)
     else:
-        link = replace(link_of(s, x, t), ambient=True)
+        link = link_of(s, x, t)
+        link = ambient_link(link.image, link.tangent, x)
     size = x.shape[0] * x.shape[1]
     state = as_numpy(x).astype(float).ravel()
     if count == size:
@@ -214,9 +215,7 @@ def _lanczos(link: Link, count: int, which: str, seed: int, budget: int) -> np.n
         return (as_numpy(link.forward(u)) + as_numpy(link.transposed(u))).ravel()
 
     start = direction_generator(seed).normal(size=size)
-    once, thrice = product(start), product(3 * start)  # some modules compute in float32 inside
-    off = float(np.linalg.norm(thrice - 3 * once) / (3 * np.linalg.norm(once) + 1e-300))
-    limits = arpack_limits(size, count, budget) | dict(v0=start, tol=max(1e-10, 100 * rounding(x), 10 * off))
+    limits = arpack_limits(size, count, budget) | dict(v0=start, tol=accuracy(product, start, rounding(x)))
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     try:
         return eigsh(operator, k=count, which=which, **limits)[1]

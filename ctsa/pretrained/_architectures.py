@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ._families import read_distilbert, read_llama, read_modernbert
 from ._files import Config
-from ._tensors import Checkpoint, Tensors, width_of
+from ._tensors import Contents, Tensors, width_of
 from ._transformer import ACTIVATIONS, Block, Embedding, Linear, Network
 
 
-def read_model(folder: Path) -> Checkpoint:
+def read_model(folder: Path) -> Contents:
     """Read configuration and weights of a folder that has them.
 
     Raises:
@@ -54,7 +54,7 @@ _ALBERT_PARTS = {
 }
 
 
-def _encoder(folder: Path, config: Config, family: str) -> Checkpoint:
+def _encoder(folder: Path, config: Config, family: str) -> Contents:
     albert, roberta = family == "albert", family == "roberta"
     activation = config.choice("hidden_act", ACTIVATIONS, "gelu_new" if albert else "gelu")
     config.require("position_embedding_type", "absolute")
@@ -105,7 +105,7 @@ def _encoder(folder: Path, config: Config, family: str) -> Checkpoint:
     blocks = tuple(made[at] for at in names_of_layers)
     network = Network(embedding, blocks, heads, causal=False, pre_norm=False, last_norm=None)
     kind = str(config.entries["model_type"])
-    return Checkpoint(kind, len(blocks), heads, d, width, mlp, eps, rows - first, network)
+    return Contents(kind, len(blocks), heads, d, width, mlp, eps, rows - first, network)
 
 
 def _shared(config: Config, layers: int) -> list[str]:
@@ -117,20 +117,20 @@ def _shared(config: Config, layers: int) -> list[str]:
     return [f"encoder.albert_layer_groups.{g}.albert_layers.{j}." for g in order for j in range(inner)]
 
 
-def _read_bert(folder: Path, config: Config) -> Checkpoint:
+def _read_bert(folder: Path, config: Config) -> Contents:
     return _encoder(folder, config, "bert")
 
 
-def _read_albert(folder: Path, config: Config) -> Checkpoint:
+def _read_albert(folder: Path, config: Config) -> Contents:
     return _encoder(folder, config, "albert")
 
 
-def _read_roberta(folder: Path, config: Config) -> Checkpoint:
+def _read_roberta(folder: Path, config: Config) -> Contents:
     return _encoder(folder, config, "roberta")
 
 
 # ----------------------------------------------------------------------------------------------------------- GPT-2
-def _read_gpt2(folder: Path, config: Config) -> Checkpoint:
+def _read_gpt2(folder: Path, config: Config) -> Contents:
     activation = config.choice("activation_function", ACTIVATIONS, "gelu_new")
     config.require("add_cross_attention", False)
     layers, heads, d, words = (config.count(key) for key in ("n_layer", "n_head", "n_embd", "vocab_size"))
@@ -163,10 +163,10 @@ def _read_gpt2(folder: Path, config: Config) -> Checkpoint:
     blocks = tuple(block(i) for i in range(layers))
     embedding = Embedding(t["wte.weight"], t["wpe.weight"], segment=None, norm=None, lift=None)
     network = Network(embedding, blocks, heads, causal=True, pre_norm=True, last_norm=t.norm("ln_f", eps))
-    return Checkpoint("gpt2", layers, heads, d, width, mlp, eps, positions, network)
+    return Contents("gpt2", layers, heads, d, width, mlp, eps, positions, network)
 
 
-_READERS: dict[str, Callable[[Path, Config], Checkpoint]] = {
+_READERS: dict[str, Callable[[Path, Config], Contents]] = {
     "albert": _read_albert,
     "bert": _read_bert,
     "camembert": _read_roberta,

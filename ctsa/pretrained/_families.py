@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ._files import Config
 from ._settings import FULL, SLIDING, frequencies, kinds, modern_frequencies, windows
-from ._tensors import Checkpoint, Tensors, width_of
+from ._tensors import Contents, Tensors, width_of
 from ._transformer import ACTIVATIONS, Block, Embedding, Linear, Network, Norm
 
 
-def read_llama(folder: Path, config: Config) -> Checkpoint:
+def read_llama(folder: Path, config: Config) -> Contents:
     """Read Llama and its kin: rotary embeddings, shared keys, RMSNorm before, gated perceptron."""
     kind = str(config.entries["model_type"])
     activation = config.choice("hidden_act", ACTIVATIONS, "silu")
@@ -60,10 +60,10 @@ def read_llama(folder: Path, config: Config) -> Checkpoint:
     blocks = tuple(block(i) for i in range(layers))
     embedding = Embedding(t["embed_tokens.weight"], None, None, None, None)
     network = Network(embedding, blocks, heads, causal=True, pre_norm=True, last_norm=t.rms("norm", eps))
-    return Checkpoint(kind, layers, heads, d, width, mlp, eps, positions, network)
+    return Contents(kind, layers, heads, d, width, mlp, eps, positions, network)
 
 
-def read_modernbert(folder: Path, config: Config) -> Checkpoint:
+def read_modernbert(folder: Path, config: Config) -> Contents:
     """Read ModernBERT: an encoder with rotary embeddings, two kinds of layers, a gated perceptron, LayerNorm before."""
     activation = config.choice("hidden_activation", ACTIVATIONS, "gelu")
     names = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size")
@@ -104,10 +104,10 @@ def read_modernbert(folder: Path, config: Config) -> Checkpoint:
     blocks = tuple(block(i) for i in range(layers))
     embedding = Embedding(t["embeddings.tok_embeddings.weight"], None, None, t.norm("embeddings.norm", eps), None)
     network = Network(embedding, blocks, heads, causal=False, pre_norm=True, last_norm=t.norm("final_norm", eps))
-    return Checkpoint("modernbert", layers, heads, d, width, mlp, eps, positions, network)
+    return Contents("modernbert", layers, heads, d, width, mlp, eps, positions, network)
 
 
-def read_distilbert(folder: Path, config: Config) -> Checkpoint:
+def read_distilbert(folder: Path, config: Config) -> Contents:
     """Read DistilBERT: BERT under other names, without segments."""
     activation = config.choice("activation", ACTIVATIONS, "gelu")
     layers, heads, d, mlp = (config.count(key) for key in ("n_layers", "n_heads", "dim", "hidden_dim"))
@@ -141,4 +141,4 @@ def read_distilbert(folder: Path, config: Config) -> Checkpoint:
         t.norm("embeddings.LayerNorm", eps), None,
     )  # fmt: skip
     network = Network(embedding, blocks, heads, causal=False, pre_norm=False, last_norm=None)
-    return Checkpoint("distilbert", layers, heads, d, width, mlp, eps, positions, network)
+    return Contents("distilbert", layers, heads, d, width, mlp, eps, positions, network)

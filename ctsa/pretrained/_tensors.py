@@ -1,9 +1,10 @@
-"""The tensors of a checkpoint: wanted, read at once, handed out as linear maps and norms."""
+"""The tensors of a model: wanted, read at once, handed out as linear maps and norms."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from ._transformer import Linear, Network, Norm
 Shapes = dict[str, tuple[int, ...]]
 
 
-class Checkpoint(NamedTuple):
-    """What a folder holds, in the order of the attributes of ``Pretrained``."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Contents:
+    """What a folder holds: the facts of ``Pretrained``, which says what they mean, and the network."""
 
     kind: str
     layers: int
@@ -24,7 +26,7 @@ class Checkpoint(NamedTuple):
     mlp: int
     eps: float
     positions: int
-    network: Network
+    _network: Network
 
 
 class Tensors:

@@ -12,13 +12,14 @@ import numpy as np
 
 from ._rotary import rotary_arguments
 from ._sphere import choose, exact_arguments, exact_parts, mean_square, norm_before, plain_arguments
+from ._tensors import Contents
 from ._text import check_nonzero, check_states, encode
-from ._transformer import Array, Network, State, attend, forward, reading
+from ._transformer import Array, State, attend, forward, reading
 from .heads import ExactSphereHeads, Heads, SphereHeads
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Pretrained:
+class Pretrained(Contents):
     r"""Hold a trained transformer: its facts, its hidden states, its heads.
 
     Made by :func:`load`. Layers are counted from 0. A ``text`` is one sentence, neither padded nor cut off; ``n`` counts
@@ -48,15 +49,6 @@ class Pretrained:
     """
 
     folder: Path
-    kind: str
-    layers: int
-    head_count: int
-    d: int
-    width: int
-    mlp: int
-    eps: float
-    positions: int
-    _network: Network
     _tokenizer: Any
 
     def __repr__(self) -> str:

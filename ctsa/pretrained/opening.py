@@ -59,7 +59,7 @@ def load(folder: str | PathLike[str] | None = None) -> Pretrained:
             f"all-MiniLM-L6-v2 ({_INSTALL_WEIGHTS})"
         )
     require_files(path)
-    return Pretrained(path, *read_model(path), read_tokenizer(path))
+    return Pretrained(**vars(read_model(path)), folder=path, _tokenizer=read_tokenizer(path))
 
 
 def _package_folder() -> Path:

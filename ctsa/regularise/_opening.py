@@ -61,7 +61,8 @@ def _check_mode(layer: Any, x: Array, once: bool) -> None:
 
 def stepped(layer: Any, x: Array) -> Array:
     """Return ``layer(x)``, of the shape and dtype of ``x``."""
-    y = layer(x)
+    with checks.Calling(layer, x):
+        y = layer(x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
         raise ValueError(

@@ -1,9 +1,7 @@
 """What analyses return: plain immutable values that save, load, plot and convert themselves."""
 
 import dataclasses
-import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,24 +12,11 @@ import numpy as np
 from ctsa._backend import backend, framework
 
 from .labelled import labelled
+from .npz import archive as archive, write
 from .text import lines
-from .values import as_numpy as as_numpy, encode
+from .values import as_numpy as as_numpy
 
 FORMAT = 2  # of files; raised when what they hold can no longer be read by an older version, or here
-
-
-def archive(path: str | os.PathLike, name: str = "path") -> Path:
-    """Return a path to write to, with the ending ``.npz``; its folder must exist."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name} must be a string or a pathlib.Path, got {type(path).__name__}")
-    path = Path(path)
-    if not path.name:
-        raise IsADirectoryError(f"{name} must name a file, got {str(path)!r}")
-    if path.parent.exists() and not path.parent.is_dir():
-        raise NotADirectoryError(f"{path.parent} is a file, not a folder: {path} cannot be written")
-    if not path.parent.exists():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it before writing {path.name}")
-    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
 def picture(name: str) -> Callable[..., Any]:
@@ -46,12 +31,13 @@ class Result:
     A field may hold one result or a tuple of them. In JAX results are pytrees, with every field a child except those
     named in ``_static``. ``_dims`` names the axes of every array; ``"..."`` stands for the batch axes, which otherwise
     follow the first axis. ``_code`` names the fields that hold fields and layers: they are code, which no file keeps,
-    and come back as None.
+    and come back as None. ``_tables`` names the dicts that hold arrays and nothing else, which files keep as such.
     """
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
     _static: ClassVar[tuple[str, ...]] = ()
     _code: ClassVar[tuple[str, ...]] = ()
+    _tables: ClassVar[tuple[str, ...]] = ()
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs):
@@ -81,16 +67,7 @@ class Result:
         path = archive(path)
         arrays: dict[str, Any] = {}
         header = {"ctsa": FORMAT, **self._packed(arrays)}
-        header_bytes = np.frombuffer(json.dumps(header, default=encode).encode(), dtype=np.uint8)
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        stream = open(temporary, "xb")  # not tempfile: its files are readable by their owner only
-        try:
-            with stream:
-                np.savez(stream, __header__=header_bytes, **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write(path, header, arrays)
         return path
 
     def _parts(self) -> dict[str, Any]:
@@ -101,21 +78,26 @@ class Result:
     def _packed(self, arrays: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         """Return what a file's header says of this result; its arrays join ``arrays``, named ``prefix`` and the field.
 
-        Those of results inside are called as one reaches them: ``branches.0.xs``.
+        Those of results inside are called as one reaches them: ``branches.0.xs``; those of tables ``arrays/weights``.
         """
         values: dict[str, Any] = {}
         parts: dict[str, Any] = {}
+        tables: dict[str, list[str]] = {}
         for name in (f.name for f in dataclasses.fields(self) if f.name not in self._code):  # type: ignore[arg-type]
             value, place = getattr(self, name), f"{prefix}{name}"
             if isinstance(value, Result):
                 parts[name] = value._packed(arrays, f"{place}.")
             elif _holds_results(value) or (isinstance(value, tuple) and not value):
                 parts[name] = [part._packed(arrays, f"{place}.{i}.") for i, part in enumerate(value)]
+            elif name in self._tables:
+                tables[name] = list(value)
+                arrays.update({f"{place}/{key}": as_numpy(a) for key, a in value.items()})
             elif framework(value) is not None and not isinstance(value, np.bool_ | np.integer | np.floating):
                 arrays[place] = as_numpy(value)
             else:
                 values[name] = value
-        return {"kind": type(self).__name__, "values": values, "parts": parts}
+        more = {"tables": tables} if tables else {}
+        return {"kind": type(self).__name__, "values": values, "parts": parts, **more}
 
     def _axes_of(self, name: str, ndim: int, outer: list[str]) -> list[str]:
         """Return a name for every axis of the array field ``name``; ``outer`` are those that ``jax.vmap`` has added."""

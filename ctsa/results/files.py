@@ -68,8 +68,10 @@ def _unpacked(tree: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str =
             values[name] = tuple(_unpacked(each, arrays, f"{place}{i}.") for i, each in enumerate(part))
         else:
             values[name] = _unpacked(part, arrays, place)
+    for name, keys in tree.get("tables", {}).items():
+        values[name] = {key: arrays[f"{prefix}{name}/{key}"] for key in keys}
     rest = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
-    return kind(**{name: a for name, a in rest.items() if "." not in name}, **values)._restored()
+    return kind(**{name: a for name, a in rest.items() if not {".", "/"} & set(name)}, **values)._restored()
 
 
 def _file(path: str | os.PathLike) -> Path:

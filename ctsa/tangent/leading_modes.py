@@ -10,7 +10,7 @@ from ctsa._types import State, States
 from ctsa.flows.systems import System
 from ctsa.geometry import Geometry, direction_generator
 
-from ._products import link_of
+from ._products import accuracy, link_of
 from .jacobians import DENSE, read, tangent_jacobians
 from .modes import Leading
 
@@ -129,7 +129,7 @@ def _leading(
     j = _operator(s, x, t)
     start = direction_generator(seed).normal(size=x.shape)
     start = backend(x).to_numpy(s.geometry.project(x, backend(x).like(start, x))).ravel()
-    tol = _rounding(j, start, rounding(x)) if tol is None else tol
+    tol = accuracy(j.matvec, start, rounding(x)) if tol is None else tol
     limits = arpack_limits(size, count, budget) | dict(v0=start, tol=tol)
     try:
         return _by_arpack(s, x, j, count, which, limits)
@@ -178,14 +178,6 @@ def _by_arpack(s: System, x: Array, j: Any, count: int, which: str, limits: dict
     residuals = np.linalg.norm(residual, axis=0)
     shaped = vectors.T.reshape(count, *x.shape)
     return Leading(values[order], shaped[order], residuals[order], which, s.flow)
-
-
-def _rounding(j: Any, v: np.ndarray, eps: float) -> float:
-    """Return the accuracy that products allow: how far ``J (3 v)`` is from ``3 J v``."""
-    v = v / np.linalg.norm(v)
-    once, thrice = j.matvec(v), j.matvec(3 * v)
-    off = float(np.linalg.norm(thrice - 3 * once) / (3 * np.linalg.norm(once) + 1e-300))
-    return max(1e-10, 100 * eps, 10 * off)
 
 
 def _dense_leading(s: System, x: Array, count: int, which: str, t: float) -> Leading:

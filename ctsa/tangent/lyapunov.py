@@ -1,6 +1,6 @@
 """Lyapunov spectra of flows and layers on manifolds, by reorthonormalisation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from ctsa._types import Directions, States
 from ctsa.errorbars import error_bars
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry
-from ctsa.results.base import Result, archive, as_numpy
-from ctsa.results.files import load
+from ctsa.results.base import as_numpy
+from ctsa.results.checkpoints import Checkpoint
 from ctsa.results.identity import Identity
 from ctsa.symmetry.rotations import rotation_modes
 
@@ -21,7 +21,7 @@ from .march import March
 from .spectrum import RECORD, LyapunovError, LyapunovSpectrum
 
 Array = Any
-
+_KEPT = ("x", "frame", "step", "history", *RECORD)  # of a run under way, as of a spectrum that is to be continued
 
 
 @analysis
@@ -81,10 +81,10 @@ def lyapunov_spectrum(
         resume: a spectrum to continue: its final state and frame go on and its history is extended by ``intervals``, as if
             the run had never stopped. System, ``x0`` (the original start) and settings must be those of its run, or it is
             refused; ``max_steps`` may change.
-        checkpoint: path of a file in which the run is kept, about every half second. If it exists and belongs to the
-            same run, the run continues from it, to the same bits as if it had not been interrupted; a file of another
-            run is refused. Runs are told apart by the values of all that the system is made of, at any depth:
-            parameters, attributes, closures, code.
+        checkpoint: path of a file in which the run is kept (``ctsa.results.Checkpoint``), about every half second. If it
+            exists and belongs to the same run, the run continues from it, to the same bits as if it had not been
+            interrupted; a file of another run is refused. Runs are told apart by the values of all that the system is
+            made of, at any depth: parameters, attributes, closures, code.
         allow_unverified: continue also where the system, or the file, does not show which run it belongs to.
         progress: draw a bar with the leading exponents; None draws it in a terminal.
 
@@ -127,66 +127,38 @@ def lyapunov_spectrum(
     return run.result()
 
 
-@dataclass(frozen=True)
-class _Checkpoint(Result):
-    history: Any
-    x: Any
-    frame: Any
-    step: Any
-    states: Any
-    velocities: Any
-    speeds: Any
-    reach: Any
-    index: int
-    identity: str
-
-
 class _Run:
     def __init__(self, march, intervals, transient, stop_stderr, checkpoint, allow_unverified):
         self.march, self.intervals, self.transient, self.stop_stderr = march, intervals, transient, stop_stderr
-        self.path = None if checkpoint is None else archive(checkpoint, "checkpoint")
         self.allow_unverified = allow_unverified
         self.identity = Identity(
             system=march.system.source, start=march.carry,
             settings=(march.be.name, march.settings, transient, march.system.geometry),
         )  # fmt: skip
+        self.kept = Checkpoint(checkpoint, "lyapunov_spectrum", self.identity, allow_unverified=allow_unverified)
         x = march.carry[1]
         batch, looks = tuple(x.shape[:-2]), march.looks.shape[1]
         self.history = np.zeros((0, *batch, march.carry[2].shape[0]))
         self.states, self.velocities, self.speeds = (np.zeros((0, *batch, *w)) for w in ((looks,), (looks,), ()))
         self.reach = np.stack([march.longest()] * 2)
         self.driven, self.overflow = march.driven(transient + intervals), False
-        if self.path is not None:
-            self.identity.verified(f"checkpoint {self.path}", allow_unverified)
-            if self.path.exists():
-                self._read()
+        state = self.kept.load(*_KEPT)
+        if state is not None:
+            self._place(state.values["index"], state.arrays)
 
-    def _place(self, index: int, kept: Any) -> None:
+    def _place(self, index: int, kept: Mapping[str, Any]) -> None:
         be, (_, x0, u0, h0) = self.march.be, self.march.carry
         name = dtype_name(x0)
-        x, u, h = be.asarray(kept.x, name, x0), be.asarray(kept.frame, name, u0), np.asarray(kept.step)
+        x, u, h = be.asarray(kept["x"], name, x0), be.asarray(kept["frame"], name, u0), np.asarray(kept["step"])
         h = h if h0.ndim else h.reshape(-1)[0]
         self.march.carry = (be.like(float(index), x0), x, u, be.like(h, x0))
-        self.history = np.asarray(kept.history)
-        for name in RECORD:
-            setattr(self, name, np.asarray(getattr(kept, name)))
+        for name in ("history", *RECORD):
+            setattr(self, name, np.asarray(kept[name]))
 
-    def _read(self) -> None:
-        assert self.path is not None
-        kept = load(self.path)
-        if not isinstance(kept, _Checkpoint):
-            raise ValueError(f"checkpoint {self.path} holds a {type(kept).__name__}: choose another path")
-        self.identity.require(f"checkpoint {self.path}", kept.identity, self.allow_unverified)
-        self._place(kept.index, kept)
-
-    def _write(self) -> None:
-        if self.path is not None:
-            _, x, u, h = self.march.carry
-            _Checkpoint(
-                history=self.history, x=as_numpy(x), frame=as_numpy(u), step=as_numpy(h), states=self.states,
-                velocities=self.velocities,
-                speeds=self.speeds, reach=self.reach, index=self.march.index, identity=str(self.identity),
-            ).save(self.path)  # fmt: skip
+    def _arrays(self) -> dict[str, Any]:
+        _, x, u, h = self.march.carry
+        record = {name: getattr(self, name) for name in ("history", *RECORD)}
+        return dict(record, x=as_numpy(x), frame=as_numpy(u), step=as_numpy(h))
 
     def continue_from(self, spectrum: LyapunovSpectrum) -> None:
         if not isinstance(spectrum, LyapunovSpectrum):
@@ -198,7 +170,7 @@ class _Run:
         self.transient = spectrum.start
         if spectrum.states is None:
             raise ValueError("resume has no record of its motion (an older file, or made by hand): begin anew")
-        self._place(spectrum.start + len(spectrum.history), spectrum)
+        self._place(spectrum.start + len(spectrum.history), {name: getattr(spectrum, name) for name in _KEPT})
         self.driven = self.driven or spectrum.driven
         self.intervals += len(spectrum.history)
 
@@ -207,17 +179,18 @@ class _Run:
         total = float(self.transient + self.intervals)
         bar = progress_bar(total, self.march.be.name) if show_progress(progress) else None
         try:
-            for size in self.march.blocks(left):
-                self._block(size)
-                self._write()
-                if bar is not None:
-                    bar.update(self.march.index - bar.n)
-                    if len(self.history):
-                        top = self.history.mean(0).reshape(-1, self.history.shape[-1]).max(0)[:3]
-                        bar.set_postfix_str(" exponents " + ", ".join(f"{v:.3g}" for v in top))
-                if self.stop_stderr is not None and len(self.history) >= 32:
-                    if (error_bars(self.history).half_width() < self.stop_stderr).all():
-                        break
+            with self.kept:
+                for size in self.march.blocks(left):
+                    self._block(size)
+                    self.kept.offer(self._arrays(), {"index": self.march.index})
+                    if bar is not None:
+                        bar.update(self.march.index - bar.n)
+                        if len(self.history):
+                            top = self.history.mean(0).reshape(-1, self.history.shape[-1]).max(0)[:3]
+                            bar.set_postfix_str(" exponents " + ", ".join(f"{v:.3g}" for v in top))
+                    if self.stop_stderr is not None and len(self.history) >= 32:
+                        if (error_bars(self.history).half_width() < self.stop_stderr).all():
+                            break
         finally:
             if bar is not None:
                 bar.close()

@@ -11,7 +11,7 @@ from ctsa.flows.systems import System
 from ctsa.geometry import Geometry
 
 from ._krylov import largest_singular
-from ._products import Chain, Link, link_of
+from ._products import Chain, Link, accuracy, link_of
 from .jacobians import DENSE, read, tangent_jacobians, tangent_matrix
 from .leading_modes import leading
 
@@ -92,7 +92,7 @@ def norms_by_products(link: Link, rank: int, budget: int = _BUDGET, seed: int = 
         return np.zeros(link.x.shape[:-2])
     chain = Chain([link])
     start = chain.start(1, seed)
-    tol = _chain_rounding(chain, start)
+    tol = accuracy(chain.forward, start, rounding(chain.x))
     found = largest_singular(
         chain.forward, chain.transposed, start, 1, rank=rank, tol=tol, budget=budget, inside=chain.inside, seed=seed
     )
@@ -103,13 +103,6 @@ def norms_by_products(link: Link, rank: int, budget: int = _BUDGET, seed: int = 
             f"off by {worst:.1e} of its size, and {tol:.1e} is wanted: raise budget={budget}, or pass dense=True"
         )
     return found.values[:, 0].reshape(link.x.shape[:-2])
-
-
-def _chain_rounding(chain: Chain, v: np.ndarray) -> float:
-    """Return the accuracy that products allow: how far ``J (3 v)`` is from ``3 J v``."""
-    once, thrice = chain.forward(v), chain.forward(3 * v)
-    off = float((np.linalg.norm(thrice - 3 * once, axis=1) / (3 * np.linalg.norm(once, axis=1) + 1e-300)).max())
-    return max(1e-10, 100 * rounding(chain.x), 10 * off)
 
 
 @analysis

@@ -345,7 +345,7 @@ def calls(face, other):
         period=without(v.COUNTS, "too many"),
         multipliers=v.INTEGERS,
         tolerance=v.POSITIVE,
-        trained=v.INTEGERS,
+        trained=without(v.INTEGERS, *optional),
         band=v.POSITIVE,
         exits=[("text", "a"), ("number", 3), ("nonsense", {"nonsense": 1.0}), ("not positive", {"cosine": 0.0})],
         readout=[("text", "a"), ("number", 3)],
