@@ -381,7 +381,7 @@ def test_unit_tokens_at_any_tolerance(face, parts):
     for atol in (1e-2, 1e-8):
         xs, stats = solve(build(face, parts), parts["x0"], 5 * TS, "dopri5", atol=atol)
         assert np.abs(np.linalg.norm(xs, axis=-1) - 1).max() < 1e-15
-        assert 0 < stats["radius_error"] < 100 * atol  # normalisation had something to do
+        assert 0 < stats["radius_error"] < 200 * atol  # normalisation had something to do
 
 
 def test_relative_tolerance(face, turning):

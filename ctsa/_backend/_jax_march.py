@@ -24,7 +24,7 @@ def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
     share = None if segment.steps is None else jnp.arange(segment.steps + 1, dtype=dtype) / segment.steps
     grid = None if share is None else (t0 + interval * share).at[-1].set(ends[-1])
     floor = error_floor(float(jnp.finfo(dtype).eps), segment.rtol, segment.atol)
-    solution = _solve(
+    solution, _, _ = _solve(
         rhs, y0, ends, grid, jnp.asarray(segment.rtol, dtype), jnp.asarray(segment.atol, dtype),
         jnp.asarray(floor, dtype), None, solver=make_solver(segment.solver, segment.rtol, segment.atol),
         max_steps=segment.max_steps, adjoint=adjoint or dx.RecursiveCheckpointAdjoint(), bar=False, throw=False,

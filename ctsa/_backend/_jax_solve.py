@@ -1,4 +1,4 @@
-"""diffrax, asked the way that makes it agree with torch: one first step, exact landing, one norm, all counted."""
+"""diffrax, asked the way that makes it agree with torch: one first step, one place of outputs, one norm, all counted."""
 
 import sys
 from collections.abc import Callable
@@ -13,8 +13,9 @@ import numpy as np
 import optimistix as optx
 
 from ._events import Crossing, first_of_several
+from ._interpolants import MEASURED_ORDER, MEASURES
 from ._jax_precision import precisely
-from ._solve import SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
+from ._solve import GROW, SAFETY, SHRINK, SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
 
 
 class RK4(dx.AbstractERK):
@@ -32,6 +33,16 @@ class RK4(dx.AbstractERK):
         return 4
 
 
+class _Dopri8(dx.Dopri8):
+    """diffrax' method, whose error estimate is a pair: of the step, and of the interpolant inside it."""
+
+    def step(self, *args, **kwargs):
+        y1, y_error, dense_info, state, result = super().step(*args, **kwargs)
+        measure = MEASURES["dopri8"]
+        off = jax.tree_util.tree_map(lambda k: jnp.tensordot(jnp.asarray(measure, k.dtype), k, 1), dense_info["k"])
+        return y1, (y_error, off), dense_info, state, result
+
+
 def _kvaerno5(tol):
     # diffrax' default root finder stops at the first doubtful iteration: at atol = 1e-8 it took 78 steps and 76
     # rejections where iterating to convergence takes 17 and none.
@@ -39,7 +50,7 @@ def _kvaerno5(tol):
 
 
 _SOLVERS = {
-    "dopri5": dx.Dopri5, "dopri8": dx.Dopri8, "bosh3": dx.Bosh3, "heun": dx.Heun, "tsit5": dx.Tsit5,
+    "dopri5": dx.Dopri5, "dopri8": _Dopri8, "bosh3": dx.Bosh3, "heun": dx.Heun, "tsit5": dx.Tsit5,
     "kvaerno5": _kvaerno5, "euler": dx.Euler, "midpoint": dx.Midpoint, "rk4": RK4,
 }  # fmt: skip
 
@@ -58,19 +69,80 @@ class _Bar(dx.TqdmProgressMeter):
         bar.update(100 * float(progress) - bar.n)
 
 
-class _Landing(dx.ClipStepSizeController):
-    """diffrax' landing on ``step_ts``, without slivers."""
+# Methods whose interpolants are as good as the error that a step is accepted for, see ``_interpolants``. All others land.
+_INTERPOLATING = (dx.Dopri5, dx.Tsit5, dx.Bosh3, dx.Heun)
 
-    def adapt_step_size(self, *args, **kwargs):
-        keep, t0, t1, jump, state, result = super().adapt_step_size(*args, **kwargs)
-        index, times = state.step_info
-        target = times[jnp.minimum(index, len(times) - 1)]
-        short = (t1 < target) & (target - t1 < SLIVER * (t1 - t0))
-        return keep, t0, jnp.where(short, target, t1), jump, state, result
+
+class _Outputs(dx.AbstractAdaptiveStepSizeController):
+    """Sees to it that outputs are right: lands on them, or lets steps go over those that can be interpolated.
+
+    The same as ``stretch`` and the loop around it in torch. Its state counts the outputs inside of steps.
+    """
+
+    controller: dx.AbstractAdaptiveStepSizeController
+    ts: jax.Array
+    kind: str = eqx.field(static=True)  # "interpolate", "measure" or "land"
+
+    @property
+    def rtol(self):
+        return self.controller.rtol
+
+    @property
+    def atol(self):
+        return self.controller.atol
+
+    @property
+    def norm(self):
+        return self.controller.norm
+
+    def wrap(self, direction):
+        inner, ts = self.controller.wrap(direction), jnp.sort(self.ts * direction)
+        return eqx.tree_at(lambda c: (c.controller, c.ts), self, (inner, ts))
+
+    def _end(self, t, end, good):
+        """Return ``stretch`` of a step from ``t`` that may go to ``end``."""
+        last = self.ts[-1]
+        if self.kind != "interpolate":
+            output = jnp.min(jnp.where(self.ts > t, self.ts, last))
+            end = jnp.where(output < end, jnp.maximum(jnp.minimum(end, t + good), output), end)
+            last = jnp.where(end > output, last, output)
+        return jnp.where(last - end < SLIVER * (end - t), last, end)
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        end, inner = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return self._end(t0, end, 0.0 if self.kind == "land" else jnp.inf), (inner, jnp.array(0))
+
+    def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
+        inner, count = controller_state
+        off, good = None, 0.0
+        if self.kind == "measure":
+            y_error, off = y_error
+        keep, next_t0, next_t1, jump, inner, result = self.controller.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, inner
+        )
+        inside = jnp.sum((self.ts > t0) & (self.ts < t1))
+        if off is not None:
+
+            def scale(a, b, e):
+                return e / (self.atol + jnp.maximum(jnp.abs(a), jnp.abs(b)) * self.rtol)
+
+            size = jax.lax.stop_gradient(self.norm(jax.tree_util.tree_map(scale, y0, y1_candidate, off)))
+            good = (t1 - t0) * jnp.clip(SAFETY / size.astype(t1.dtype) ** (1 / MEASURED_ORDER), SHRINK, GROW)
+            again = keep & (inside > 0) & ~(size <= 1)
+            keep, next_t0 = keep & ~again, jnp.where(again, t0, next_t0)
+            next_t1 = jnp.where(again, t0 + (next_t1 - t1), next_t1)
+        next_t1 = self._end(next_t0, next_t1, good)
+        return keep, next_t0, next_t1, jump, (inner, count + jnp.where(keep, inside, 0)), result
+
+
+def _kind(solver):
+    if isinstance(solver, _Dopri8):
+        return "measure"
+    return "interpolate" if type(solver) in _INTERPOLATING else "land"
 
 
 class _Watching(dx.AbstractStepSizeController):
-    """Remembers when the last step began; ends a step early where the event function changes sign several times in it."""
+    """Remembers where the last step began; ends a step early where the event function changes sign several times in it."""
 
     controller: dx.AbstractStepSizeController
     event: Any
@@ -82,7 +154,7 @@ class _Watching(dx.AbstractStepSizeController):
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
         t1, state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
-        return t1, (state, t0)
+        return t1, (state, (t0, y0))
 
     def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
         state, began = controller_state
@@ -95,7 +167,8 @@ class _Watching(dx.AbstractStepSizeController):
             cut, at = keep & several, t0 + share.astype(t0.dtype) * (t1 - t0)
             new = jax.tree_util.tree_map(lambda a, b: jnp.where(cut, a, b), state, new)
             keep, next_t0, next_t1 = keep & ~cut, jnp.where(cut, t0, next_t0), jnp.where(cut, at, next_t1)
-        return keep, next_t0, next_t1, jump, (new, jnp.where(keep, t0, began)), result
+        began = jax.tree_util.tree_map(lambda a, b: jnp.where(keep, a, b), (t0, y0), began)
+        return keep, next_t0, next_t1, jump, (new, began), result
 
 
 def _this() -> ModuleType:
@@ -140,8 +213,9 @@ def _negative(event, t, y):
 @eqx.filter_jit
 def _solve(
     rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw, event=None, direction=0,
-    largest=None,
+    largest=None, read=None,
 ):  # fmt: skip
+    """Return diffrax' solution, a ``_tally`` of it in one array, and what ``read`` makes of the outputs."""
     if grid is None:
         dt0 = first_step(_this(), rhs, ts[0].astype(y0[0].dtype), y0, rtol, atol, solver.order(None))
         dt0 = jax.lax.stop_gradient(jnp.where(jnp.isfinite(dt0), dt0, 0.0)).astype(ts.dtype)
@@ -150,21 +224,38 @@ def _solve(
         dtmin = 0.5 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
         norm = eqx.Partial(_norm, floor)
         pid = dx.PIDController(rtol=rtol, atol=atol, norm=norm, dtmin=dtmin, dtmax=largest, force_dtmin=False)
-        controller: Any = _Landing(pid, step_ts=ts[1:])
+        controller: Any = _Outputs(pid, ts, _kind(solver))
     else:
         dt0, controller = None, dx.StepTo(ts=grid)
     if event is not None:
         controller = _Watching(controller, event, direction, grid is None)
+    counts = grid is None and not isinstance(adjoint, dx.BacksolveAdjoint)  # which returns no such state
     saves: Any = dx.SubSaveAt(ts=ts)
     if stop is not None or event is not None:
         saves = (saves, dx.SubSaveAt(t1=True))
-    return dx.diffeqsolve(
+    sol = dx.diffeqsolve(
         dx.ODETerm(_term), solver, ts[0], ts[-1], dt0, y0, args=rhs,
-        saveat=dx.SaveAt(subs=saves, controller_state=event is not None),
+        saveat=dx.SaveAt(subs=saves, controller_state=counts or event is not None),
         stepsize_controller=controller, adjoint=adjoint, max_steps=max_steps, throw=throw,
         event=_events(stop, event, direction),
         progress_meter=_Bar(refresh_steps=50) if bar else dx.NoProgressMeter(),
     )  # fmt: skip
+    (saved, *_), (ys, *_) = (sol.ts, sol.ys) if isinstance(saves, tuple) else ((sol.ts,), (sol.ys,))
+    return sol, _tally(sol, saved, grid, event), None if read is None else read(ys[0])
+
+
+_RESULTS = (dx.RESULTS.successful, dx.RESULTS.event_occurred, dx.RESULTS.max_steps_reached, dx.RESULTS.dt_min_reached)
+
+
+def _tally(sol, ts, grid, event):
+    """Return steps accepted, rejected, tried; outputs interpolated (-1: not told) and reached; the number of the result."""
+    inside: Any = 0 if grid is not None else -1
+    if grid is None and sol.controller_state is not None:
+        inside = (sol.controller_state if event is None else sol.controller_state[0])[1]
+    which = [sol.result == result for result in _RESULTS]
+    code = jnp.argmax(jnp.stack([*which, jnp.array(True)]))
+    stats = [sol.stats[f"num_{name}steps"] for name in ("accepted_", "rejected_", "")]
+    return jnp.stack([*stats, jnp.asarray(inside), jnp.isfinite(ts).sum(), code])
 
 
 def _evaluations(solver, attempted: Any, fixed: bool) -> Any:
@@ -182,6 +273,8 @@ def make_solver(solver: Any, rtol: float, atol: float) -> Any:
     """Return the diffrax solver of a name; a solver object as it is."""
     if solver == "kvaerno5":
         return _kvaerno5(jnp.asarray(rtol + atol))
+    if type(solver) is dx.Dopri8:
+        return _Dopri8(scan_kind=solver.scan_kind)
     return _SOLVERS[solver]() if isinstance(solver, str) else solver
 
 
@@ -210,8 +303,8 @@ def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
     ends = eqx.error_if(ends, lost | ~fine, "until(t, x) returned nan or inf")
     if p.grid is not None:
         return ends + _no_derivative(jnp.zeros(()).astype(clock), last), last, cut
-    ts = sol.ts[0]
-    reached = jnp.sum(~cut & ~(happened & (ts >= ends[-1]))) - 1  # the last output before the end
+    ts, (began, _) = sol.ts[0], sol.controller_state[1]
+    reached = jnp.sum(~cut & ~(happened & (ts > began))) - 1  # the last output before the last step
     origin, y0 = jax.lax.stop_gradient(ts[reached]), tuple(y[reached] for y in sol.ys[0])
     still = jax.lax.stop_gradient(y0)
 
@@ -219,7 +312,7 @@ def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
         span = jnp.stack([origin, s]).astype(clock)
         floor = jnp.asarray(error_floor(float(jnp.finfo(clock).eps), p.rtol, p.atol), clock)
         rtol, atol = jnp.asarray(p.rtol, clock), jnp.asarray(p.atol, clock)
-        found = _solve(
+        found, _, _ = _solve(
             p.rhs, y, span, None, rtol, atol, floor, None, solver=solver, max_steps=p.max_steps, adjoint=adjoint,
             bar=False, throw=False,
         )  # fmt: skip
@@ -229,7 +322,7 @@ def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
         return value(s, solve(still, s, dx.ForwardMode()))
 
     end = jax.lax.stop_gradient(ends[-1])
-    low = jnp.where(happened, jnp.maximum(sol.controller_state[1], origin), end)
+    low = jnp.where(happened, jnp.maximum(began, origin), end)
     falling = at(low) > 0
 
     def halve(state):
@@ -260,16 +353,15 @@ def odeint(problem: Problem) -> Solved:
         adjoint = dx.RecursiveCheckpointAdjoint() if traced else dx.ForwardMode()
     elif adjoint is True:
         adjoint = dx.BacksolveAdjoint()
-    floor = error_floor(float(jnp.finfo(p.y0[0].dtype).eps), p.rtol, p.atol)
     clock = p.y0[0].dtype  # diffrax would promote a float32 state to the dtype of time
+    settings = p.ts, p.grid, p.rtol, p.atol, error_floor(float(jnp.finfo(clock).eps), p.rtol, p.atol), p.largest
+    ts, grid, rtol, atol, floor, largest = (None if a is None else np.asarray(a, clock) for a in settings)
     notice = Notice() if p.progress and not traced else None
     try:
-        sol = _solve(
-            p.rhs, p.y0, jnp.asarray(p.ts, clock), None if p.grid is None else jnp.asarray(p.grid, clock),
-            jnp.asarray(p.rtol, clock), jnp.asarray(p.atol, clock), jnp.asarray(floor, clock), p.stop,
-            solver=solver, max_steps=p.max_steps, adjoint=adjoint, bar=p.progress and not traced, throw=traced,
-            event=None if p.event is None else p.event.value, direction=0 if p.event is None else p.event.direction,
-            largest=None if p.largest is None else jnp.asarray(p.largest, clock),
+        sol, tally, read = _solve(
+            p.rhs, p.y0, ts, grid, rtol, atol, floor, p.stop, solver=solver, max_steps=p.max_steps, adjoint=adjoint,
+            bar=p.progress and not traced, throw=traced, event=None if p.event is None else p.event.value,
+            direction=0 if p.event is None else p.event.direction, largest=largest, read=None if traced else p.read,
         )  # fmt: skip
     finally:
         if notice is not None:
@@ -278,11 +370,10 @@ def odeint(problem: Problem) -> Solved:
         ts, ys, ends, last = sol.ts, sol.ys, None, None
     else:
         (ts, ends), (ys, last) = sol.ts, sol.ys
-    steps, rejected = sol.stats["num_accepted_steps"], sol.stats["num_rejected_steps"]
-    attempted = sol.stats["num_steps"]
     if traced:
+        steps, rejected, attempted, inside, _, _ = tally
         evaluations = _evaluations(solver, attempted, p.grid is not None)
-        counts = {"steps": steps, "rejected": rejected, "evaluations": evaluations}
+        counts = {"steps": steps, "rejected": rejected, "evaluations": evaluations, "interpolated": inside}
         if last is None or ends is None:
             return Solved(ys, len(p.ts), None, None, counts)
         cut = ~jnp.isfinite(ts)  # output times that the stop left out
@@ -292,26 +383,23 @@ def odeint(problem: Problem) -> Solved:
         counts["stopped"] = sol.result == dx.RESULTS.event_occurred
         exact = p.event is not None and p.grid is None
         return Solved(ys, len(p.ts), None, None, counts, jnp.where(cut, ends, ts), cut=cut if exact else None)
-    evaluations = _evaluations(solver, int(attempted), p.grid is not None)
-    counts = {"steps": int(steps), "rejected": int(rejected), "evaluations": int(evaluations)}
-    reached = int(np.isfinite(np.asarray(ts)).sum())
+    steps, rejected, attempted, inside, reached, code = np.asarray(tally).tolist()
+    evaluations = _evaluations(solver, attempted, p.grid is not None)
+    counts = {"steps": steps, "rejected": rejected, "evaluations": evaluations, "interpolated": inside}
     if not reached:  # no step was accepted
         ys, reached = tuple(y.at[0].set(start) for y, start in zip(ys, p.y0, strict=True)), 1
-    failure = None
-    if sol.result == dx.RESULTS.max_steps_reached:
-        failure = "max_steps"
-    elif sol.result == dx.RESULTS.dt_min_reached:
-        failure = "step_size"
-    elif sol.result not in (dx.RESULTS.successful, dx.RESULTS.event_occurred):
+    failure = (None, None, "max_steps", "step_size", "")[code]
+    if failure == "":
         failure = str(sol.result)
-    elif any(not np.isfinite(np.asarray(y)[reached - 1]).all() for y in ys):
+    elif failure is None and any(not np.isfinite(np.asarray(y)[reached - 1]).all() for y in ys):
         finite = np.min([np.isfinite(np.asarray(y)).reshape(len(p.ts), -1).all(1) for y in ys], axis=0)
         reached, failure = int(np.argmin(finite)), "step_size"
     stopped = lost = previous = None
-    if last is not None and ends is not None and sol.result == dx.RESULTS.event_occurred:
+    if last is not None and ends is not None and code == 1:
         stopped = ends[-1], tuple(y[-1] for y in last)
     if p.event is not None:
-        previous = float(sol.controller_state[1])
+        began, state = sol.controller_state[1]
+        previous = float(began), state
         if bool(sol.event_mask[0]):
             stopped, lost = None, stopped
-    return Solved(ys, reached, stopped, failure, counts, previous=previous, lost=lost)
+    return Solved(ys, reached, stopped, failure, counts, previous=previous, lost=lost, read=read)

@@ -44,7 +44,7 @@ class Problem:
 
     ``grid`` holds the times of all steps of a fixed-step method (None: adaptive). ``stop(s, y)`` ends the run after the
     first accepted step for which it is true, ``event`` after the first in which its value crosses zero, or is nan or inf.
-    No step is longer than ``largest``.
+    No step is longer than ``largest``. ``read(ys)`` is what is wanted of the outputs, where it can be had with them.
     """
 
     rhs: Callable[[Array, State], State]
@@ -60,6 +60,7 @@ class Problem:
     progress: bool
     event: Crossing | None = None
     largest: float | None = None
+    read: Callable[[Array], Any] | None = None
 
 
 @dataclass
@@ -67,8 +68,9 @@ class Solved:
     """What came out: states at ``ts[:reached]``; where ``stop`` ended the run; why it failed, if it did.
 
     Where values are not known yet, a run that ``stop`` ended has all its outputs: the last ones repeat the end state,
-    and ``ts`` holds their times. ``previous`` is the time at which the last step began, for a run with an event; ``lost``
-    the time and state at which its value was nan or inf; ``cut`` which of the outputs repeat the end state.
+    and ``ts`` holds their times. ``previous`` is time and state at which the last step began, for a run with an event;
+    ``lost`` those at which its value was nan or inf; ``cut`` which of the outputs repeat the end state. ``read`` is what
+    ``Problem.read`` makes of all outputs; None where it was not asked yet.
     """
 
     ys: State
@@ -80,6 +82,7 @@ class Solved:
     previous: Any = None
     lost: Any = None
     cut: Array | None = None
+    read: Any = None
 
 
 def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: Array, order: int) -> Array:
@@ -107,9 +110,28 @@ def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: 
     return xp.minimum(100 * h0, h1)
 
 
-# A step that would end closer than this share of itself before an output time is stretched to it: left alone, steps as
-# long as the spacing of the outputs stop an ulp short, and the solver starts again from a step of an ulp.
+# A step that would end closer than this share of itself before the last time, or an output time that may be landed on, is
+# stretched to it: left alone, steps as long as the spacing of outputs stop an ulp short, and the solver starts again from a
+# step of an ulp.
 SLIVER = 1e-3
+
+
+def stretch(t: float, end: float, output: float, last: float, good: float, measured: bool) -> float:
+    """Return where a step from ``t`` ends that the error of the method lets go to ``end``.
+
+    Args:
+        t: where it begins.
+        end: where it may end.
+        output: the next output time; one inside the step is interpolated if the step is no longer than ``good``, and a step
+            that would have to be shorter than the way to it lands on it.
+        last: the last output time.
+        good: how long the interpolant is expected to be within the tolerance.
+        measured: whether that is not known before: then no step is stretched over an output.
+    """
+    if output < end:
+        end = max(min(end, t + good), output)
+    goal = output if measured and end <= output else last
+    return goal if goal - end < SLIVER * (end - t) else end
 
 
 # The controller of both libraries: the next step is SAFETY * error^(-1 / order) times as long, within these bounds.

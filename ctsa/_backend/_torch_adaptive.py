@@ -1,11 +1,12 @@
-"""Adaptive Runge-Kutta steps in torch: torchdiffeq's tableaus and controller, on few tensors, landing on output times.
+"""Adaptive Runge-Kutta steps in torch: torchdiffeq's tableaus and controller, on few tensors, outputs inside of steps.
 
-torchdiffeq interpolates between steps, which costs dopri8 its digits, and counts an output time as passed only if a step
-had to be cut for it. Its ``adaptive_heun`` starts every step with the slope at the last predictor, as if the method were
-FSAL (1.7e-8 off at atol = 1e-8). And its many small operations take most of the time of a small problem.
+torchdiffeq interpolates dopri8 by a quartic, which costs its digits. Its ``adaptive_heun`` starts every step with the slope
+at the last predictor, as if the method were FSAL (1.7e-8 off at atol = 1e-8). And its many small operations take most of
+the time of a small problem.
 """
 
 import importlib
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,20 +14,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ._solve import GROW, SAFETY, SHRINK, SLIVER, Problem, error_floor, first_step
+from ._interpolants import MEASURED_ORDER, MEASURES, polynomials
+from ._solve import GROW, SAFETY, SHRINK, Problem, error_floor, first_step, stretch
 
 ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
 State = tuple[torch.Tensor, ...]
 
 
 class Tableau(NamedTuple):
-    """Stage times ``c`` (s,), rows ``a`` (s, s), weights of step and error (s,); whether the last slope is the next."""
+    """Stage times ``c`` (s,), rows ``a`` (s, s), weights of step and error (s,); whether the last slope is the next.
+
+    ``within`` (s, p) are polynomials of states inside a step, ``measure`` (s,) weighs their error, see ``_interpolants``.
+    """
 
     c: np.ndarray
     a: np.ndarray
     step: np.ndarray
     error: np.ndarray
     fsal: bool
+    within: np.ndarray
+    measure: np.ndarray | None
+
+    def shares(self, times: np.ndarray, h: float) -> np.ndarray:
+        """Return the weights ``(m, s)`` of the slopes for states at ``times`` after the start of a step of length ``h``."""
+        powers = (times[:, None] / h) ** np.arange(1, self.within.shape[1] + 1)
+        return h * powers @ self.within.T
 
 
 @cache
@@ -42,7 +54,8 @@ def tableau(name: str) -> Tableau:
     for i, row in enumerate(rows):
         a[i + 1, : len(row)] = row
     fsal = step[-1] == 0 and np.array_equal(step, a[-1])
-    return Tableau(np.array([0.0, *c]), a, np.array(step), np.array(error), bool(fsal))
+    within = polynomials(name, tuple(step))
+    return Tableau(np.array([0.0, *c]), a, np.array(step), np.array(error), bool(fsal), within, MEASURES.get(name))
 
 
 class _Flat:
@@ -72,6 +85,14 @@ class _Flat:
             self.evaluate(i, ts[i], last)
         end = last if self.method.fsal else torch.addmv(y, k.T, rows[s])
         return end, torch.mv(k.T, rows[s + 1])
+
+    def weigh(self, weights: np.ndarray) -> torch.Tensor:
+        return torch.mv(self.slopes.T, torch.as_tensor(weights, dtype=self.slopes.dtype, device=self.slopes.device))
+
+    def within(self, y: torch.Tensor, weights: np.ndarray) -> State:
+        rows = torch.as_tensor(weights, dtype=y.dtype, device=y.device)
+        parts = torch.addmm(y, rows, self.slopes).split(self.sizes, 1)
+        return tuple(a.reshape(-1, *shape) for a, shape in zip(parts, self.shapes, strict=True))
 
     def follow(self, t: torch.Tensor, y: torch.Tensor) -> None:
         if self.method.fsal:
@@ -112,6 +133,16 @@ class _Graph:
         with torch.no_grad():
             return end, self._combine(None, h * self.method.error)
 
+    @torch.no_grad()
+    def weigh(self, weights: np.ndarray) -> State:
+        return self._combine(None, weights)
+
+    def within(self, y: State, weights: np.ndarray) -> State:
+        return tuple(
+            a + torch.tensordot(torch.as_tensor(weights, dtype=a.dtype, device=a.device), torch.stack(slopes), 1)
+            for a, slopes in zip(y, zip(*self.slopes, strict=True), strict=True)
+        )
+
     def follow(self, t: torch.Tensor, y: State) -> None:
         if self.method.fsal:
             self.slopes[0] = self.slopes[-1]
@@ -130,9 +161,12 @@ def _size(error: State, y: State, z: State, rtol: float, atol: float) -> float:
 def solve(p: Problem, watch: Any, be: Any) -> None:
     """Take adaptive steps to the end of ``p.ts``, telling ``watch`` of each; it keeps the outputs, and may raise.
 
+    Outputs inside a step are interpolated where the interpolant is as good as the step is; see ``stretch``.
+
     Args:
         p: the problem, whose ``solver`` is one of ``ORDERS``.
-        watch: is told of states (``arrive``) and steps (``begin``, ``accept``, ``reject``), and may ``cut`` one short.
+        watch: is told of states (``arrive``, ``between``) and steps (``begin``, ``accept``, ``reject``), may ``cut`` one
+            short.
         be: the backend.
     """
     order, y0 = ORDERS[p.solver], p.y0
@@ -142,11 +176,18 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
     def clock(times: Any) -> torch.Tensor:
         return torch.as_tensor(times, dtype=like.dtype, device=like.device)
 
+    def scaled(error: Any, y: Any, z: Any) -> float:
+        size = _size(*(stages.leave(part) for part in (error, y, z)), p.rtol, p.atol)
+        return max(size, floor) if size == size else float("inf")  # a step into nan is tried again, shorter
+
+    def growth(size: float, power: int) -> float:
+        return SAFETY / size ** (1.0 / power) if size < float("inf") else 0.0
+
     with torch.no_grad():
         h = float(first_step(be, watch.rhs, clock(ts[0]), y0, p.rtol, p.atol, order))
     floor, largest = error_floor(torch.finfo(like.dtype).eps, p.rtol, p.atol), p.largest or float("inf")
     stages: Any = (_Graph if torch.is_grad_enabled() else _Flat)(method, watch.rhs, y0)
-    t, y, at = ts[0], stages.enter(y0), 1
+    t, y, at, good = ts[0], stages.enter(y0), 1, float("inf")
     stages.evaluate(0, clock(t), y)
     while True:
         h = min(h, largest)
@@ -154,16 +195,23 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
         if at == len(ts):
             return
         watch.begin(h)
-        left = ts[at] - t
-        lands = left - h < SLIVER * h  # also a step that would end a sliver short
-        h, end = (left, ts[at]) if lands else (h, t + h)
+        end = stretch(t, t + h, ts[at], ts[-1], good, method.measure is not None)
+        h = end - t
         z, error = stages.step(clock(t + h * method.c), y, h)
-        size = _size(*(stages.leave(part) for part in (error, y, z)), p.rtol, p.atol)
-        size = max(size, floor) if size == size else float("inf")  # a step into nan is tried again, shorter
-        grow = SAFETY / size ** (1.0 / order) if size < float("inf") else 0.0
+        size = scaled(error, y, z)
+        grow = growth(size, order)
+        off = 0.0  # of the interpolant, where the error of the step does not tell
+        if method.measure is not None:
+            off = scaled(stages.weigh(h * method.measure), y, z)
+            good = h * min(max(growth(off, MEASURED_ORDER), SHRINK), GROW)
         if size > 1:
             watch.reject()
             h *= max(grow, SHRINK)
+            continue
+        following = h * min(max(grow, 1.0 if size < 1 else SHRINK), GROW)
+        if off > 1 and ts[at] < end:
+            watch.reject()
+            h = following
             continue
         watch.accept()
         if p.event is not None:
@@ -171,6 +219,10 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
             if shorter is not None:
                 h = shorter
                 continue
-        t, y, at = end, z, at + lands
-        stages.follow(clock(t), y)
-        h *= min(max(grow, 1.0 if size < 1 else SHRINK), GROW)
+        inside = bisect_left(ts, end, at)
+        if inside > at:
+            watch.between(stages.within(y, method.shares(p.ts[at:inside] - t, h)), inside - at)
+        t, y, at = end, z, inside + (ts[inside] == end)
+        if at < len(ts):
+            stages.follow(clock(t), y)
+        h = following

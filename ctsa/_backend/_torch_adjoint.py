@@ -51,7 +51,7 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx, p, watch, be, count, *tensors):
         ctx.p, ctx.watch, ctx.be, ctx.count = p, watch, be, count
         solve(replace(p, y0=tensors[:count]), watch, be)
-        ys = tuple(torch.stack(column) for column in zip(*watch.kept, strict=True))
+        ys = watch.outputs()
         ctx.save_for_backward(*ys, *tensors[count:])
         return ys
 

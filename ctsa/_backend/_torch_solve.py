@@ -35,9 +35,11 @@ class _Watch:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self.accepted = self.rejected = self.evaluations = 0
-        self.kept: list = [problem.y0]
-        self.now = self.previous = -np.inf
+        self.accepted = self.rejected = self.evaluations = self.interpolated = 0
+        self.kept: list = []  # states (m, ...) at the next m outputs
+        self.count = 0  # of outputs in it
+        self.now: tuple = (-np.inf, None)
+        self.previous = self.now
         self.at: tuple | None = None
         self.lost: tuple | None = None
         self.value: float | None = None  # of the event function at the last step
@@ -52,14 +54,21 @@ class _Watch:
     def _clock(self, t):
         return torch.as_tensor(t, dtype=torch.float64, device=self.problem.y0[0].device)
 
+    def between(self, ys: tuple, count: int) -> None:
+        """Keep the states at the next outputs, which lie inside of a step."""
+        self.kept.append(ys)
+        self.count += count
+        self.interpolated += count
+
     def arrive(self, now: float, y) -> None:
         """Keep the state if this is an output time, and see whether the run should end here."""
         p, ts = self.problem, self.problem.ts
-        if now == self.now:  # the same step again, after a rejection
+        if now == self.now[0]:  # the same step again, after a rejection
             return
-        self.now, self.previous = now, self.now
-        if len(self.kept) < len(ts) and now >= ts[len(self.kept)]:
-            self.kept.append(y)
+        self.now, self.previous = (now, y), self.now
+        if self.count < len(ts) and now >= ts[self.count]:
+            self.kept.append(tuple(part[None] for part in y))
+            self.count += 1
         if p.event is not None and self.watch_event(self._clock(now), y):
             raise _Stop
         if p.stop is not None and now > ts[0]:
@@ -69,6 +78,11 @@ class _Watch:
                     raise _Stop
         if self.bar is not None:
             self.bar.update(now - ts[0] - self.bar.n)
+
+    def outputs(self) -> tuple:
+        """Return the outputs so far, ``(count, ...)`` for each part of the state."""
+        kept = self.kept or [tuple(part[None] for part in self.problem.y0)]
+        return tuple(torch.cat(column) for column in zip(*kept, strict=True))
 
     def watch_event(self, t, y) -> bool:
         """See whether the event has happened, or its value was lost."""
@@ -176,12 +190,12 @@ def odeint(problem: Problem) -> Solved:
             ys = solve_adjoint(p, watch, _this(), _adjoint_parameters(p))
         else:
             solve_adaptively(p, watch, _this())
-            ys = _stacked(watch.kept)
+            ys = watch.outputs()
     except (_Stop, _TooManySteps, _StepTooSmall, KeyboardInterrupt) as error:
         if not isinstance(error, _Stop):
             failure = "max_steps" if isinstance(error, _TooManySteps) else "step_size"
             failure = error if isinstance(error, KeyboardInterrupt) else failure
-        ys = _stacked(watch.kept)
+        ys = watch.outputs()
     finally:
         if watch.bar is not None:
             watch.bar.close()
@@ -190,12 +204,11 @@ def odeint(problem: Problem) -> Solved:
         if failure is None and not bool(torch.isfinite(y[-1]).all()):
             failure = "step_size"
             reached = int(np.argmin([bool(torch.isfinite(row).all()) for row in y]))
-    stats = {"steps": watch.accepted, "rejected": watch.rejected, "evaluations": watch.evaluations}
+    stats = {
+        "steps": watch.accepted, "rejected": watch.rejected, "evaluations": watch.evaluations,
+        "interpolated": watch.interpolated,
+    }  # fmt: skip
     return Solved(ys, reached, watch.at, failure, stats, previous=watch.previous, lost=watch.lost)
-
-
-def _stacked(kept: list) -> tuple:
-    return tuple(torch.stack(column) for column in zip(*kept, strict=True))
 
 
 def _torchdiffeq(p: Problem, watch: _Watch) -> tuple:

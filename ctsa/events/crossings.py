@@ -98,17 +98,8 @@ def locate(be: Any, problem: Problem, solved: Solved) -> Solved:
     if solved.stopped is None:  # none, or located already
         return solved
     assert problem.event is not None
-    event = problem.event
-    last, end = solved.reached - 1, float(solved.stopped[0])
-    while last > 0 and problem.ts[last] >= end:
-        last -= 1
-    start, origin = float(problem.ts[last]), tuple(y[last] for y in solved.ys)
-    if problem.grid is not None:  # the event lies in the last step: only that one is cut short
-        before = problem.grid[: np.searchsorted(problem.grid, end)]
-        before = before[before >= start]
-        if len(before) > 1:
-            upto = replace(problem, y0=origin, ts=before[[0, -1]], grid=before, event=None, progress=False)
-            start, origin = float(before[-1]), tuple(y[-1] for y in be.odeint(upto).ys)
+    event, end = problem.event, float(solved.stopped[0])
+    start, origin = solved.previous  # the event lies in the last step: only that one is cut short
     states = {start: origin, end: solved.stopped[1]}
 
     def value(s):
@@ -119,14 +110,17 @@ def locate(be: Any, problem: Problem, solved: Solved) -> Solved:
             states[s] = tuple(y[-1] for y in be.odeint(shorter).ys)
         return float(be.to_numpy(event.value(be.like(s, states[s][0]), states[s])))
 
-    low = max(start, float(solved.previous))
-    if value(low) * value(end) < 0:
-        root = brentq(value, low, end, xtol=4 * np.finfo(float).eps * max(1.0, abs(end)), rtol=1e-15)
+    ulp = np.finfo(float).eps * max(1.0, abs(end))
+    if value(start) * value(end) < 0:
+        root = brentq(value, start, end, xtol=4 * ulp, rtol=1e-15)
     else:  # one of the ends is the zero, as far as the tolerance tells
-        root = min(low, end, key=lambda s: abs(value(s)))
+        root = min(start, end, key=lambda s: abs(value(s)))
+    output = float(problem.ts[np.abs(problem.ts - root).argmin()])
+    root = output if abs(output - root) <= 8 * ulp and start < output else root
     value(root)
-    reached = int(np.searchsorted(problem.ts, root, side="right"))
-    solved.stopped, solved.reached = (root, states[root]), min(reached, solved.reached)
+    reached = min(int(np.searchsorted(problem.ts, root, side="right")), solved.reached)
+    solved.stats["interpolated"] -= max(0, solved.reached - reached - (problem.ts[solved.reached - 1] == end))
+    solved.stopped, solved.reached = (root, states[root]), reached
     return solved
 
 

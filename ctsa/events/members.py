@@ -37,7 +37,8 @@ def each_member(run: Callable[[Array], Trajectory], field: Callable, x: Array, t
         stopped = r.stats["stopped"]
         known = isinstance(stopped, bool)
         at.append(r.ts[-1] if known and stopped else r.ts[-1] * np.nan if known else xp.where(stopped, r.ts[-1], np.nan))
-    stats: dict[str, Any] = {name: sum(r.stats[name] for r in runs) for name in ("steps", "rejected", "evaluations")}
+    counts = ("steps", "rejected", "evaluations", "interpolated")
+    stats: dict[str, Any] = {name: sum(r.stats[name] for r in runs) for name in counts}
     errors = [r.stats["radius_error"] for r in runs]
     stats["radius_error"] = max(errors) if all(isinstance(e, float) for e in errors) else xp.stack(errors).max()
     flags = [r.stats["stopped"] for r in runs]

@@ -23,7 +23,7 @@ from ctsa.events import (
     raise_lost,
     start_value,
 )
-from ctsa.flows.opening import check_solver, check_velocity
+from ctsa.flows.opening import check_solver, check_velocity, needs_check
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
@@ -161,7 +161,9 @@ def integrate(
     largest = _largest_step(largest_step, step, solver)
     sign = 1 if times[-1] > times[0] else -1
     t0 = be.like(times[0], x)
-    x = check_velocity(be, field, geometry, t0, x)
+    early = until is not None or needs_check(be, field, x)
+    if early:
+        x = check_velocity(be, field, geometry, t0, x)
     stop = start = None
     if until is not None:
         direction = check_until(until, direction)
@@ -183,9 +185,17 @@ def integrate(
         rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=method.name, rtol=method.rtol,
         atol=method.atol, grid=None if method.step is None else _grid(sign * times, method.step),
         max_steps=method.max_steps, stop=stop, adjoint=adjoint, progress=show_progress(progress), largest=largest,
-        event=event,
+        event=event, read=be.partial(_retracted, geometry),
     )  # fmt: skip
-    solved = be.odeint(problem)
+    try:
+        solved = be.odeint(problem)
+        failed = solved.reached == 1
+    except (TypeError, ValueError, RuntimeError):
+        if not early:
+            check_velocity(be, field, geometry, t0, x)  # it may have more to say
+        raise
+    if failed and not early:
+        check_velocity(be, field, geometry, t0, x)
     if problem.event is not None:
         if solved.lost is not None:
             raise_lost(solved.lost, geometry, sign)
@@ -222,7 +232,8 @@ def _retracted(geometry, y):
 
 def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
     """Normalise what the solver returned and raise if it failed."""
-    y = solved.ys[0][: solved.reached]
+    whole = solved.reached == len(times)
+    y = solved.ys[0] if whole else solved.ys[0][: solved.reached]
     kept = times[: solved.reached]
     if solved.stopped is not None:
         at, (end,) = solved.stopped
@@ -231,7 +242,8 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
     if solved.ts is not None:
         kept = sign * solved.ts
-    xs, error = be.call(_retracted, geometry, y)
+    read = solved.read if whole and solved.stopped is None else None
+    xs, error = be.call(_retracted, geometry, y) if read is None else read
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)

@@ -6,13 +6,20 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework, rounding
+from ctsa._backend import backend, framework, modules, rounding
 from ctsa._backend._march import Segment
 from ctsa._backend._solve import FIXED_STEP, SOLVERS_OF
+from ctsa.parts import everything
 
 from .solver import Solver
 
 Array = Any
+
+
+def needs_check(be, field, x) -> bool:
+    """Tell whether the velocity is looked at before the solve: one of ours, of known values, is when the solve fails."""
+    ours = all(type(each).__module__ in ("ctsa.torch", "ctsa.jax") for each in everything(field))
+    return not ours or be.concrete(x) is None or bool(modules(be.name).traced(field))
 
 
 def check_velocity(be, field, geometry, t, x) -> Array:
@@ -20,7 +27,7 @@ def check_velocity(be, field, geometry, t, x) -> Array:
 
     A bare callable must give tangent velocities, or normalising would change its flow.
     """
-    if checks.arity(field) not in (-1, 2):
+    if not hasattr(field, "drift") and checks.arity(field) not in (-1, 2):
         raise TypeError(
             f"field must be callable as field(t, x), but takes {checks.arity(field)} argument(s)"
             + (": if it is a layer(x), ctsa.iterate applies it" if checks.arity(field) == 1 else "")

@@ -157,8 +157,9 @@ class Trajectory(Result):
     Attributes:
         ts: times ``(T,)``; for layers the number of layers passed.
         xs: states ``(T, ..., n, d)``; ``xs[0]`` is the start.
-        stats: counts and sizes: for flows "steps", "rejected", "evaluations" (-1: not known), "radius_error" (largest
-            deviation of a token's length from 1 before normalisation), "stopped" (whether ``until`` ended the run).
+        stats: counts and sizes: for flows "steps", "rejected", "evaluations" and "interpolated" (outputs inside of steps;
+            -1: not known), "radius_error" (largest deviation of a token's length from 1 before normalisation), "stopped"
+            (whether ``until`` ended the run).
     """
 
     ts: Any
