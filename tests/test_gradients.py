@@ -222,6 +222,20 @@ def test_adjoint_refuses_what_it_cannot_see(wrap):
     assert w.grad.abs().sum() > 0
 
 
+def test_adjoint_of_parameters_that_are_computed():
+    """A tensor behind three parts of the field: the backward pass must not meet the graph of one on its way to another."""
+    found = []
+    for adjoint in (False, True):
+        w = tensor(V, grad=True)
+        w = torch.nn.Parameter(w.detach())
+        field = ct.SelfAttention(value=w) + (w**2).sum() * ct.Injection(w.sum(0))
+        ctsa.integrate(field, tensor(X), [0.0, 0.2, 0.5], atol=1e-11, adjoint=adjoint).xs.square().sum((1, 2))[1].backward()
+        found.append(w.grad)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-8)
+    with pytest.raises(ValueError, match="use adjoint=False, or an adaptive solver"):
+        ctsa.integrate(field, tensor(X), [0.0, 0.5], "rk4", step=0.1, adjoint=True)
+
+
 # ----------------------------------------------------------------------------------------------------- batches of inputs
 def test_inputs_with_a_batch_axis_are_those_of_its_members(face, close):
     c = np.random.default_rng(0).normal(size=(2, 3, 4))

@@ -175,6 +175,27 @@ def test_gradients_reach_everything_alike(kind):
         np.testing.assert_allclose(found[name], g, rtol=0, atol=1e-12, err_msg=name)
 
 
+def test_the_adjoint_agrees_with_the_steps(face):
+    """Also of tensors that are computed from parameters: the input, and the step of the flow."""
+    solver = ctsa.Solver("dopri5", atol=1e-9)
+
+    def grads(adjoint):
+        model = model_of(face, gamma="scalar")
+
+        def loss(m):
+            return (m(TASK.inputs, 2, face.array(NOISE), solver=solver, adjoint=adjoint) ** 2).mean()
+
+        if face.name == "jax":
+            return ctsa.models.files.arrays_of(eqx.filter_grad(loss)(model))
+        loss(model).backward()
+        return {name: p.grad.numpy() for name, p in model.named_parameters()}
+
+    direct, adjoint = grads(False), grads(True)
+    for name in ("embedding", "position", "step", "gamma", "attention.query", "attention.value_bias", "head"):
+        scale = np.abs(direct[name]).max()
+        np.testing.assert_allclose(adjoint[name], direct[name], rtol=0, atol=1e-6 * scale, err_msg=name)
+
+
 def test_functional_call_and_compilation():
     model = model_of(ctsa.torch)
     other = {name: 1.1 * p for name, p in model.named_parameters()}

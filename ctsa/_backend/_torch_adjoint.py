@@ -1,5 +1,6 @@
 """Gradients by the adjoint equation, solved backward from output to output, in memory that no number of steps changes."""
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -46,20 +47,44 @@ def _augmented(rhs: Any, count: int, params: tuple) -> Any:
     return call
 
 
+def _cut(field: Any, params: tuple) -> tuple[Any, tuple]:
+    """Return a field whose computed tensors are leaves, and ``params`` with these in their places.
+
+    The adjoint equation asks for the gradient at the tensors that a field holds. Where these were computed, a backward pass
+    would go on into their graph, again in every evaluation; the graph is for what comes after, once.
+    """
+    leaves = {id(a): a.detach().requires_grad_() for a in params if a.grad_fn is not None}
+    if not leaves:
+        return field, params
+    made: dict[int, Any] = {}
+
+    def twin(module: torch.nn.Module) -> torch.nn.Module:
+        if id(module) not in made:
+            new = made[id(module)] = type(module).__new__(type(module))
+            new.__dict__ = dict(module.__dict__)
+            new._modules = {k: None if m is None else twin(m) for k, m in module._modules.items()}
+            for name in getattr(module, "computed", ()):
+                a = getattr(module, name)
+                new.__dict__[name] = leaves.get(id(a), a)
+        return made[id(module)]
+
+    return twin(field), tuple(leaves.get(id(a), a) for a in params)
+
+
 class _Adjoint(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, p, watch, be, count, *tensors):
-        ctx.p, ctx.watch, ctx.be, ctx.count = p, watch, be, count
+    def forward(ctx, p, leaves, watch, be, count, *tensors):
+        ctx.p, ctx.watch, ctx.be, ctx.count, ctx.leaves = p, watch, be, count, leaves
         solve(replace(p, y0=tensors[:count]), watch, be)
         ys = watch.outputs()
-        ctx.save_for_backward(*ys, *tensors[count:])
+        ctx.save_for_backward(*ys, *tensors[count:])  # kept so that PyTorch notices if they are written to
         return ys
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *grads):
         p, n = ctx.p, ctx.count
-        ys, params = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        ys, params = ctx.saved_tensors[:n], ctx.leaves
         a = tuple(g[-1] for g in grads)
         totals = tuple(torch.zeros_like(w) for w in params)
         rhs = _augmented(p.rhs, n, params)
@@ -70,7 +95,7 @@ class _Adjoint(torch.autograd.Function):
             solve(piece, quiet, ctx.be)
             a = tuple(part + g[i - 1] for part, g in zip(quiet.end[n : 2 * n], grads, strict=True))
             totals = quiet.end[2 * n :]
-        return None, None, None, None, *a, *totals
+        return None, None, None, None, None, *a, *totals
 
 
 def solve_adjoint(p: Problem, watch: Any, be: Any, params: tuple) -> tuple[torch.Tensor, ...]:
@@ -78,4 +103,8 @@ def solve_adjoint(p: Problem, watch: Any, be: Any, params: tuple) -> tuple[torch
 
     After Chen et al., arXiv 1806.07366. ``params`` are the tensors that gradients are wanted for, beside ``y0``.
     """
-    return _Adjoint.apply(p, watch, be, len(p.y0), *p.y0, *params)
+    given = getattr(p.rhs, "args", ())
+    field, leaves = _cut(given[0] if given else None, params)
+    if given and field is not given[0]:
+        p = replace(p, rhs=functools.partial(p.rhs.func, field, *given[1:]))
+    return _Adjoint.apply(p, leaves, watch, be, len(p.y0), *p.y0, *params)

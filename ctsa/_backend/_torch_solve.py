@@ -240,7 +240,14 @@ def _torchdiffeq(p: Problem, watch: _Watch) -> tuple:
         rhs.callback_step = step
     solve, extra = torchdiffeq.odeint, {}
     if p.adjoint:
-        solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": _adjoint_parameters(p)}
+        params = _adjoint_parameters(p)
+        computed, given = ([a for a in params if (a.grad_fn is not None) == is_so] for is_so in (True, False))
+        if _leaves(computed) & _leaves(given):
+            raise ValueError(
+                f"adjoint=True with solver={p.solver!r} is not for this field: it has a tensor that is computed from another "
+                "of its parameters. Use adjoint=False, or an adaptive solver such as 'dopri5'"
+            )
+        solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": params}
     start = y0 if unwrap else p.y0
     try:
         ys = solve(rhs, start, ts, rtol=p.rtol, atol=p.atol, method=p.solver, options=options, **extra)
