@@ -232,7 +232,7 @@ def test_adjoint_of_parameters_that_are_computed():
         ctsa.integrate(field, tensor(X), [0.0, 0.2, 0.5], atol=1e-11, adjoint=adjoint).xs.square().sum((1, 2))[1].backward()
         found.append(w.grad)
     torch.testing.assert_close(*found, rtol=0, atol=1e-8)
-    with pytest.raises(ValueError, match="use adjoint=False, or an adaptive solver"):
+    with pytest.raises(ValueError, match="Use adjoint=False, or an adaptive solver"):
         ctsa.integrate(field, tensor(X), [0.0, 0.5], "rk4", step=0.1, adjoint=True)
 
 

@@ -244,8 +244,8 @@ def _torchdiffeq(p: Problem, watch: _Watch) -> tuple:
         computed, given = ([a for a in params if (a.grad_fn is not None) == is_so] for is_so in (True, False))
         if _leaves(computed) & _leaves(given):
             raise ValueError(
-                f"adjoint=True with solver={p.solver!r} is not for this field: it has a tensor that is computed from another "
-                "of its parameters. Use adjoint=False, or an adaptive solver such as 'dopri5'"
+                f"adjoint=True with solver={p.solver!r} is not for this field: it has a tensor that is computed from "
+                "another of its parameters. Use adjoint=False, or an adaptive solver such as 'dopri5'"
             )
         solve, extra = torchdiffeq.odeint_adjoint, {"adjoint_params": params}
     start = y0 if unwrap else p.y0
