@@ -1,6 +1,7 @@
 """What a framework expects of its objects: modules and pytrees, gradients, compilation, conversion, isolation."""
 
 import copy
+import inspect
 import io
 import pickle
 import shutil
@@ -499,3 +500,11 @@ def test_jax_without_64_bits():
     for name, message in zip(("value", "beta"), messages, strict=True):
         assert message.startswith(f"{name} is float64, but JAX is running in 32-bit mode")
         assert 'jax.config.update("jax_enable_x64", True)' in message
+
+
+def test_constructors_say_what_they_take(torch_face, jax_face):
+    """An editor sees names, defaults and types, the same on both faces."""
+    for name in torch_face.module.__all__:
+        if isinstance(getattr(torch_face, name), type) and name != "Field":
+            here, there = (inspect.signature(getattr(face, name)) for face in (torch_face, jax_face))
+            assert here == there and not any(p.annotation is p.empty for p in here.parameters.values()), name

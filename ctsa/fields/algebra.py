@@ -1,6 +1,6 @@
 """Sums and multiples of fields, and fields read at rescaled tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Sum(Field):
     fields: Any
     parts = dict(fields=inners())
 
-    def __init__(self, fields):
+    def __init__(self, fields: Sequence[Any]):
         if not fields:
             raise ValueError("fields must not be empty")
         for f in fields:
@@ -79,7 +79,7 @@ class Scaled(Field):
     factor: Any
     parts = dict(field=inner(), factor=constant())
 
-    def __init__(self, field, factor):
+    def __init__(self, field: Any, factor: Any):
         if not callable(field):
             raise TypeError(f"field must be callable, got {type(field).__name__}")
         factor = checks.parameter("factor", factor, 0)
@@ -132,7 +132,7 @@ class Rescaled(Field):
     bias: Any
     parts = dict(field=inner(), gain=parameter("d"), bias=parameter("d", "bias"))
 
-    def __init__(self, field, gain, bias=None):
+    def __init__(self, field: Any, gain: Any, bias: Any = None):
         if not hasattr(field, "drift"):
             raise TypeError(f"field must be a field of ctsa, which has a drift, got {type(field).__name__}")
         gain, bias = checks.parameter("gain", gain, 0, 1), checks.parameter("bias", bias, 0, 1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend
+from ctsa.geometry import Geometry
 from ctsa.parts import parameter, static
 
 from .base import Field
@@ -36,7 +37,7 @@ class Oja(Field):
     equivariant = True
     parts = dict(value=parameter("dd", "weight"))
 
-    def __init__(self, value, geometry=None):
+    def __init__(self, value: Any, geometry: Geometry | None = None):
         value = checks.parameter("value", value, 2)
         if value is None:
             raise TypeError("value must be a (d, d) array, got None")
@@ -90,7 +91,7 @@ class Rotation(Field):
     tokenwise = True
     parts = dict(omega=parameter("ndd"), frequencies=parameter("np"))
 
-    def __init__(self, omega=None, frequencies=None, geometry=None):
+    def __init__(self, omega: Any = None, frequencies: Any = None, geometry: Geometry | None = None):
         omega = checks.parameter("omega", omega, 2, 3)
         frequencies = checks.parameter("frequencies", frequencies, 1, 2)
         if (omega is None) == (frequencies is None):
@@ -148,7 +149,7 @@ class Injection(Field):
     tokenwise = True
     parts = dict(input=parameter("nd"))
 
-    def __init__(self, input, geometry=None):
+    def __init__(self, input: Any, geometry: Geometry | None = None):
         c = checks.parameter("input", input, *range(1, 9))
         if c is None:
             raise TypeError("input must be an (n, d), (d,) or (..., n, d) array, got None")
@@ -210,7 +211,10 @@ class Perceptron(Field):
         bias_out=parameter("d", "bias"), activation=static(),
     )  # fmt: skip
 
-    def __init__(self, weight_in, weight_out, bias_in=None, bias_out=None, activation="tanh", geometry=None):
+    def __init__(
+        self, weight_in: Any, weight_out: Any, bias_in: Any = None, bias_out: Any = None, activation: str = "tanh",
+        geometry: Geometry | None = None,
+    ):  # fmt: skip
         w1, w2 = checks.parameter("weight_in", weight_in, 2), checks.parameter("weight_out", weight_out, 2)
         b1, b2 = checks.parameter("bias_in", bias_in, 1), checks.parameter("bias_out", bias_out, 1)
         if w1 is None or w2 is None:

@@ -5,6 +5,7 @@ from typing import Any
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.attention import WEIGHTS, Heads, attention_weights
+from ctsa.geometry import Geometry
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
@@ -69,8 +70,9 @@ class EnergyAttention(Field):
     )  # fmt: skip
 
     def __init__(
-        self, query=None, key=None, beta=1.0, memory=None, mask=None, gain=1.0, bias=None, eps=1e-5, geometry=None
-    ):
+        self, query: Any = None, key: Any = None, beta: Any = 1.0, memory: Any = None, mask: Any = None,
+        gain: Any = 1.0, bias: Any = None, eps: float = 1e-5, geometry: Geometry | None = None,
+    ):  # fmt: skip
         query, key = checks.parameter("query", query, 2, 3), checks.parameter("key", key, 2, 3)
         beta, memory = checks.parameter("beta", beta, 0, 1), checks.parameter("memory", memory, 2)
         gain, bias = checks.parameter("gain", gain, 0), checks.parameter("bias", bias, 1)

@@ -16,6 +16,7 @@ from ctsa.attention.projected import (
     projected_weights,
 )
 from ctsa.derivatives import jvp_batched
+from ctsa.geometry import Geometry
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
@@ -95,19 +96,19 @@ class MultiHeadAttention(Field):
 
     def __init__(
         self,
-        query=None,
-        key=None,
-        value=None,
-        output=None,
-        beta=1.0,
-        positions=None,
-        query_bias=None,
-        key_bias=None,
-        value_bias=None,
-        output_bias=None,
-        weights="softmax",
-        mask=None,
-        geometry=None,
+        query: Any = None,
+        key: Any = None,
+        value: Any = None,
+        output: Any = None,
+        beta: Any = 1.0,
+        positions: Any = None,
+        query_bias: Any = None,
+        key_bias: Any = None,
+        value_bias: Any = None,
+        output_bias: Any = None,
+        weights: Any = "softmax",
+        mask: Any = None,
+        geometry: Geometry | None = None,
     ):
         named = dict(query=query, key=key, value=value, output=output)
         named = {name: checks.parameter(name, a, 2, 3) for name, a in named.items()}

@@ -16,6 +16,7 @@ from ctsa.attention import (
     dense_pays,
     scores,
 )
+from ctsa.geometry import Geometry
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
@@ -85,15 +86,15 @@ class SelfAttention(Field):
 
     def __init__(
         self,
-        query=None,
-        key=None,
-        value=None,
-        beta=1.0,
-        weights="softmax",
-        mask=None,
-        key_field=None,
-        geometry=None,
-        how="auto",
+        query: Any = None,
+        key: Any = None,
+        value: Any = None,
+        beta: Any = 1.0,
+        weights: Any = "softmax",
+        mask: Any = None,
+        key_field: Any = None,
+        geometry: Geometry | None = None,
+        how: str = "auto",
     ):
         query = checks.parameter("query", query, 2, 3)
         key = checks.parameter("key", key, 2, 3)

@@ -39,8 +39,9 @@ class SymmetricAttention(SelfAttention):
     )  # fmt: skip
 
     def __init__(
-        self, query=None, key=None, beta=1.0, weights="softmax", mask=None, key_field=None, geometry=None, how="auto"
-    ):
+        self, query: Any = None, key: Any = None, beta: Any = 1.0, weights: Any = "softmax", mask: Any = None,
+        key_field: Any = None, geometry: Any = None, how: str = "auto",
+    ):  # fmt: skip
         for name, a, other in (("query", query, key), ("key", key, query)):
             a, other = checks.parameter(name, a, 2, 3), checks.parameter("the other", other, 2, 3)
             if a is not None and other is None and a.shape[-2] != a.shape[-1]:

@@ -45,7 +45,9 @@ class EulerLayer(FieldStep):
     retraction: str
     parts = dict(FieldStep.parts, retraction=static())
 
-    def __init__(self, field, step, geometry=None, retraction="normalize", t=0.0):
+    def __init__(
+        self, field: Any, step: Any, geometry: Geometry | None = None, retraction: str = "normalize", t: Any = 0.0
+    ):
         checks.choice("retraction", retraction, ("normalize", "exp"))
         self._step_of(field, step, geometry, t, retraction=retraction)
 
@@ -109,7 +111,7 @@ class PostNormLayer(FieldStep):
         [0.3333333333333333]
     """
 
-    def __init__(self, field, step=1.0, geometry=None, t=0.0):
+    def __init__(self, field: Any, step: Any = 1.0, geometry: Geometry | None = None, t: Any = 0.0):
         self._step_of(field, step, geometry, t)
 
     def move(self, x):

@@ -63,7 +63,7 @@ class SpeedRegulated(Field):
     scheme: str
     parts = dict(field=inner(), alpha=parameter(), switch=constant(), scheme=static())
 
-    def __init__(self, field, scheme, alpha=1.0, switch=None):
+    def __init__(self, field: Any, scheme: str, alpha: Any = 1.0, switch: Any = None):
         checks.choice("scheme", scheme, SCHEMES)
         if not isinstance(field, Field):
             raise TypeError(f"field must be a field of ctsa, which has a drift, got {type(field).__name__}")

@@ -93,7 +93,7 @@ class ItrSA(Layer):
     gamma: Any
     parts = dict(attention=inner(), step=parameter(), gamma=parameter("d"))
 
-    def __init__(self, attention, step=1.0, gamma=1.0, convention="unit", d=None):
+    def __init__(self, attention: Any, step: Any = 1.0, gamma: Any = 1.0, convention: str = "unit", d: int | None = None):
         checks.choice("convention", convention, ("unit", "rms"))
         check_field(self, attention)
         if not isinstance(attention, Field) or attention.geometry != Sphere():
@@ -223,7 +223,10 @@ class AKOrN(Layer):
         coupling=inner(), rotation=inner(), step=parameter(), gamma=parameter("d"), identity=static(), project=static()
     )
 
-    def __init__(self, coupling, rotation=None, step=1.0, identity=False, project=True, gamma=None):
+    def __init__(
+        self, coupling: Any, rotation: Any = None, step: Any = 1.0, identity: bool = False, project: bool = True,
+        gamma: Any = None,
+    ):  # fmt: skip
         for name, part in (("coupling", coupling), ("rotation", rotation)):
             if part is not None or name == "coupling":
                 check_field(self, part)

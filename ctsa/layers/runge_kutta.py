@@ -50,7 +50,7 @@ class RungeKuttaLayer(FieldStep):
     method: str
     parts = dict(FieldStep.parts, method=static())
 
-    def __init__(self, field, step, method="rk4", geometry: Geometry | None = None, t=0.0):
+    def __init__(self, field: Any, step: Any, method: str = "rk4", geometry: Geometry | None = None, t: Any = 0.0):
         checks.choice("method", method, TABLEAUS)
         self._step_of(field, step, geometry, t, method=method)
 
