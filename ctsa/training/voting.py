@@ -1,7 +1,7 @@
 """Several starts for one input, and a vote on which answer to believe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,6 +57,9 @@ class Votes(Result):
         """Standard error of ``accuracy`` by the binomial law, ``(votes, K)``."""
         p = np.asarray(self.accuracy)
         return np.sqrt(p * (1 - p) / self.solved.shape[1])
+
+    def _restored(self) -> Any:
+        return replace(self, by=tuple(self.by))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {a:.3f}" for name, a in zip(self.by, self.accuracy[:, -1], strict=True))

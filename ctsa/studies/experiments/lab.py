@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,6 +79,9 @@ class Findings(Result):
             writer.writerow(self.rows)
             writer.writerows(zip(*self.rows.values(), strict=True))
 
+    def _restored(self) -> Any:
+        return replace(self, notes=tuple(self.notes))
+
     def __repr__(self) -> str:
         return f"Findings({self.name}: {self.title}; {len(next(iter(self.rows.values()), []))} rows)"
 
@@ -104,8 +107,9 @@ class Lab:
         seeds: how many seeds of each recipe.
         say: receives lines of progress.
         task: name of the task.
-        changes: of the settings of all recipes.
+        changes: of the settings of all recipes, over their own.
         sizes: arguments of the task and of ``for_task`` for all recipes, by "task" and "model".
+        progress: bars of training; None draws them in a terminal.
     """
 
     folder: Path
@@ -120,7 +124,9 @@ class Lab:
 
     def __post_init__(self):
         self.folder = Path(self.folder)
-        self.data = task_of(self.task, **self.sizes.get("task", {}))
+        self.data: Any = task_of(self.task, **self.sizes.get("task", {}))
+        if self.data.test is None or self.data.ood is None:
+            raise ValueError(f"task must have samples out of distribution to judge by, and {self.task!r} has none")
 
     @property
     def face(self) -> Any:
@@ -131,7 +137,7 @@ class Lab:
 
     def settings(self, recipe: Recipe, seed: int) -> Settings:
         """Return the settings that a recipe is trained with."""
-        return preset_of(self.preset).changed(**{**self.changes, **recipe.settings, "seed": seed})
+        return preset_of(self.preset).changed(**{**recipe.settings, **self.changes, "seed": seed})
 
     def trained(self, recipe: Recipe, seed: int) -> Any:
         """Return the model of a recipe and a seed, trained now or read back."""
