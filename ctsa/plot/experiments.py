@@ -44,7 +44,7 @@ def _curve(
     keep = [i for i, a in enumerate(every) if np.isfinite(a).any()]
     xs, every = [xs[i] for i in keep], [every[i][np.isfinite(every[i])] for i in keep]
     for x, a in zip(xs, every, strict=True):
-        if len(a) > 1:
+        if len(a) > 1 and mark:
             ax.plot([x] * len(a), a, mark, color=colour, markersize=2.5, alpha=0.35, markeredgewidth=0, clip_on=False)
     ax.plot(xs, [a.mean() for a in every], style, marker=mark, color=colour, markersize=3.5, linewidth=1.2)
 

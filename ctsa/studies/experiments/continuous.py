@@ -14,7 +14,7 @@ from .lab import Findings, Lab, Recipe
 from .measuring import accuracies, boards_of, compared, names_of, spread, values
 
 SEEDS = {"quick": 2, "full": 4}
-SOLVER = dict(solver="dopri5", atol=1e-3)
+SOLVER = dict(solver="dopri5", atol=1e-4)
 QUICK = (
     Recipe("layers", model=dict(gamma="scalar")),
     Recipe("flow", model=dict(gamma="scalar"), settings=SOLVER),
