@@ -218,9 +218,9 @@ class _Run:
                 apart = [k for k in value if value[k] != found.get(key, {}).get(k)]
                 key = "settings " + ", ".join(f"{k} ({found[key].get(k)!r} there, {value[k]!r} here)" for k in apart)
             raise ValueError(f"{path} belongs to another run: its {key} differ; resume with those, or take another out=")
+        table = arrays.pop("history")
         self.trainer.restore(arrays)
         self.step, self.diverged = header["step"], header["diverged"]
-        table = arrays["history"]
         self.rows = {name: list(map(float, table[:, i])) for i, name in enumerate(_ALWAYS)}
         self.penalties = [list(map(float, row)) for row in table[:, len(_ALWAYS) :]]
         self.validated = [tuple(row) for row in header["validated"]]
