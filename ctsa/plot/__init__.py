@@ -7,6 +7,7 @@ from . import (
     monitors as monitors,
     spectra as spectra,
     survey as survey,
+    training as training,
 )
 from .tokens import (
     angles as angles,
