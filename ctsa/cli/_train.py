@@ -144,9 +144,9 @@ def _train(options: argparse.Namespace, config: Any, backend: str, out: Path, da
     except KeyboardInterrupt:
         return fail(_interrupted(options, out), 130)
     except ValueError as error:
-        if str(out / CHECKPOINT) not in str(error):  # of another run, or damaged
-            raise
-        return fail(str(error))
+        if str(out / CHECKPOINT) in str(error):  # of another run, or damaged
+            return fail(str(error))
+        return fail(f"{config.where}: training failed: {error}", 1)
     except OSError as error:
         return fail(f"{out}: {error.strerror or error}", 1)
     summary |= dict(backend=backend, out=str(out))

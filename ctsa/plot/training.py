@@ -11,6 +11,8 @@ import ctsa.plot._given as given
 
 from ._style import PALETTE, axes_for, finish
 
+_LINE: dict[str, Any] = {"markersize": 3, "linewidth": 1.1, "clip_on": False}
+
 
 def run(result: Any, *, axes: Any = None) -> Any:
     """Draw loss, accuracy, exponents and energy of a training run against its steps.
@@ -68,7 +70,7 @@ def _loss(ax: Axes, result: Any) -> None:
 
 
 def _accuracy(ax: Axes, result: Any) -> None:
-    ax.plot(result.validated, result.accuracy, "o-", color=PALETTE[2], markersize=3, linewidth=1.1, clip_on=False)
+    ax.plot(result.validated, result.accuracy, "o-", color=PALETTE[2], **_LINE)
     ax.set_ylim(0, 1)
     finish(ax, "step", "accuracy (validation)")
 
@@ -78,13 +80,13 @@ def _exponents(ax: Axes, result: Any) -> None:
     for name, ink in (("largest", 1), ("mean", 0)):
         values = getattr(result, name)
         if np.isfinite(values).any():
-            entries += ax.plot(result.watched, values, "o-", color=PALETTE[ink], markersize=3, linewidth=1.1, label=name)
+            entries += ax.plot(result.watched, values, "o-", color=PALETTE[ink], label=name, **_LINE)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     finish(ax, "step", "exponent (per layer)", legend=entries)
 
 
 def _energy(ax: Axes, result: Any) -> None:
-    ax.plot(result.watched, result.energy, "o-", color=PALETTE[3], markersize=3, linewidth=1.1)
+    ax.plot(result.watched, result.energy, "o-", color=PALETTE[3], **_LINE)
     finish(ax, "step", "pseudo-energy")
 
 
@@ -94,7 +96,7 @@ def evaluation(result: Any, *, ax: Any = None, label: str | None = None) -> Axes
     Args:
         result: an ``Evaluation``, or a dict of them by label: a line each.
         ax: Axes to draw on; None makes a figure.
-        label: of the line, for a legend; None is the name of the task in a dict's place, without a legend.
+        label: of the line, for a legend; None: none.
 
     Returns:
         The Axes.
