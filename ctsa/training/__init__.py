@@ -8,4 +8,5 @@ from .evaluation import Evaluation as Evaluation, evaluate as evaluate
 from .objective import cross_entropy as cross_entropy
 from .run import TrainingRun as TrainingRun, train as train
 from .settings import PRESETS as PRESETS, Penalty as Penalty, Settings as Settings
+from .voting import VOTES as VOTES, Votes as Votes, vote as vote
 from .watching import Watched as Watched, watch as watch

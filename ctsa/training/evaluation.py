@@ -13,7 +13,6 @@ from ctsa.results.text import columns
 from .objective import cross_entropy
 
 Array = Any
-VOTES = ("energy", "confidence", "majority")
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,22 @@ def answers(model: Any, inputs: Array, targets: Array, noise: Array, depth: int,
     )  # fmt: skip
 
 
-def starts_of(model: Any, data: Any, seed: int) -> np.ndarray:
-    """Return the noise that a model starts from, drawn from a seed: ``(count, n, d)``."""
+def starts_of(model: Any, data: Any, seed: Any) -> np.ndarray:
+    """Return the noise that a model starts from, drawn from a seed, or a list of some: ``(count, n, d)``."""
     n, d = data.inputs.shape[1], int(model.embedding.shape[1])
     return np.random.default_rng(seed).standard_normal((len(data), n, d), dtype=np.float32)
+
+
+def check_model(model: Any) -> None:
+    """Raise unless this is a model of ours."""
+    if framework(model) is None or not hasattr(model, "layer_of"):
+        raise TypeError(f"model must be a RecurrentModel of ctsa.torch or ctsa.jax, got {type(model).__name__}")
+
+
+def right_samples(answer: np.ndarray, data: Any) -> np.ndarray:
+    """Return which samples are right, ``(count,)``: in every token that is scored."""
+    right = answer == data.targets
+    return right if right.ndim == 1 else (right | ~data.scored).all(-1)
 
 
 def check_data(model: Any, data: Any) -> None:
@@ -148,8 +159,7 @@ def evaluate(
         >>> ctsa.training.evaluate(model, data.test, (4, 8)).accuracy.tolist()
         [0.0, 0.0]
     """
-    if framework(model) is None or not hasattr(model, "layer_of"):
-        raise TypeError(f"model must be a RecurrentModel of ctsa.torch or ctsa.jax, got {type(model).__name__}")
+    check_model(model)
     check_data(model, data)
     wanted, seed = _depths(depths), checks.seed(seed)
     batch, refine = checks.integer("batch", batch, low=1), checks.integer("refine", refine, low=1)
@@ -157,7 +167,7 @@ def evaluate(
     kept: list[list[dict[str, np.ndarray]]] = []
     for first in range(0, len(data), batch):
         some = slice(first, first + batch)
-        inputs, targets = (be.xp.asarray(a[some]) for a in (_plain(data.inputs), data.targets))
+        inputs, targets = (be.xp.asarray(a[some]) for a in (plain_inputs(data.inputs), data.targets))
         inputs, targets = (model.placed(a) for a in (inputs, targets))
         given = be.like(noise[some], model.embedding)
         state, before, rows = None, 0, []
@@ -169,7 +179,7 @@ def evaluate(
     rows = [{name: np.concatenate([part[i][name] for part in kept]) for name in kept[0][0]} for i in range(len(wanted))]
     scored = np.ones(data.targets.shape, bool) if data.scored is None else data.scored
     right = np.stack([row["answer"] == data.targets for row in rows])
-    solved = right if right.ndim == 2 else (right | ~scored).all(-1)
+    solved = np.stack([right_samples(row["answer"], data) for row in rows])
     return Evaluation(
         depths=np.array(wanted), accuracy=solved.mean(1), token_accuracy=right[:, scored].mean(1),
         loss=np.stack([row["loss"] for row in rows]).reshape(len(wanted), -1).mean(1), solved=solved,
@@ -178,5 +188,6 @@ def evaluate(
     )  # fmt: skip
 
 
-def _plain(inputs: np.ndarray) -> np.ndarray:
+def plain_inputs(inputs: np.ndarray) -> np.ndarray:
+    """Return integers as they are, features in single precision."""
     return inputs if inputs.dtype.kind in "iu" else inputs.astype(np.float32)
