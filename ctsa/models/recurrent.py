@@ -373,7 +373,11 @@ class RecurrentModel(Model):
             return u
         if solver is not None:
             solver = solver if isinstance(solver, Solver) else Solver(solver)
-            return integrate(self.field_of(inputs), u, [0.0, float(depth)], solver, adjoint=adjoint).xs[-1]
+            # At rest an adaptive solver sees no error, and takes steps so long that they amplify what it does not see;
+            # gradients, which do, explode. A layer, one unit, is not too long a step for Euler, nor for what is better.
+            longest = None if solver.step is not None or solver.name == "scipy_solver" else 1.0
+            ts = [0.0, float(depth)]
+            return integrate(self.field_of(inputs), u, ts, solver, largest_step=longest, adjoint=adjoint).xs[-1]
         be, layer = backend(u), self.layer_of(inputs, refine)
         return be.repeat(be.partial(following, layer), u, depth * refine)
 

@@ -55,16 +55,16 @@ def attention_arguments(
     return found | dict(output_bias=uniform(rng, d, d))
 
 
-def sizes_of(task: Any) -> dict[str, Any]:
+def sizes_of(task: Any, name: str = "task") -> dict[str, Any]:
     """Return what a model needs to know of a task: ``n``, ``rows`` of its embedding, ``classes``, ``pooled``, ``masks``.
 
     Raises:
         TypeError: it is no data set of ``ctsa.datasets``.
     """
     wanted = ("inputs", "targets", "classes", "vocabulary", "features", "masks")
-    missing = next((name for name in wanted if not hasattr(task, name)), None)
+    missing = next((each for each in wanted if not hasattr(task, each)), None)
     if missing is not None:
-        raise TypeError(f"task must be a data set of ctsa.datasets, got {type(task).__name__}, which has no {missing}")
+        raise TypeError(f"{name} must be a data set of ctsa.datasets, got {type(task).__name__}, which has no {missing}")
     coded = task.features is None
     n = np.shape(task.inputs)[-1 if coded else -2]
     return dict(

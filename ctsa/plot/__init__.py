@@ -4,6 +4,7 @@ from . import (
     comparison as comparison,
     continuation as continuation,
     equilibria as equilibria,
+    experiments as experiments,
     monitors as monitors,
     spectra as spectra,
     survey as survey,

@@ -113,7 +113,7 @@ def check_data(model: Any, data: Any) -> None:
     """Raise unless data are for this model."""
     from ctsa.models.starting import sizes_of
 
-    size = sizes_of(data)
+    size = sizes_of(data, "data")
     rows, classes = (int(a.shape[0]) for a in (model.embedding, model.head))
     n = size["n"] if model.position is None else int(model.position.shape[0])
     for name, ours, theirs in (

@@ -1,7 +1,7 @@
 """Several starts for one input, and a vote on which answer to believe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,7 @@ class Votes(Result):
         any: share that at least one of the first 1, 2, ..., K starts gets right, ``(K,)``: no choice of one of them does
             better; a majority, which may mix answers, can.
         solved: which samples each start gets right, ``(K, M)``.
+        chosen: which samples each vote among all starts gets right, ``(votes, M)``.
         energy: pseudo-energy of the last state, ``(K, M)``.
         energy_sum: pseudo-energies of all layers, added, ``(K, M)``; nan unless it was asked for.
         confidence: mean over tokens of the largest probability, ``(K, M)``.
@@ -41,6 +42,7 @@ class Votes(Result):
     single: Any
     any: Any
     solved: Any
+    chosen: Any
     energy: Any
     energy_sum: Any
     confidence: Any
@@ -48,7 +50,7 @@ class Votes(Result):
     task: str
     _static: ClassVar[tuple[str, ...]] = ("by", "depth", "task")
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "accuracy": ("vote", "start"), "single": ("start",), "any": ("start",),
+        "accuracy": ("vote", "start"), "single": ("start",), "any": ("start",), "chosen": ("vote", "sample"),
         **dict.fromkeys(("solved", "energy", "energy_sum", "confidence"), ("start", "sample")),
     }  # fmt: skip
 
@@ -57,6 +59,9 @@ class Votes(Result):
         """Standard error of ``accuracy`` by the binomial law, ``(votes, K)``."""
         p = np.asarray(self.accuracy)
         return np.sqrt(p * (1 - p) / self.solved.shape[1])
+
+    def _restored(self) -> Any:
+        return replace(self, by=tuple(self.by))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {a:.3f}" for name, a in zip(self.by, self.accuracy[:, -1], strict=True))
@@ -180,16 +185,16 @@ def vote(
     rows = {name: np.stack([one[name] for one in every]) for name in every[0]}  # (K, M), answers (K, M, n)
     solved = np.stack([right_samples(answer, data) for answer in rows["answer"]])
     merits = {"energy": -rows["energy"], "energy-sum": -rows["energy_sum"], "confidence": rows["confidence"]}
-    chosen = [
+    right = [  # a vote (K, M)
         np.stack([right_samples(a, data) for a in majorities(rows["answer"], int(model.head.shape[0]))])
         if name == "majority"
         else _best(merits[name], solved)
         for name in names
     ]
     return Votes(
-        by=names, accuracy=np.stack([c.mean(1) for c in chosen]), single=solved.mean(1),
-        any=np.logical_or.accumulate(solved).mean(1), solved=solved, energy=rows["energy"],
-        energy_sum=rows["energy_sum"], confidence=rows["confidence"], depth=depth, task=data.name,
+        by=names, accuracy=np.stack([r.mean(1) for r in right]), single=solved.mean(1),
+        any=np.logical_or.accumulate(solved).mean(1), solved=solved, chosen=np.stack([r[-1] for r in right]),
+        energy=rows["energy"], energy_sum=rows["energy_sum"], confidence=rows["confidence"], depth=depth, task=data.name,
     )  # fmt: skip
 
 

@@ -581,6 +581,7 @@ def calls(face, other):
     )
 
     yield from _datasets()
+    yield _vote(face)
 
     # geometry and closed forms
     yield call("Sphere", ctsa.Sphere, {}, channels=[("text", "a"), ("one", 1), ("half", 1.5), ("negative", -2)])
@@ -625,6 +626,27 @@ def calls(face, other):
         k=[("too large", 7), ("half", 0.5)],
         n_plus=v.COUNTS[:-1],
         n_minus=v.COUNTS[:-1],
+    )
+
+
+def _vote(face):
+    """The vote of a model that is trained no further than its start."""
+    data = ctsa.datasets.addition(digits=1, count=4, carries=(0, 1))
+    model = face.RecurrentModel.for_task(data, d=8, heads=2)
+    things = [("None", None), ("text", "abc"), ("number", 3), ("thing", v.Thing()), ("array", np.ones((4, 8)))]
+    return Call(
+        "training.vote",
+        ctsa.training.vote,
+        dict(model=model, data=data, depth=2, starts=2),
+        dict(
+            model=things,
+            data=[*things, ("another task", ctsa.datasets.sudoku(count=4))],
+            depth=v.COUNTS[:-1],
+            starts=v.COUNTS[:-1],
+            by=[*v.CHOICES, ("None", None), ("none", ())],
+            seed=v.SEEDS,
+            batch=v.COUNTS[:-1],
+        ),
     )
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from ctsa.training import evaluate, watch
 
 from .lab import Findings, Lab, Recipe, rank_correlation
+from .measuring import boards_of, names_of, parts_of, values
 
+SEEDS = {"quick": 3, "full": 6}
 QUICK = (
     Recipe("plain"),
     Recipe("half-trained", settings=dict(steps=120)),
@@ -33,15 +35,15 @@ DEPTHS = (16, 64)
 def rows_of(lab: Lab, recipe: Recipe, seed: int, model: Any, samples: int, intervals: int) -> dict[str, Any]:
     """Return one row: accuracies and exponents of a model, in and out of distribution."""
     row: dict[str, Any] = dict(recipe=recipe.name, seed=seed)
-    for part, data in (("id", lab.data.test), ("ood", lab.data.ood)):
-        found = evaluate(model, data[:500], DEPTHS)
+    for part, data in parts_of(lab).items():
+        found = evaluate(model, data, DEPTHS)
         row |= {f"{part}_{depth}": a for depth, a in zip(DEPTHS, found.accuracy, strict=True)}
         seen = watch(
             model, data, samples=samples, intervals=intervals, measures=("largest", "mean", "asymptotic"), transient=60
         )  # fmt: skip
         for name in ("largest", "asymptotic", "mean"):
             row[f"{part}_{name}"] = float(np.mean(getattr(seen, name)))
-        row[f"{part}_largest_error"] = float(np.std(seen.largest, ddof=1) / np.sqrt(samples))
+        row[f"{part}_largest_error"] = float(np.std(seen.largest, ddof=1) / np.sqrt(len(seen.largest)))
     return row
 
 
@@ -50,29 +52,36 @@ def run(lab: Lab) -> Findings:
     quick = lab.preset == "quick"
     samples, intervals = (8, 100) if quick else (16, 200)
     rows = [rows_of(lab, r, s, m, samples, intervals) for r, s, m in lab.every(QUICK if quick else FULL)]
-    notes = [f"{len(rows)} models; accuracy is that of whole boards of 500, exponents are means over {samples} boards."]
+    notes = [
+        f"{len(rows)} models; accuracy is that of {boards_of(lab)} whole boards, exponents "
+        f"are means over {samples}; intervals are of the bootstrap over models."
+    ]
     names = np.array([row["recipe"] for row in rows])
     accuracy = np.array([row["ood_64"] for row in rows])
     sets = [("all models", np.ones(len(rows), bool)), *((f"recipe {n}", names == n) for n in dict.fromkeys(names))]
     for title, keep in sets:
         for exponent in ("largest", "asymptotic", "mean"):
-            values = np.array([row[f"ood_{exponent}"] for row in rows])
-            rho, low, high = rank_correlation(-np.abs(values[keep]), accuracy[keep])
+            found = np.array([row[f"ood_{exponent}"] for row in rows])
+            rho, low, high = rank_correlation(-np.abs(found[keep]), accuracy[keep])
             if np.isfinite(rho):
                 resolved = "" if low <= 0 <= high else ", resolved"
                 notes.append(
                     f"{title} ({keep.sum()}): rank correlation of -|{exponent} exponent| with accuracy "
                     f"{rho:+.2f} [{low:+.2f}, {high:+.2f}]{resolved}."
                 )
-    means = {n: (np.mean(accuracy[names == n]), np.mean([r["ood_largest"] for r in rows if r["recipe"] == n]))
-             for n in dict.fromkeys(names)}  # fmt: skip
+    means = {
+        n: (values(rows, "ood_64", recipe=n).mean(), values(rows, "ood_largest", recipe=n).mean()) for n in names_of(rows)
+    }
     notes.append(
         "means of recipes (accuracy, largest exponent over 16 layers): "
         + "; ".join(f"{n} {a:.3f}, {e:+.3f}" for n, (a, e) in means.items())
         + "."
     )
+    base, others = means["plain"], [n for n in means if n != "plain"]
+    both = [n for n in others if means[n][0] < base[0] and means[n][1] < base[1]]
     notes.append(
-        "Treatments move both at once: training itself lifts the exponent, a strong regulariser lowers exponent and "
-        "accuracy. A correlation across recipes is therefore no evidence that one causes the other."
+        f"{len(both)} of {len(others)} other recipes have both a lower accuracy and a lower exponent than plain"
+        + (f" ({', '.join(both)})" if both else "")
+        + ": where a treatment moves both, a correlation across recipes is no evidence that one causes the other."
     )
     return lab.found("criticality", rows, notes)

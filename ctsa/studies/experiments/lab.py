@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,6 +79,9 @@ class Findings(Result):
             writer.writerow(self.rows)
             writer.writerows(zip(*self.rows.values(), strict=True))
 
+    def _restored(self) -> Any:
+        return replace(self, notes=tuple(self.notes))
+
     def __repr__(self) -> str:
         return f"Findings({self.name}: {self.title}; {len(next(iter(self.rows.values()), []))} rows)"
 
@@ -104,8 +107,9 @@ class Lab:
         seeds: how many seeds of each recipe.
         say: receives lines of progress.
         task: name of the task.
-        changes: of the settings of all recipes.
+        changes: of the settings of all recipes, over their own.
         sizes: arguments of the task and of ``for_task`` for all recipes, by "task" and "model".
+        progress: bars of training; None draws them in a terminal.
     """
 
     folder: Path
@@ -120,7 +124,9 @@ class Lab:
 
     def __post_init__(self):
         self.folder = Path(self.folder)
-        self.data = task_of(self.task, **self.sizes.get("task", {}))
+        self.data: Any = task_of(self.task, **self.sizes.get("task", {}))
+        if self.data.test is None or self.data.ood is None:
+            raise ValueError(f"task must have samples out of distribution to judge by, and {self.task!r} has none")
 
     @property
     def face(self) -> Any:
@@ -131,7 +137,7 @@ class Lab:
 
     def settings(self, recipe: Recipe, seed: int) -> Settings:
         """Return the settings that a recipe is trained with."""
-        return preset_of(self.preset).changed(**{**self.changes, **recipe.settings, "seed": seed})
+        return preset_of(self.preset).changed(**{**recipe.settings, **self.changes, "seed": seed})
 
     def trained(self, recipe: Recipe, seed: int) -> Any:
         """Return the model of a recipe and a seed, trained now or read back."""
@@ -183,16 +189,19 @@ def rank_correlation(
     x: Any, y: Any, *, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Return Spearman's rank correlation with its bootstrap interval, ``(rho, low, high)``; nan below 4 points."""
-    from scipy.stats import spearmanr
-
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan"), float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(draws):
-        some = rng.integers(0, len(x), len(x))
-        if np.ptp(x[some]) > 0 and np.ptp(y[some]) > 0:
-            found.append(spearmanr(x[some], y[some]).statistic)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(spearmanr(x, y).statistic), float(low), float(high)
+    some = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
+    found = _spearman(x[some], y[some])
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(_spearman(x, y)), float(low), float(high)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return rank correlations ``(...)`` of ``(..., n)``; nan where all values are one."""
+    from scipy.stats import rankdata
+
+    a, b = (rankdata(v, axis=-1) - (v.shape[-1] + 1) / 2 for v in (x, y))
+    scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return np.divide((a * b).sum(-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)

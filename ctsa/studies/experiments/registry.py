@@ -5,6 +5,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ctsa import checks
+
 from .lab import Findings, Lab
 from .names import EXPERIMENTS, PRESETS, nearest
 
@@ -27,7 +31,7 @@ def run(
         out: folder of models, table (``NAME.csv``), findings (``NAME.npz``) and picture (``NAME.png``).
         backend: "torch" or "jax".
         preset: "quick" (minutes) or "full".
-        seeds: how many of each recipe; None is 3, or 6 in "full".
+        seeds: how many of each recipe; None is what the experiment's ``SEEDS`` say.
         say: receives lines of progress.
         progress: bars of training.
         sizes: attributes of ``Lab``: ``task=``, ``changes=``, ``sizes=``.
@@ -44,10 +48,21 @@ def run(
         raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {name!r}{hint}")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}{nearest(str(preset), PRESETS)}")
-    seeds = (3 if preset == "quick" else 6) if seeds is None else seeds
+    experiment = import_module(f".{name.replace('-', '_')}", __package__)
+    seeds = experiment.SEEDS[preset] if seeds is None else checks.integer("seeds", seeds, low=1)
+    checks.choice("backend", backend, ("torch", "jax"))
     lab = Lab(Path(out), backend, preset, seeds, say, progress=progress, **sizes)
-    found = import_module(f".{name.replace('-', '_')}", __package__).run(lab)
+    found = experiment.run(lab)
     lab.folder.mkdir(parents=True, exist_ok=True)
     found.save(lab.folder / f"{name}.npz")
     found.write_csv(lab.folder / f"{name}.csv")
+    _draw(found, lab.folder / f"{name}.png")
     return found
+
+
+def _draw(found: Findings, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure = np.ravel(found.plot())[0].figure
+    figure.savefig(path, dpi=200)
+    plt.close(figure)
