@@ -179,6 +179,7 @@ def regularisers(found: Any, *, axes: Any = None) -> Any:
     axes[1].axvline(0, color="0.6", linewidth=0.8, zorder=0)
     largest = [("largest", NAMED[2], "o", _by(table, "largest", names))]
     _rows(axes[1], names, largest, "largest exponent over 16 layers, OOD")
+    axes[1].xaxis.set_major_locator(MaxNLocator(4))
     kinds = dict(spectral=("$R_{Spec}$", NAMED[0], "o"), symmetry=("$R_E$", NAMED[3], "s"),
                  orthogonality=("of $W_V, W_O$", NAMED[6], "D"))  # fmt: skip
     left = [(text, colour, mark, [np.where(a > 0, a, np.nan) for a in _by(table, name, names)])

@@ -25,15 +25,15 @@ DEPTHS = (16, 64)
 
 
 def cost(lab: Lab, recipe: Recipe, steps: int = 4) -> float:
-    """Return CPU seconds of a step of training, of the untrained model."""
+    """Return CPU seconds of a step of training, the first steps of an untrained model."""
     model = lab.face.RecurrentModel.for_task(lab.data.train, **{**lab.sizes.get("model", {}), **recipe.model})
     data, settings = lab.data._replace(validation=None, test=None), lab.settings(recipe, 0)
     spent = []
-    for count in (1, 1 + steps):  # the first step compiles
+    for count in (1, 1, 1 + steps):  # the first run warms up, and the first step of each compiles
         began = time.process_time()
         train(model, data, settings.changed(steps=count, warmup=0, watch=None), progress=False)
         spent.append(time.process_time() - began)
-    return (spent[1] - spent[0]) / steps
+    return max(spent[2] - spent[1], 0.0) / steps
 
 
 def apart(lab: Lab, model: Any, solver: Solver, boards: int) -> dict[int, tuple[float, float, float]]:
@@ -88,7 +88,7 @@ def _notes(lab: Lab, rows: list[dict[str, Any]], spent: dict[str, float], some: 
         "1, 2, 4 or 8 layers, each with a part of the step (refine); used as a flow: dopri5, atol 1e-4. Trained as a flow: "
         f"{SOLVER['solver']}, atol {SOLVER['atol']:g}.",
         "CPU seconds of a step of training: " + ", ".join(f"{name} {s:.3f}" for name, s in spent.items())
-        + f"; the flow costs {spent['flow'] / spent['layers']:.1f} times what layers cost.",
+        + (f"; the flow costs {spent['flow'] / spent['layers']:.1f} times what layers cost." if spent["layers"] else "."),
     ]  # fmt: skip
     for name in names_of(rows):
         mine = [row for row in rows if row["recipe"] == name]

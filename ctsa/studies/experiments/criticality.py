@@ -7,7 +7,7 @@ import numpy as np
 from ctsa.training import evaluate, watch
 
 from .lab import Findings, Lab, Recipe, rank_correlation
-from .measuring import boards_of, names_of, parts_of, values
+from .measuring import Rows, boards_of, names_of, parts_of, values
 
 SEEDS = {"quick": 3, "full": 6}
 QUICK = (
@@ -52,8 +52,13 @@ def run(lab: Lab) -> Findings:
     quick = lab.preset == "quick"
     samples, intervals = (8, 100) if quick else (16, 200)
     rows = [rows_of(lab, r, s, m, samples, intervals) for r, s, m in lab.every(QUICK if quick else FULL)]
+    return lab.found("criticality", rows, notes_of(rows, boards_of(lab), samples))
+
+
+def notes_of(rows: Rows, boards: int, samples: int) -> list[str]:
+    """Return rank correlations of exponents with accuracy, and how far treatments move both."""
     notes = [
-        f"{len(rows)} models; accuracy is that of {boards_of(lab)} whole boards, exponents "
+        f"{len(rows)} models; accuracy is that of {boards} whole boards, exponents "
         f"are means over {samples}; intervals are of the bootstrap over models."
     ]
     names = np.array([row["recipe"] for row in rows])
@@ -84,4 +89,4 @@ def run(lab: Lab) -> Findings:
         + (f" ({', '.join(both)})" if both else "")
         + ": where a treatment moves both, a correlation across recipes is no evidence that one causes the other."
     )
-    return lab.found("criticality", rows, notes)
+    return notes

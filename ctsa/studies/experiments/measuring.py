@@ -65,21 +65,25 @@ def boards_of(lab: Lab) -> int:
 
 
 def compared(a: np.ndarray, b: np.ndarray, boards: int) -> str:
-    """Return how accuracy a differs from b, seed by seed, and whether that is more than chance.
+    """Return how accuracy a differs from b, seed by seed, and how sure that is.
 
-    It is called resolved if all seeds differ the same way, and their mean by more than two standard errors: the larger of
-    that among seeds and that of so many boards, as if each model had boards of its own (on the same ones it is smaller).
+    It is called resolved if all seeds differ the same way, and their mean by more than chance: that of seeds (Student's t,
+    95 %), and two standard errors of so many boards, as if each model had boards of its own (on the same ones, it is less).
     """
+    from scipy.stats import t as student
+
     d = np.asarray(a, float) - np.asarray(b, float)
     if not len(d) or not np.isfinite(d).all():
         return "not known"
-    p = np.clip(np.concatenate([a, b]), 0, 1)
-    error = np.sqrt(2 * np.mean(p * (1 - p)) / boards / len(d))
-    if len(d) > 1:
-        error = max(error, d.std(ddof=1) / np.sqrt(len(d)))
-    clear = (np.sign(d) == np.sign(d[0])).all() and abs(d.mean()) > 2 * error
-    seeds = f", by seed {d.min():+.3f} ... {d.max():+.3f}" if len(d) > 1 else ", one seed"
-    return f"{d.mean():+.3f}{seeds}, {'resolved' if clear else 'not resolved'}"
+    p, count = np.clip(np.concatenate([a, b]), 0, 1), len(d)
+    error = np.sqrt(2 * np.mean(p * (1 - p)) / boards / count)
+    beyond = abs(d.mean()) > 2 * error
+    if count == 1:
+        return f"{d[0]:+.3f}, one seed, {'beyond' if beyond else 'within'} the error of boards"
+    alike = bool(beyond and (np.sign(d) == np.sign(d[0])).all())
+    clear = alike and abs(d.mean()) > student.ppf(0.975, count - 1) * d.std(ddof=1) / np.sqrt(count)
+    verdict = "resolved" if clear else "alike in every seed, but not resolved" if alike else "not resolved"
+    return f"{d.mean():+.3f}, by seed {d.min():+.3f} ... {d.max():+.3f}, {verdict}"
 
 
 def gains(
