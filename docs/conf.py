@@ -98,7 +98,8 @@ class PublicNames(SphinxDirective):
     @staticmethod
     def reexported(module) -> list[str]:
         """List the names a module hands on by `from .somewhere import name as name`."""
-        statements = ast.parse(inspect.getsource(module)).body
+        body = ast.parse(inspect.getsource(module)).body
+        statements = [s for top in body for s in (top.body if isinstance(top, ast.If) else [top])]  # TYPE_CHECKING
         aliases = [a for s in statements if isinstance(s, ast.ImportFrom) for a in s.names]
         return [a.name for a in aliases if a.asname == a.name and not a.name.startswith("_")]
 

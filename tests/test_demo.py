@@ -132,7 +132,7 @@ def test_help_and_version(capsys):
 
 def test_compiled_programs_are_kept_for_the_next_command(tmp_path):
     # In processes of their own: the folder is a setting of the whole process.
-    script = "import jax, ctsa.cli as c; c._keep_compiled(); print(jax.config.jax_compilation_cache_dir)"
+    script = "import jax, ctsa.cli as c; c.keep_compiled(); print(jax.config.jax_compilation_cache_dir)"
 
     def said(**environment):
         done = subprocess.run(

@@ -10,6 +10,7 @@ import pytest
 import ctsa
 
 MODULES = [ctsa.plot.tokens, ctsa.plot.comparison, ctsa.plot.continuation, ctsa.plot.equilibria, ctsa.plot.spectra]
+MODULES += [ctsa.plot.training]
 FUNCTIONS = {
     f"{module.__name__}.{name}": function
     for module in MODULES
@@ -32,7 +33,7 @@ def _close_figures():
 
 
 def test_all_are_here():
-    assert len(FUNCTIONS) == 31
+    assert len(FUNCTIONS) == 34
 
 
 @pytest.mark.parametrize("kind", WRONG)

@@ -11,7 +11,7 @@ from .images import digits_task
 from .puzzles import sudoku_task
 from .sums import addition_task
 
-_TASKS: dict[str, tuple[Callable[..., Splits], dict[str, Any]]] = {
+TASKS: dict[str, tuple[Callable[..., Splits], dict[str, Any]]] = {
     "sudoku-4x4": (sudoku_task, dict(boxes=(2, 2), count=6000, clues=(6, 10), ood_clues=(4, 5), ood_count=1000)),
     "sudoku-6x6": (sudoku_task, dict(boxes=(2, 3), count=4000, clues=(14, 22), ood_clues=(12, 13), ood_count=500)),
     "sudoku-9x9": (sudoku_task, dict(boxes=(3, 3), count=2000, clues=(36, 50), ood_clues=(28, 34), ood_count=500)),
@@ -50,8 +50,8 @@ def task(name: str, seed: int = 0, **changes: Any) -> Splits:
         >>> task("addition-4", count=200).ood
         Dataset('addition-4', 1000 samples of 15 tokens, vocabulary 13, classes 12)
     """
-    checks.choice("name", name, _TASKS)
-    make, arguments = _TASKS[name]
+    checks.choice("name", name, TASKS)
+    make, arguments = TASKS[name]
     known = [key for key in inspect.signature(make).parameters if key != "seed"]
     for key in changes:
         if key not in known:

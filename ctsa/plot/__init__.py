@@ -8,6 +8,7 @@ from . import (
     monitors as monitors,
     spectra as spectra,
     survey as survey,
+    training as training,
 )
 from .tokens import (
     angles as angles,

@@ -7,7 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis, backend, framework, load
-from ctsa.results.base import Result
+from ctsa.results.base import Result, picture
 from ctsa.results.text import columns
 
 from .objective import cross_entropy
@@ -60,6 +60,10 @@ class Evaluation(Result):
         parts = (self.accuracy, self.error, self.token_accuracy, self.loss, self.energy.mean(1), self.confidence.mean(1))
         rows = [(str(d), *(f"{v:.4g}" for v in row)) for d, *row in zip(self.depths, *parts, strict=True)]
         return columns(heads, rows)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw accuracy with its error against depth; return the ``Axes``."""
+        return picture("training.evaluation")(self, ax=ax, **kwargs)
 
 
 def _depths(depths: Any) -> list[int]:

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import autodiff, framework, trainer
+from ctsa.flows import Solver
+from ctsa.flows.opening import check_solver
 from ctsa.models import files, save
 from ctsa.models.recurrent import RecurrentModel
 from ctsa.regularise import sample_loops
@@ -175,6 +179,7 @@ class _Run:
         self.depths = depths_of(settings)
         self.largest = int(self.depths.max())
         self.step = 0
+        self.whole = True  # between two steps: only then does a checkpoint belong to one
         self.diverged: int | None = None
         self.rows: dict[str, list[float]] = {name: [] for name in _ALWAYS}
         self.penalties: list[list[float]] = []
@@ -242,6 +247,7 @@ class _Run:
     def advance(self) -> dict[str, float]:
         """Do one step and what is due after it."""
         s, k = self.settings, self.step
+        self.whole = False
         due = tuple(i for i, p in enumerate(s.penalties) if k % p.every == 0)
         options = dict(due=due, largest=self.largest, varies=s.depths != "fixed")
         depth, rate = int(self.depths[k]), rate_at(s, k)
@@ -257,6 +263,7 @@ class _Run:
         self.log.write(step=self.step, **row, **{f"{p.kind}.{i}": own[i] for i, p in enumerate(s.penalties)})
         if self.diverged is None:
             self._look(self.step)
+        self.whole = True
         if time.monotonic() - self.saved >= s.save_every:
             self.save()
         return row
@@ -297,13 +304,40 @@ class _Run:
         )  # fmt: skip
 
 
-def _solver(settings: Settings) -> Any:
-    from ctsa.flows import Solver
+class _Interrupts:
+    """Has Ctrl-C wait for the end of a step, so that the checkpoint is that of a step; the second one does not wait."""
 
+    def __init__(self):
+        self.came = False
+        self.before: Any = None
+
+    def __enter__(self) -> "_Interrupts":
+        ours = threading.current_thread() is threading.main_thread()
+        if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _note(self, *_: Any) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+
+    def heed(self) -> None:
+        """Raise KeyboardInterrupt if one came."""
+        if self.came:
+            raise KeyboardInterrupt
+
+
+def _solver(settings: Settings) -> Solver:
     return Solver(settings.solver, atol=settings.atol)
 
 
-def _checked(model: Any, data: Any, settings: Settings) -> None:
+def check_run(model: Any, data: Any, settings: Settings) -> None:
+    """Raise unless model, data and settings fit each other."""
     home = autodiff(model)
     if not isinstance(model, RecurrentModel) or home is None:
         raise TypeError(f"model must be a RecurrentModel of ctsa.torch or ctsa.jax, got {type(model).__name__}")
@@ -315,7 +349,14 @@ def _checked(model: Any, data: Any, settings: Settings) -> None:
     if settings.compile and home == "jax":
         raise ValueError("compile is for PyTorch: JAX compiles anyway, leave it out")
     if settings.solver is not None or settings.refine > 1:
-        model.field_of(data.train.inputs[:1])  # which says why there is no flow
+        some = data.train.inputs[:1]
+        if getattr(model.gamma, "ndim", 0):  # of equal entries it acts as a number, until a step of training
+            raise ValueError(
+                "solver and refine need a flow, which a vector gamma has not: RecurrentModel.for_task(gamma='scalar')"
+            )
+        model.field_of(some)  # which says why there is no flow
+        if settings.solver is not None:
+            check_solver(_solver(settings), model.start(some))
 
 
 def train(
@@ -365,7 +406,7 @@ def train(
     """
     settings = preset if isinstance(preset, Settings) else preset_of(preset)
     settings = settings.changed(**changes) if changes else settings
-    _checked(model, data, settings)
+    check_run(model, data, settings)
     resume = bool(checks.flag("resume", resume))
     if resume and out is None:
         raise ValueError("resume needs out, the folder of the run")
@@ -374,17 +415,19 @@ def train(
     run = _Run(model, data, settings, None if out is None else Path(out), resume)
     try:
         bar.update(run.step)
-        while run.step < settings.steps and run.diverged is None:
-            row = run.advance()
-            shown = dict(loss=f"{row['loss']:.3f}")
-            if run.validated:
-                shown["accuracy"] = f"{run.validated[-1][1]:.3f}"
-            bar.set_postfix(shown, refresh=False)
-            bar.update(1)
+        with _Interrupts() as interrupts:
+            while run.step < settings.steps and run.diverged is None:
+                row = run.advance()
+                shown = dict(loss=f"{row['loss']:.3f}")
+                if run.validated:
+                    shown["accuracy"] = f"{run.validated[-1][1]:.3f}"
+                bar.set_postfix(shown, refresh=False)
+                bar.update(1)
+                interrupts.heed()
     finally:
         bar.close()
         run.log.close()
-        if run.step:
+        if run.step and run.whole:
             run.save()
     found = run.result(time.monotonic() - began)
     if out is not None:

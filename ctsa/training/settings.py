@@ -49,7 +49,8 @@ def told(error: ValidationError, kind: type[BaseModel], where: str = "") -> str:
         elif found["type"] == "missing":
             lines.append(f"{place} is missing")
         elif found["type"] == "value_error":
-            lines.append(f"{place}: {found['ctx']['error']}" if found["loc"] else str(found["ctx"]["error"]))
+            whole = f"{where}: {found['ctx']['error']}" if where else str(found["ctx"]["error"])
+            lines.append(f"{place}: {found['ctx']['error']}" if found["loc"] else whole)
         else:
             wanted = found["msg"].removeprefix("Input should be ").replace("'", '"')
             lines.append(f"{place} must be {wanted}, got {found['input']!r:.60}")

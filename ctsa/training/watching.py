@@ -8,7 +8,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa.monitors import complex_share, contribution_index
-from ctsa.results.base import Result, as_numpy
+from ctsa.results.base import Result, as_numpy, picture
 from ctsa.results.text import lines
 from ctsa.tangent import largest_finite_time, lyapunov_spectrum, mean_exponent, spectral_norm
 
@@ -61,6 +61,10 @@ class Watched(Result):
                 spread = a.std(ddof=1) / np.sqrt(len(a)) if len(a) > 1 else float("nan")
                 rows.append((name, f"{a.mean():.4g} +- {spread:.1g}"))
         return lines(rows)
+
+    def plot(self, axes=None, **kwargs):
+        """Draw every measure, a point a sample; return the ``Axes``."""
+        return picture("training.watched")(self, axes=axes, **kwargs)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {value:.3g}" for name, value in self.means().items())
