@@ -2,9 +2,9 @@
 Training, and what exponents say
 ================================
 
-Recurrent attention learns 4x4 Sudoku in some ten seconds, gains by more layers than it was trained with, and comes to rest. Is
-the exponent near zero that "edge of chaos" speaks of a cause of accuracy, or a companion? Four small models say what can be
-seen at this size; the page "Does criticality predict accuracy?" has more of them. Needs ``ctsa[torch,training]``.
+Recurrent attention learns 4x4 Sudoku in some ten seconds, gains by more layers than it was trained with, and comes to rest.
+Is the exponent near zero that "edge of chaos" speaks of a cause of accuracy, or a companion? Four small models say what can
+be seen at this size; the page "Does criticality predict accuracy?" has more of them. Needs ``ctsa[torch,training]``.
 """
 
 # %%
@@ -71,8 +71,8 @@ ax.set_title("harder boards", fontsize=8)
 # Exponents after
 # ---------------
 # Next to the accuracy at 64 layers stands the largest exponent over 16 layers. The two models that solve most boards are a
-# little closer to zero, but not in order, and by hardly more than six boards can tell. The regulariser and the gain move both at
-# once, and so does training: no cause is seen here.
+# little closer to zero, but not in order, and by hardly more than six boards can tell. The regulariser and the gain move
+# both at once, and so does training: no cause is seen here.
 rows = []
 for name, (each, _) in recipes.items():
     seen = exponents(each).means()

@@ -210,6 +210,13 @@ def test_json(small, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+def test_flow(small, capsys):
+    flow = ["model.gamma=scalar", "training.solver=dopri5", "training.depth=2", "training.steps=2", "task.ood_count=5"]
+    assert cli.main(["train", str(small), "--json", "--quiet", *(p for change in flow for p in ("--set", change))]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["depth"] for row in found["evaluation"]] == [2, 8, 2, 8] and found["steps"] == 2
+
+
 def test_divergence_is_a_failure(small, capsys):
     huge = ["--set", "model.step=1e30", "--set", "model.kind=none"]
     assert cli.main(["train", str(small), "--json", *huge]) == 1

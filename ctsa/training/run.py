@@ -356,7 +356,7 @@ def check_run(model: Any, data: Any, settings: Settings) -> None:
             )
         model.field_of(some)  # which says why there is no flow
         if settings.solver is not None:
-            check_solver(_solver(settings), model.start(some))
+            check_solver(Solver(settings.solver, 0.0, settings.atol, max_steps=100_000), model.start(some))
 
 
 def train(
