@@ -42,7 +42,7 @@ seed = 0
 # tied = false               # values tied to scores: SymmetricAttention
 
 [training]                   # ctsa.training.Settings
-preset = "quick"             # 250 steps; or quick-akorn, full, paper; what follows changes it
+preset = "quick"             # 250 steps of batch 64; or small, quick-akorn, full, paper; what follows changes it
 # steps = 250
 # batch = 32
 # depth = 16

@@ -379,7 +379,8 @@ def train(
     Args:
         model: a ``RecurrentModel``.
         data: ``Splits`` of ``ctsa.datasets``; accuracy is measured on ``validation``.
-        preset: "quick" (250 steps), "quick-akorn" (700), "full" (1000), "paper" (100000 of batch 100), or ``Settings``.
+        preset: "small" (250 steps of batch 32), "quick" (250 of 64), "quick-akorn" (700 of 32), "full" (1000 of 32), "paper"
+            (100000 of 100), or ``Settings``.
         out: folder for settings, log (JSON lines), checkpoint and the trained model (safetensors); None: nothing is kept.
         resume: go on from the checkpoint in ``out``, if there is one.
         progress: draw a bar with loss and accuracy on stderr; None draws it in a terminal.

@@ -185,7 +185,8 @@ class Settings(Checked):
 
 
 PRESETS: dict[str, Settings] = {
-    "quick": Settings(),
+    "small": Settings(),
+    "quick": Settings(batch=64),
     "quick-akorn": Settings(steps=700),
     "full": Settings(steps=1000),
     "paper": Settings(steps=100_000, batch=100, rate=1e-3, warmup=1000, schedule="constant", average=0.995),
@@ -193,7 +194,7 @@ PRESETS: dict[str, Settings] = {
 
 
 def preset(name: str) -> Settings:
-    """Return the settings of a preset: "quick", "quick-akorn", "full" or "paper".
+    """Return the settings of a preset: "small", "quick", "quick-akorn", "full" or "paper".
 
     Raises:
         ValueError: there is none of this name.

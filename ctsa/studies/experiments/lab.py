@@ -21,6 +21,8 @@ from .names import EXPERIMENTS
 
 Say = Callable[[str], Any]
 
+_TRAINING = {"quick": "small", "full": "full"}  # of an experiment -> of its models, of which there are many
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -137,7 +139,7 @@ class Lab:
 
     def settings(self, recipe: Recipe, seed: int) -> Settings:
         """Return the settings that a recipe is trained with."""
-        return preset_of(self.preset).changed(**{**recipe.settings, **self.changes, "seed": seed})
+        return preset_of(_TRAINING[self.preset]).changed(**{**recipe.settings, **self.changes, "seed": seed})
 
     def trained(self, recipe: Recipe, seed: int) -> Any:
         """Return the model of a recipe and a seed, trained now or read back."""
