@@ -12,7 +12,7 @@ import ctsa
 import ctsa.jax
 import ctsa.torch
 from ctsa.training import Penalty, Settings, cross_entropy, evaluate, watch
-from ctsa.training.run import batch_of, depths_of, rate_at
+from ctsa.training.steps import batch_of, depths_of, rate_at
 
 DATA = ctsa.datasets.task("sudoku-4x4", count=150)
 SUMS = ctsa.datasets.task("addition-4", digits=2, count=60, carries=(0, 1), ood_carries=(2, 2), ood_count=9)

@@ -6,7 +6,8 @@ kept by safetensors, steps in JAX are optax' (``pip install 'ctsa[training]'``).
 
 from .evaluation import Evaluation as Evaluation, evaluate as evaluate
 from .objective import cross_entropy as cross_entropy
-from .run import TrainingRun as TrainingRun, train as train
+from .result import TrainingRun as TrainingRun
+from .run import train as train
 from .settings import PRESETS as PRESETS, Penalty as Penalty, Settings as Settings
 from .voting import VOTES as VOTES, Votes as Votes, vote as vote
 from .watching import Watched as Watched, watch as watch

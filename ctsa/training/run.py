@@ -8,9 +8,8 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,149 +19,17 @@ from ctsa.flows import Solver
 from ctsa.flows.opening import check_solver
 from ctsa.models import files, save
 from ctsa.models.recurrent import RecurrentModel
-from ctsa.regularise import sample_loops
-from ctsa.results.base import Result, picture
-from ctsa.results.text import lines
 
 from .evaluation import check_data, evaluate
+from .log import Log, finite
 from .objective import Objective
+from .result import TrainingRun
 from .settings import Settings, preset as preset_of
+from .steps import batch_of, depths_of, rate_at
 from .watching import watch
 
-CHECKPOINT, MODEL, LOG, SETTINGS = "checkpoint.safetensors", "model.safetensors", "log.jsonl", "settings.json"
+CHECKPOINT, MODEL, SETTINGS = "checkpoint.safetensors", "model.safetensors", "settings.json"
 _ALWAYS = ("loss", "gradient", "rate", "depth")
-
-
-@dataclass(frozen=True)
-class TrainingRun(Result):
-    """A model that was trained, and how it went.
-
-    Attributes:
-        model: the model, with averaged weights where an average was kept; files of a run keep it apart.
-        losses: cross entropy of every step's batch, ``(steps,)``, before the step.
-        rates, gradients, depths: learning rate, norm of the gradient before clipping, and depth of every step.
-        penalties: value, times weight, of every regulariser at every step, ``(steps, penalties)``; nan where not due.
-        validated: steps after which accuracy was measured.
-        accuracy: on validation data, at the depth of training, after these.
-        watched: steps after which ``watch`` was asked.
-        largest, mean, norm, energy: what it said, means over samples.
-        settings: as a dict.
-        task: name of the data.
-        seconds: of training, without what came before a resume.
-        diverged: step at which loss or gradient was nan or inf, where the run ended; None.
-    """
-
-    model: Any
-    losses: Any
-    rates: Any
-    gradients: Any
-    depths: Any
-    penalties: Any
-    validated: Any
-    accuracy: Any
-    watched: Any
-    largest: Any
-    mean: Any
-    norm: Any
-    energy: Any
-    settings: dict[str, Any]
-    task: str
-    seconds: float
-    diverged: int | None
-    _static: ClassVar[tuple[str, ...]] = ("settings", "task", "seconds", "diverged")
-    _code: ClassVar[tuple[str, ...]] = ("model",)
-    _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        **dict.fromkeys(("losses", "rates", "gradients", "depths"), ("step",)), "penalties": ("step", "penalty"),
-        **dict.fromkeys(("validated", "accuracy"), ("validation",)),
-        **dict.fromkeys(("watched", "largest", "mean", "norm", "energy"), ("watch",)),
-    }  # fmt: skip
-
-    def __repr__(self) -> str:
-        end = "" if not len(self.accuracy) else f", validation accuracy {self.accuracy[-1]:.3f}"
-        broken = "" if self.diverged is None else f", diverged at step {self.diverged}"
-        tail = float(np.mean(self.losses[-50:])) if len(self.losses) else float("nan")
-        return f"TrainingRun({self.task}, {len(self.losses)} steps: loss {tail:.4g}{end}{broken})"
-
-    def table(self) -> str:
-        """Return steps, losses and accuracy as text."""
-        rows: list[tuple[str, Any]] = [("task", self.task), ("steps", len(self.losses)), ("seconds", f"{self.seconds:.1f}")]
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-            if len(self.losses):
-                at = min(int(share * len(self.losses)), len(self.losses) - 1)
-                rows.append((f"loss around step {at}", f"{np.mean(self.losses[max(0, at - 10) : at + 10]):.4g}"))
-        rows += [(f"accuracy at step {s}", f"{a:.3f}") for s, a in zip(self.validated, self.accuracy, strict=True)]
-        return lines(rows)
-
-    def plot(self, axes=None, **kwargs):
-        """Draw loss, accuracy and what was watched against steps; return the ``Axes``."""
-        return picture("training.run")(self, axes=axes, **kwargs)
-
-
-class _Log:
-    """What a run writes down: a line of JSON for each event."""
-
-    def __init__(self, folder: Path | None, keep: int):
-        self.file = None
-        if folder is None:
-            return
-        path = folder / LOG
-        if keep:  # what lies behind the checkpoint is written again
-            old = [line for line in path.read_text().splitlines() if line] if path.exists() else []
-            rows = [row for row in map(_parsed, old) if row is not None and row.get("step", 0) <= keep]
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self.file = open(path, "a" if keep else "w", buffering=1)
-
-    def write(self, **row: Any) -> None:
-        if self.file is not None:
-            self.file.write(json.dumps({k: _finite(v) for k, v in row.items()}) + "\n")
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except ValueError:  # cut off in the middle
-        return None
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def rate_at(settings: Settings, step: int) -> float:
-    """Return the learning rate of a step, counted from 0."""
-    rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    fall = 0.5 * (1 + math.cos(math.pi * step / settings.steps)) if settings.schedule == "cosine" else 1.0
-    return settings.rate * rise * fall
-
-
-def depths_of(settings: Settings) -> np.ndarray:
-    """Return the depth of every step."""
-    if settings.depths == "fixed":
-        return np.full(settings.steps, settings.depth)
-    drawn: dict[str, Any] = dict(mu=math.log(settings.depth), mean=float(settings.depth))
-    if settings.depths == "uniform":
-        drawn = dict(low=max(1, settings.depth // 2), high=settings.depth + settings.depth // 2)
-    elif settings.depths == "poisson-lognormal":
-        drawn = dict(mean=float(settings.depth), high=4 * settings.depth)
-    else:
-        drawn = dict(mu=math.log(settings.depth), sigma=0.4, high=4 * settings.depth)
-    return sample_loops(settings.depths, settings.steps, seed=settings.seed, **drawn)
-
-
-def batch_of(settings: Settings, data: Any, step: int, d: int) -> tuple:
-    """Return inputs, targets, and noise for starts and for regularisers, of a step: drawn from seed and step alone."""
-    rng = np.random.default_rng([settings.seed, step])
-    some = data[rng.integers(0, len(data), settings.batch)]
-    some = some.relabel(rng) if settings.relabel else some
-    inputs = some.inputs if some.inputs.dtype.kind in "iu" else some.inputs.astype(np.float32)
-    shape = (settings.batch, some.inputs.shape[1], d)
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    twice = any(p.kind in ("restart", "rms_gain") for p in settings.penalties)
-    return inputs, some.targets, noise, rng.standard_normal(shape, dtype=np.float32) if twice else None
 
 
 class _Run:
@@ -187,7 +54,7 @@ class _Run:
         self.watched: list[tuple] = []
         if folder is not None:
             self._open(folder, resume)
-        self.log = _Log(folder, self.step)
+        self.log = Log(folder, self.step)
         self.saved = time.monotonic()
 
     # ------------------------------------------------------------------------------------------------------- on disk
@@ -236,7 +103,7 @@ class _Run:
         if self.folder is None:
             return
         table = np.column_stack([*self.rows.values(), np.array(self.penalties).reshape(self.step, -1)])
-        watched = [[_finite(v) for v in row] for row in self.watched]
+        watched = [[finite(v) for v in row] for row in self.watched]
         header = dict(
             run=self._header(), step=self.step, diverged=self.diverged, validated=self.validated, watched=watched,
         )  # fmt: skip
