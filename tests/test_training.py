@@ -178,6 +178,9 @@ def test_checkpoints_of_other_runs(tmp_path, torch_face, jax_face):
     ):
         with pytest.raises(ValueError, match=words):
             ctsa.train(model_of(face, **options), DATA, **kept | changes, resume=True)
+    others = ctsa.datasets.task("sudoku-4x4", count=150, seed=1)
+    with pytest.raises(ValueError, match="belongs to another run: its data differ"):
+        ctsa.train(model_of(torch_face), others, **kept, resume=True)
     model = ctsa.models.save(model_of(torch_face), tmp_path / "checkpoint.safetensors")
     with pytest.raises(ValueError, match="is no checkpoint of training: it holds model"):
         ctsa.train(model_of(torch_face), DATA, **kept, resume=True)

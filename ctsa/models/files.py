@@ -2,7 +2,6 @@
 
 import json
 import os
-import uuid
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ctsa._backend import autodiff, framework
 from ctsa.attention import WEIGHTS, Positions, Weights
 from ctsa.fields.conversion import class_in
 from ctsa.parts import formula_of, walk
+from ctsa.results.npz import replacing
 from ctsa.results.values import as_numpy, decode, encode
 
 FORMAT = "1"
@@ -40,17 +40,9 @@ def write(path: str | os.PathLike, arrays: dict[str, np.ndarray], header: dict[s
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: make it before writing {path.name}")
     metadata = {"ctsa": FORMAT, "header": json.dumps(header, default=encode)}
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     plain = {name: np.asarray(a, order="C") for name, a in arrays.items()}
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(writer.save(plain, metadata))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as stream:
+        stream.write(writer.save(plain, metadata))
     return path
 
 

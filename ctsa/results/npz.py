@@ -6,8 +6,9 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -37,21 +38,29 @@ def sweep(path: Path, older: float = 60.0) -> None:
 
 
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """Write a header and arrays to a file beside ``path``, on to the disk, and only then give it that name.
-
-    Whatever happens on the way (a full disk, an interrupt, no power), ``path`` holds all that it held before, or all
-    that it is to hold.
+    """Write a header and arrays to a file, see ``replacing``.
 
     Raises:
         OSError: the file cannot be written.
         TypeError: the header holds what JSON cannot say.
     """
     text = np.frombuffer(json.dumps(header, default=encode).encode(), dtype=np.uint8)
+    with replacing(path) as stream:
+        np.savez(stream, __header__=text, **arrays)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` to be written, bring it on to the disk, and only then give it that name.
+
+    Whatever happens on the way (a full disk, an interrupt, no power), ``path`` holds all that it held before, or all
+    that it is to hold.
+    """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     stream = open(temporary, "xb")  # not tempfile: its files are readable by their owner only
     try:
         with stream:
-            np.savez(stream, __header__=text, **arrays)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

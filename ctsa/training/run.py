@@ -1,5 +1,6 @@
 """Train a model: the same batches, starts and schedule in both frameworks, resumable to the same losses."""
 
+import hashlib
 import json
 import math
 import os
@@ -32,6 +33,11 @@ CHECKPOINT, MODEL, SETTINGS = "checkpoint.safetensors", "model.safetensors", "se
 _ALWAYS = ("loss", "gradient", "rate", "depth")
 
 
+def _fingerprint(data: Any) -> str:
+    """Return what tells the samples of a run from others."""
+    return hashlib.sha256(data.inputs.tobytes() + data.targets.tobytes()).hexdigest()[:16]
+
+
 class _Run:
     """A training run under way."""
 
@@ -60,7 +66,7 @@ class _Run:
     # ------------------------------------------------------------------------------------------------------- on disk
     def _header(self) -> dict[str, Any]:
         return dict(
-            settings=self.settings.model_dump(mode="json"), task=self.data.train.name, samples=len(self.data.train),
+            settings=self.settings.model_dump(mode="json"), task=self.data.train.name, data=_fingerprint(self.data.train),
             backend=framework(self.trainer.model), weights=sorted(self.shapes().items()),
         )  # fmt: skip
 
@@ -246,8 +252,8 @@ def train(
     Args:
         model: a ``RecurrentModel``.
         data: ``Splits`` of ``ctsa.datasets``; accuracy is measured on ``validation``.
-        preset: "small" (250 steps of batch 32), "quick" (250 of 64), "quick-akorn" (700 of 32), "full" (1000 of 32), "paper"
-            (100000 of 100), or ``Settings``.
+        preset: "small" (250 steps of batch 32), "quick" (250 of 64), "quick-akorn" (700 of 32), "full" (1000 of 32),
+            "paper" (100000 of 100), or ``Settings``.
         out: folder for settings, log (JSON lines), checkpoint and the trained model (safetensors); None: nothing is kept.
         resume: go on from the checkpoint in ``out``, if there is one.
         progress: draw a bar with loss and accuracy on stderr; None draws it in a terminal.
