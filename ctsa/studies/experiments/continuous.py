@@ -110,7 +110,8 @@ def _notes(lab: Lab, rows: list[dict[str, Any]], spent: dict[str, float], some: 
             f"trained as {name}: states at depth 16 differ from the flow's by "
             + ", ".join(f"{g:.2g}" for g in gaps)
             + f" of a token's length (median of {some} boards) at refine {', '.join(map(str, REFINE))}: order {order:.2f} "
-            f"in the step between the last two; answers are those of the flow on {', '.join(f'{s:.0%}' for s in same)} of boards."
+            "in the step between the last two; answers are those of the flow on "
+            f"{', '.join(f'{s:.0%}' for s in same)} of boards."
         )
     both, as_layers = (values(rows, "ood_16", recipe=name, used="flow") for name in ("flow", "layers"))
     own = values(rows, "ood_16", recipe="layers", used="layers", refine=1)
