@@ -105,12 +105,13 @@ def _notes(lab: Lab, rows: list[dict[str, Any]], spent: dict[str, float], some: 
             )
         gaps = np.array([values(mine, "apart", used="layers", refine=k).mean() for k in REFINE])
         same = [values(mine, "same_answer", used="layers", refine=k).mean() for k in REFINE]
-        order = float("nan") if not (gaps > 0).all() else -np.polyfit(np.log(REFINE), np.log(gaps), 1)[0]
+        order = np.log2(gaps[-2] / gaps[-1]) if gaps[-1] > 0 else float("nan")
         notes.append(
             f"trained as {name}: states at depth 16 differ from the flow's by "
             + ", ".join(f"{g:.2g}" for g in gaps)
             + f" of a token's length (median of {some} boards) at refine {', '.join(map(str, REFINE))}: order {order:.2f} "
-            f"in the step; answers are those of the flow on {', '.join(f'{s:.0%}' for s in same)} of boards."
+            "in the step between the last two; answers are those of the flow on "
+            f"{', '.join(f'{s:.0%}' for s in same)} of boards."
         )
     both, as_layers = (values(rows, "ood_16", recipe=name, used="flow") for name in ("flow", "layers"))
     own = values(rows, "ood_16", recipe="layers", used="layers", refine=1)
