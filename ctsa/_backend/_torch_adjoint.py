@@ -106,5 +106,6 @@ def solve_adjoint(p: Problem, watch: Any, be: Any, params: tuple) -> tuple[torch
     given = getattr(p.rhs, "args", ())
     field, leaves = _cut(given[0] if given else None, params)
     if given and field is not given[0]:
-        p = replace(p, rhs=functools.partial(p.rhs.func, field, *given[1:]))
+        function: Any = p.rhs
+        p = replace(p, rhs=functools.partial(function.func, field, *given[1:]))
     return _Adjoint.apply(p, leaves, watch, be, len(p.y0), *p.y0, *params)

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     experiment.add_argument(
         "--out", type=Path, default=Path("ctsa-experiments"), metavar="DIR", help="folder (default: ctsa-experiments)"
     )
-    experiment.add_argument("--seeds", type=_count, metavar="N", help="models of each recipe (default: 3, or 6 in full)")
+    experiment.add_argument("--seeds", type=_count, metavar="N", help="models of each recipe (default: its own)")
     experiment.add_argument("--quiet", action="store_true", help="no progress, the table only")
     experiment.set_defaults(run=run)
 
