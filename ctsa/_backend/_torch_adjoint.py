@@ -60,7 +60,8 @@ def _cut(field: Any, params: tuple) -> tuple[Any, tuple]:
 
     def twin(module: torch.nn.Module) -> torch.nn.Module:
         if id(module) not in made:
-            new = made[id(module)] = type(module).__new__(type(module))
+            new: Any = object.__new__(type(module))
+            made[id(module)] = new
             new.__dict__ = dict(module.__dict__)
             new._modules = {k: None if m is None else twin(m) for k, m in module._modules.items()}
             for name in getattr(module, "computed", ()):

@@ -44,7 +44,7 @@ seed = 0
 [training]                   # ctsa.training.Settings
 preset = "quick"             # 250 steps of batch 64; or small, quick-akorn, full, paper; what follows changes it
 # steps = 250
-# batch = 32
+# batch = 64
 # depth = 16
 # rate = 0.003
 # watch = 50                 # exponents and energy every 50 steps
