@@ -135,7 +135,9 @@ class _Outputs(dx.AbstractAdaptiveStepSizeController):
         return keep, next_t0, next_t1, jump, (inner, count + jnp.where(keep, inside, 0)), result
 
 
-def _kind(solver):
+def _kind(solver, land):
+    if land:
+        return "land"
     if isinstance(solver, _Dopri8):
         return "measure"
     return "interpolate" if type(solver) in _INTERPOLATING else "land"
@@ -213,7 +215,7 @@ def _negative(event, t, y):
 @eqx.filter_jit
 def _solve(
     rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw, event=None, direction=0,
-    largest=None, read=None,
+    largest=None, read=None, land=False,
 ):  # fmt: skip
     """Return diffrax' solution, a ``_tally`` of it in one array, and what ``read`` makes of the outputs."""
     if grid is None:
@@ -224,7 +226,7 @@ def _solve(
         dtmin = 0.5 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
         norm = eqx.Partial(_norm, floor)
         pid = dx.PIDController(rtol=rtol, atol=atol, norm=norm, dtmin=dtmin, dtmax=largest, force_dtmin=False)
-        controller: Any = _Outputs(pid, ts, _kind(solver))
+        controller: Any = _Outputs(pid, ts, _kind(solver, land))
     else:
         dt0, controller = None, dx.StepTo(ts=grid)
     if event is not None:
@@ -241,7 +243,10 @@ def _solve(
         progress_meter=_Bar(refresh_steps=50) if bar else dx.NoProgressMeter(),
     )  # fmt: skip
     (saved, *_), (ys, *_) = (sol.ts, sol.ys) if isinstance(saves, tuple) else ((sol.ts,), (sol.ys,))
-    return sol, _tally(sol, saved, grid, event), None if read is None else read(ys[0])
+    if read is not None:
+        fine = jnp.isfinite(ys[0]).all(range(1, ys[0].ndim), keepdims=True)  # others were not reached
+        read = read(ys[0])[0], read(jnp.where(fine, ys[0], y0[0]))[1]
+    return sol, _tally(sol, saved, grid, event), read
 
 
 _RESULTS = (dx.RESULTS.successful, dx.RESULTS.event_occurred, dx.RESULTS.max_steps_reached, dx.RESULTS.dt_min_reached)
@@ -347,6 +352,8 @@ def odeint(problem: Problem) -> Solved:
     if isinstance(p.solver, str) and p.solver not in _SOLVERS:
         raise ValueError(f"solver={p.solver!r} is unknown on JAX: one of {', '.join(_SOLVERS)}, or a diffrax solver")
     solver = make_solver(p.solver, p.rtol, p.atol)
+    if p.land and isinstance(solver, _Dopri8):
+        solver = dx.Dopri8(scan_kind=solver.scan_kind)
     traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves((p.rhs, p.y0)))
     adjoint = p.adjoint
     if adjoint is False:  # where nothing is traced nothing is differentiated, and ForwardMode compiles faster
@@ -361,7 +368,8 @@ def odeint(problem: Problem) -> Solved:
         sol, tally, read = _solve(
             p.rhs, p.y0, ts, grid, rtol, atol, floor, p.stop, solver=solver, max_steps=p.max_steps, adjoint=adjoint,
             bar=p.progress and not traced, throw=traced, event=None if p.event is None else p.event.value,
-            direction=0 if p.event is None else p.event.direction, largest=largest, read=None if traced else p.read,
+            direction=0 if p.event is None else p.event.direction, largest=largest, land=p.land,
+            read=None if traced or p.stop is not None or p.event is not None else p.read,
         )  # fmt: skip
     finally:
         if notice is not None:
@@ -386,6 +394,8 @@ def odeint(problem: Problem) -> Solved:
     steps, rejected, attempted, inside, reached, code = np.asarray(tally).tolist()
     evaluations = _evaluations(solver, attempted, p.grid is not None)
     counts = {"steps": steps, "rejected": rejected, "evaluations": evaluations, "interpolated": inside}
+    if read is not None:
+        ys = (read[0],)
     if not reached:  # no step was accepted
         ys, reached = tuple(y.at[0].set(start) for y, start in zip(ys, p.y0, strict=True)), 1
     failure = (None, None, "max_steps", "step_size", "")[code]
@@ -402,4 +412,6 @@ def odeint(problem: Problem) -> Solved:
         previous = float(began), state
         if bool(sol.event_mask[0]):
             stopped, lost = None, stopped
+    if read is not None:
+        read = ys[0], read[1]
     return Solved(ys, reached, stopped, failure, counts, previous=previous, lost=lost, read=read)
