@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -243,10 +244,7 @@ def _solve(
         progress_meter=_Bar(refresh_steps=50) if bar else dx.NoProgressMeter(),
     )  # fmt: skip
     (saved, *_), (ys, *_) = (sol.ts, sol.ys) if isinstance(saves, tuple) else ((sol.ts,), (sol.ys,))
-    if read is not None:
-        fine = jnp.isfinite(ys[0]).all(range(1, ys[0].ndim), keepdims=True)  # others were not reached
-        read = read(ys[0])[0], read(jnp.where(fine, ys[0], y0[0]))[1]
-    return sol, _tally(sol, saved, grid, event), read
+    return sol, _tally(sol, saved, grid, event), None if read is None else read(ys[0])
 
 
 _RESULTS = (dx.RESULTS.successful, dx.RESULTS.event_occurred, dx.RESULTS.max_steps_reached, dx.RESULTS.dt_min_reached)
@@ -274,13 +272,18 @@ def _evaluations(solver, attempted: Any, fixed: bool) -> Any:
     return per_step * attempted + once + (0 if fixed else 2)
 
 
+@cache
+def _named(solver: str) -> Any:
+    return _SOLVERS[solver]()
+
+
 def make_solver(solver: Any, rtol: float, atol: float) -> Any:
     """Return the diffrax solver of a name; a solver object as it is."""
     if solver == "kvaerno5":
         return _kvaerno5(jnp.asarray(rtol + atol))
     if type(solver) is dx.Dopri8:
         return _Dopri8(scan_kind=solver.scan_kind)
-    return _SOLVERS[solver]() if isinstance(solver, str) else solver
+    return _named(solver) if isinstance(solver, str) else solver
 
 
 @jax.custom_jvp
@@ -394,8 +397,6 @@ def odeint(problem: Problem) -> Solved:
     steps, rejected, attempted, inside, reached, code = np.asarray(tally).tolist()
     evaluations = _evaluations(solver, attempted, p.grid is not None)
     counts = {"steps": steps, "rejected": rejected, "evaluations": evaluations, "interpolated": inside}
-    if read is not None:
-        ys = (read[0],)
     if not reached:  # no step was accepted
         ys, reached = tuple(y.at[0].set(start) for y, start in zip(ys, p.y0, strict=True)), 1
     failure = (None, None, "max_steps", "step_size", "")[code]
@@ -412,6 +413,5 @@ def odeint(problem: Problem) -> Solved:
         previous = float(began), state
         if bool(sol.event_mask[0]):
             stopped, lost = None, stopped
-    if read is not None:
-        read = ys[0], read[1]
+    read = read if failure is None and reached == len(p.ts) else None  # the rest has no values
     return Solved(ys, reached, stopped, failure, counts, previous=previous, lost=lost, read=read)

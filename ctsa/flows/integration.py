@@ -244,7 +244,7 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
     if solved.ts is not None:
         kept = sign * solved.ts
-    xs, error = be.call(_retracted, geometry, y) if solved.read is None else (y, solved.read[1])
+    xs, error = be.call(_retracted, geometry, y) if solved.read is None else solved.read
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)
