@@ -137,6 +137,16 @@ def test_dopri8_lands_where_its_interpolant_is_too_coarse(name):
     assert error(xs, DENSE) < 50e-12
 
 
+@pytest.mark.parametrize("name, solver", [("torch", "dopri5"), ("torch", "dopri8"), ("jax", "tsit5"), ("jax", "dopri8")])
+def test_landing_on_request(name, solver):
+    """A step ends on every output: they are as accurate as ends of steps, which are shorter than needed."""
+    xs, stats = solve(name, DENSE, solver, atol=1e-8, land=True)
+    assert stats["interpolated"] == 0 and stats["steps"] >= 300
+    assert error(xs, DENSE) < 1e-10
+    few, stats = solve(name, DENSE[::100], solver, atol=1e-8, land=True)
+    assert stats["interpolated"] == 0 and error(few, DENSE[::100]) < 1e-7
+
+
 def test_other_methods_land():
     import diffrax
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -135,7 +136,9 @@ class _Outputs(dx.AbstractAdaptiveStepSizeController):
         return keep, next_t0, next_t1, jump, (inner, count + jnp.where(keep, inside, 0)), result
 
 
-def _kind(solver):
+def _kind(solver, land):
+    if land:
+        return "land"
     if isinstance(solver, _Dopri8):
         return "measure"
     return "interpolate" if type(solver) in _INTERPOLATING else "land"
@@ -213,7 +216,7 @@ def _negative(event, t, y):
 @eqx.filter_jit
 def _solve(
     rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw, event=None, direction=0,
-    largest=None, read=None,
+    largest=None, read=None, land=False,
 ):  # fmt: skip
     """Return diffrax' solution, a ``_tally`` of it in one array, and what ``read`` makes of the outputs."""
     if grid is None:
@@ -224,7 +227,7 @@ def _solve(
         dtmin = 0.5 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
         norm = eqx.Partial(_norm, floor)
         pid = dx.PIDController(rtol=rtol, atol=atol, norm=norm, dtmin=dtmin, dtmax=largest, force_dtmin=False)
-        controller: Any = _Outputs(pid, ts, _kind(solver))
+        controller: Any = _Outputs(pid, ts, _kind(solver, land))
     else:
         dt0, controller = None, dx.StepTo(ts=grid)
     if event is not None:
@@ -269,13 +272,18 @@ def _evaluations(solver, attempted: Any, fixed: bool) -> Any:
     return per_step * attempted + once + (0 if fixed else 2)
 
 
+@cache
+def _named(solver: str) -> Any:
+    return _SOLVERS[solver]()
+
+
 def make_solver(solver: Any, rtol: float, atol: float) -> Any:
     """Return the diffrax solver of a name; a solver object as it is."""
     if solver == "kvaerno5":
         return _kvaerno5(jnp.asarray(rtol + atol))
     if type(solver) is dx.Dopri8:
         return _Dopri8(scan_kind=solver.scan_kind)
-    return _SOLVERS[solver]() if isinstance(solver, str) else solver
+    return _named(solver) if isinstance(solver, str) else solver
 
 
 @jax.custom_jvp
@@ -347,6 +355,8 @@ def odeint(problem: Problem) -> Solved:
     if isinstance(p.solver, str) and p.solver not in _SOLVERS:
         raise ValueError(f"solver={p.solver!r} is unknown on JAX: one of {', '.join(_SOLVERS)}, or a diffrax solver")
     solver = make_solver(p.solver, p.rtol, p.atol)
+    if p.land and isinstance(solver, _Dopri8):
+        solver = dx.Dopri8(scan_kind=solver.scan_kind)
     traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree_util.tree_leaves((p.rhs, p.y0)))
     adjoint = p.adjoint
     if adjoint is False:  # where nothing is traced nothing is differentiated, and ForwardMode compiles faster
@@ -361,7 +371,8 @@ def odeint(problem: Problem) -> Solved:
         sol, tally, read = _solve(
             p.rhs, p.y0, ts, grid, rtol, atol, floor, p.stop, solver=solver, max_steps=p.max_steps, adjoint=adjoint,
             bar=p.progress and not traced, throw=traced, event=None if p.event is None else p.event.value,
-            direction=0 if p.event is None else p.event.direction, largest=largest, read=None if traced else p.read,
+            direction=0 if p.event is None else p.event.direction, largest=largest, land=p.land,
+            read=None if traced or p.stop is not None or p.event is not None else p.read,
         )  # fmt: skip
     finally:
         if notice is not None:
@@ -402,4 +413,5 @@ def odeint(problem: Problem) -> Solved:
         previous = float(began), state
         if bool(sol.event_mask[0]):
             stopped, lost = None, stopped
+    read = read if failure is None and reached == len(p.ts) else None  # the rest has no values
     return Solved(ys, reached, stopped, failure, counts, previous=previous, lost=lost, read=read)

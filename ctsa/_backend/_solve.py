@@ -44,7 +44,8 @@ class Problem:
 
     ``grid`` holds the times of all steps of a fixed-step method (None: adaptive). ``stop(s, y)`` ends the run after the
     first accepted step for which it is true, ``event`` after the first in which its value crosses zero, or is nan or inf.
-    No step is longer than ``largest``. ``read(ys)`` is what is wanted of the outputs, where it can be had with them.
+    No step is longer than ``largest``. ``read(ys)`` is what is wanted of the outputs, where it can be had with them. With
+    ``land`` a step ends on every output.
     """
 
     rhs: Callable[[Array, State], State]
@@ -61,6 +62,7 @@ class Problem:
     event: Crossing | None = None
     largest: float | None = None
     read: Callable[[Array], Any] | None = None
+    land: bool = False
 
 
 @dataclass
@@ -116,7 +118,7 @@ def first_step(be: Any, rhs: Callable, t0: Array, y0: State, rtol: Array, atol: 
 SLIVER = 1e-3
 
 
-def stretch(t: float, end: float, output: float, last: float, good: float, measured: bool) -> float:
+def stretch(t: float, end: float, output: float, last: float, good: float, careful: bool) -> float:
     """Return where a step from ``t`` ends that the error of the method lets go to ``end``.
 
     Args:
@@ -126,11 +128,11 @@ def stretch(t: float, end: float, output: float, last: float, good: float, measu
             that would have to be shorter than the way to it lands on it.
         last: the last output time.
         good: how long the interpolant is expected to be within the tolerance.
-        measured: whether that is not known before: then no step is stretched over an output.
+        careful: whether that is not known before, or never so: then no step is stretched over an output.
     """
     if output < end:
         end = max(min(end, t + good), output)
-    goal = output if measured and end <= output else last
+    goal = output if careful and end <= output else last
     return goal if goal - end < SLIVER * (end - t) else end
 
 

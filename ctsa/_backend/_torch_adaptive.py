@@ -187,7 +187,8 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
         h = float(first_step(be, watch.rhs, clock(ts[0]), y0, p.rtol, p.atol, order))
     floor, largest = error_floor(torch.finfo(like.dtype).eps, p.rtol, p.atol), p.largest or float("inf")
     stages: Any = (_Graph if torch.is_grad_enabled() else _Flat)(method, watch.rhs, y0)
-    t, y, at, good = ts[0], stages.enter(y0), 1, float("inf")
+    t, y, at, good = ts[0], stages.enter(y0), 1, 0.0 if p.land else float("inf")
+    careful = p.land or method.measure is not None
     stages.evaluate(0, clock(t), y)
     while True:
         h = min(h, largest)
@@ -195,13 +196,13 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
         if at == len(ts):
             return
         watch.begin(h)
-        end = stretch(t, t + h, ts[at], ts[-1], good, method.measure is not None)
+        end = stretch(t, t + h, ts[at], ts[-1], good, careful)
         h = end - t
         z, error = stages.step(clock(t + h * method.c), y, h)
         size = scaled(error, y, z)
         grow = growth(size, order)
         off = 0.0  # of the interpolant, where the error of the step does not tell
-        if method.measure is not None:
+        if method.measure is not None and not p.land:
             off = scaled(stages.weigh(h * method.measure), y, z)
             good = h * min(max(growth(off, MEASURED_ORDER), SHRINK), GROW)
         if size > 1:

@@ -127,7 +127,7 @@ def compare(
     eps = rounding(x)
     atol = max(1e-12, 32 * eps) if atol is None else atol
     flow, loose = (
-        as_numpy(integrate(field, x, ts, solver, atol=a, geometry=g).xs).astype(float) for a in (atol, 10 * atol)
+        as_numpy(integrate(field, x, ts, solver, atol=a, geometry=g, land=True).xs).astype(float) for a in (atol, 10 * atol)
     )
     paths = [states[: len(t)] for (_, states), t in zip(runs, times, strict=True)]
     errors = [apart(g, path, flow[at]) for path, at in zip(paths, where, strict=True)]

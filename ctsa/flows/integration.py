@@ -82,13 +82,14 @@ def integrate(
     adjoint: Any = False,
     normalize: bool = False,
     geometry: Geometry | None = None,
+    land: bool = False,
     progress: bool | None = None,
 ) -> Trajectory:
     """Integrate ``dx/dt = field(t, x)`` from ``x(ts[0]) = x0`` and return the states at ``ts``.
 
     On the sphere the solver sees the degree-1 extension ``|y| F(y / |y|)``, so tokens stay on it to rounding, whatever
-    the tolerance. Solvers land on the output times instead of interpolating. Both frameworks start with the same step
-    and take the same steps.
+    the tolerance. Outputs inside of steps are interpolated where that is as good as the step, and cost nothing; ``ts[-1]``
+    is landed on. Both frameworks start with the same step and take the same steps.
 
     Args:
         field: ``field(t, x) -> dx/dt``, ours or any callable; ``t`` is a scalar array, ``x`` is ``(..., n, d)``. A bare
@@ -123,6 +124,7 @@ def integrate(
             ``torch.no_grad()``). On JAX also any diffrax adjoint, e.g. ``diffrax.ForwardMode()`` for ``jax.jvp``.
         normalize: normalise ``x0`` instead of refusing tokens that are not unit.
         geometry: where a bare callable lives: ``ctsa.Sphere()``, ``ctsa.Euclidean()`` or a ``ctsa.Geometry`` of yours.
+        land: True ends a step on every output, which then is as accurate as the ends of steps are; many outputs cost steps.
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
 
     Returns:
@@ -159,6 +161,7 @@ def integrate(
     if adjoint is True and until is not None:
         raise ValueError("until does not go with adjoint=True: the adjoint equation has no stop; use adjoint=False")
     largest = _largest_step(largest_step, step, solver)
+    land = bool(checks.flag("land", land))
     sign = 1 if times[-1] > times[0] else -1
     t0 = be.like(times[0], x)
     early = until is not None or needs_check(be, field, x)
@@ -172,7 +175,7 @@ def integrate(
         if start.ndim:
             one: dict[str, Any] = dict(
                 solver=given, until=until, direction=direction, largest_step=largest, adjoint=adjoint, geometry=geometry,
-                progress=False,
+                land=land, progress=False,
             )  # fmt: skip
             return each_member(lambda member: integrate(field, member, times, **one), field, x, times)
     elif until is not None:
@@ -185,7 +188,7 @@ def integrate(
         rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=method.name, rtol=method.rtol,
         atol=method.atol, grid=None if method.step is None else _grid(sign * times, method.step),
         max_steps=method.max_steps, stop=stop, adjoint=adjoint, progress=show_progress(progress), largest=largest,
-        event=event, read=be.partial(_retracted, geometry),
+        event=event, read=be.partial(_retracted, geometry), land=land,
     )  # fmt: skip
     try:
         solved = be.odeint(problem)
@@ -232,8 +235,7 @@ def _retracted(geometry, y):
 
 def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
     """Normalise what the solver returned and raise if it failed."""
-    whole = solved.reached == len(times)
-    y = solved.ys[0] if whole else solved.ys[0][: solved.reached]
+    y = solved.ys[0] if solved.reached == len(times) else solved.ys[0][: solved.reached]
     kept = times[: solved.reached]
     if solved.stopped is not None:
         at, (end,) = solved.stopped
@@ -242,8 +244,7 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
     if solved.ts is not None:
         kept = sign * solved.ts
-    read = solved.read if whole and solved.stopped is None else None
-    xs, error = be.call(_retracted, geometry, y) if read is None else read
+    xs, error = be.call(_retracted, geometry, y) if solved.read is None else solved.read
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)

@@ -1,7 +1,7 @@
 """integrate against plain diffrax and plain torchdiffeq: ratios within one run.
 
-``python tests/benchmarks/bench_flow.py [--sizes 32x3,256x3]``; CPU seconds for a flow to t = 20 at a tolerance of 1e-8
-with 101 outputs, one thread, with the largest error of the end state against SciPy's DOP853 at 1e-13.
+``python tests/benchmarks/bench_flow.py [--sizes 32x3,256x3] [--outputs 101,1001]``; CPU seconds for a flow to t = 20 at a
+tolerance of 1e-8, one thread, with the largest error of all outputs against SciPy's DOP853 at 1e-13, and evaluations.
 """
 
 import argparse
@@ -9,10 +9,10 @@ import argparse
 import numpy as np
 from problems import Problem, interleaved, report
 
-TOL, TIMES = 1e-8, np.linspace(0.0, 20.0, 101)
+TOL = 1e-8
 
 
-def plain_diffrax(p, ends):
+def plain_diffrax(p, ts, xs, name):
     import diffrax as dx
     import jax
     import jax.numpy as jnp
@@ -21,18 +21,21 @@ def plain_diffrax(p, ends):
 
     @jax.jit
     def solve(x):
-        return dx.diffeqsolve(
-            dx.ODETerm(lambda t, y, args: f(y)), dx.Tsit5(), 0.0, 20.0, 0.1, x, saveat=dx.SaveAt(ts=jnp.asarray(TIMES)),
-            stepsize_controller=dx.PIDController(rtol=TOL, atol=TOL), max_steps=100_000,
-        ).ys  # fmt: skip
+        solution = dx.diffeqsolve(
+            dx.ODETerm(lambda t, y, args: f(y)), getattr(dx, name)(), 0.0, 20.0, 0.1, x,
+            saveat=dx.SaveAt(ts=jnp.asarray(ts)), stepsize_controller=dx.PIDController(rtol=TOL, atol=TOL),
+            max_steps=100_000,
+        )  # fmt: skip
+        return solution.ys, solution.stats["num_steps"]
 
     def run():
-        ends["diffrax"] = np.asarray(solve(jnp.asarray(p.x0)))[-1]
+        ys, steps = solve(jnp.asarray(p.x0))
+        xs[f"diffrax {name}"] = np.asarray(ys), {"Tsit5": 6, "Dopri8": 13}[name] * int(steps) + 1
 
     return run
 
 
-def plain_torchdiffeq(p, ends):
+def plain_torchdiffeq(p, ts, xs):
     import torch
     from torchdiffeq import odeint
 
@@ -40,14 +43,21 @@ def plain_torchdiffeq(p, ends):
     f = p.velocity(torch, torch.as_tensor, lambda s: torch.softmax(s, -1))
 
     def run():
+        count = 0
+
+        def velocity(t, x):
+            nonlocal count
+            count += 1
+            return f(x)
+
         with torch.no_grad():
-            xs = odeint(lambda t, x: f(x), torch.as_tensor(p.x0), torch.as_tensor(TIMES), rtol=TOL, atol=TOL)
-        ends["torchdiffeq"] = xs[-1].numpy()
+            ys = odeint(velocity, torch.as_tensor(p.x0), torch.as_tensor(ts), rtol=TOL, atol=TOL)
+        xs["torchdiffeq"] = ys.numpy(), count
 
     return run
 
 
-def ours(p, ends, name, solver):
+def ours(p, ts, xs, name, solver):
     import torch
 
     import ctsa
@@ -57,12 +67,13 @@ def ours(p, ends, name, solver):
 
     def run():
         with torch.no_grad():
-            ends[f"ctsa {name} {solver}"] = np.asarray(ctsa.integrate(field, p.x0, TIMES, solver, atol=TOL).xs[-1])
+            path = ctsa.integrate(field, p.x0, ts, solver, atol=TOL)
+        xs[f"ctsa {name} {solver}"] = np.asarray(path.xs), path.stats["evaluations"]
 
     return run
 
 
-def exact(p):
+def exact(p, ts):
     from scipy.integrate import solve_ivp
 
     f = p.velocity(np, np.asarray, lambda s: np.exp(s - s.max(-1, keepdims=True)) / np.exp(s - s.max(-1, keepdims=True)).sum(-1, keepdims=True))  # fmt: skip  # noqa: E501
@@ -72,7 +83,7 @@ def exact(p):
         r = np.linalg.norm(y, axis=-1, keepdims=True)
         return (r * f(y / r)).ravel()
 
-    y = solve_ivp(rhs, (0, 20), p.x0.ravel(), "DOP853", rtol=1e-13, atol=1e-13).y[:, -1].reshape(p.n, p.d)
+    y = solve_ivp(rhs, (0, 20), p.x0.ravel(), "DOP853", ts, rtol=1e-13, atol=1e-13).y.T.reshape(-1, p.n, p.d)
     return y / np.linalg.norm(y, axis=-1, keepdims=True)
 
 
@@ -80,21 +91,26 @@ def main() -> None:
     """Time every size and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="32x3,256x3,128x64")
+    parser.add_argument("--outputs", default="101,1001")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    ours_all = (("jax", "tsit5"), ("jax", "dopri5"), ("jax", "dopri8"), ("torch", "dopri5"), ("torch", "dopri8"))
     for size in options.sizes.split(","):
         n, d = map(int, size.split("x"))
-        p, ends = Problem(n, d, rotation=False), {}
-        runs = {"diffrax": plain_diffrax(p, ends), "torchdiffeq": plain_torchdiffeq(p, ends)}
-        for name, solver in (("jax", "dopri5"), ("jax", "tsit5"), ("torch", "dopri5")):
-            runs[f"ctsa {name} {solver}"] = ours(p, ends, name, solver)
-        seconds = interleaved(runs, options.repeats)
-        reference = exact(p)
-        errors = {f"error {name}": f"{np.abs(end - reference).max():.1e}" for name, end in ends.items()}
-        report(n=n, d=d, **seconds, **errors)
+        p = Problem(n, d, rotation=False)
+        for count in map(int, options.outputs.split(",")):
+            ts, xs = np.linspace(0.0, 20.0, count), {}
+            runs = {f"diffrax {name}": plain_diffrax(p, ts, xs, name) for name in ("Tsit5", "Dopri8")}
+            runs["torchdiffeq"] = plain_torchdiffeq(p, ts, xs)
+            runs |= {f"ctsa {name} {solver}": ours(p, ts, xs, name, solver) for name, solver in ours_all}
+            seconds = interleaved(runs, options.repeats)
+            reference = exact(p, ts)
+            for name, (states, evaluations) in xs.items():
+                error = f"{np.abs(states - reference).max():.1e}"
+                report(n=n, d=d, outputs=count, name=name, seconds=seconds[name], error=error, evaluations=evaluations)
 
 
 if __name__ == "__main__":
