@@ -441,3 +441,21 @@ def test_akorn_gains_that_do_not_fit(face):
         oscillating(face, np.r_[np.ones(7), 0])
     with pytest.warns(UserWarning, match="AKOrN has no flow: gamma is a vector"):
         oscillating(face, np.linspace(1, 2, D))
+
+
+def test_seeds_noise_and_tokens_as_arrays_of_other_kinds(face):
+    model = model_of(face)
+    wanted = face.numpy(model.start(TASK.inputs, 3))
+    for seed in (np.int64(3), np.array(3), face.array(3, "int32")):  # numbers: seeds, not noise of threes
+        assert np.array_equal(face.numpy(model.start(TASK.inputs, seed)), wanted)
+    assert tuple(model.start(TASK.inputs[0], NOISE).shape) == tuple(model.start(TASK.inputs, NOISE[0]).shape) == NOISE.shape
+    for noise in (NOISE[0, 0], NOISE[:, :1], NOISE[:2]):
+        with pytest.raises(ValueError, match=r"noise must have the shape \(..., 4, 8\) of the start \(3, 4, 8\), got"):
+            model.start(TASK.inputs, noise)
+    logits = face.numpy(model(TASK.inputs, depth=2))
+    for kind in ("uint8", "int8", "int32"):  # bytes were a mask to PyTorch
+        assert np.array_equal(face.numpy(model(face.array(TASK.inputs, kind), depth=2)), logits)
+    small = model_of(face, task=IMAGES, dtype="float32")
+    assert np.array_equal(
+        face.numpy(small(face.array(IMAGES.inputs), depth=2)), face.numpy(small(IMAGES.inputs, depth=2))
+    )

@@ -190,6 +190,38 @@ def test_checkpoints_of_other_runs(tmp_path, torch_face, jax_face):
         ctsa.train(model_of(torch_face), DATA, **kept, resume=True)
 
 
+def test_checkpoints_of_models_that_differ_elsewhere(tmp_path, torch_face):
+    """A checkpoint holds what trains; what does not has to be the same."""
+
+    def frozen(seed=0, **changes):
+        model = model_of(torch_face, seed=seed, **changes)
+        model.embedding.requires_grad_(False)
+        return model
+
+    kept = dict(SHORT, steps=1, out=tmp_path)
+    run = ctsa.train(frozen(), DATA, **kept)
+    assert np.array_equal(ctsa.train(frozen(), DATA, **kept, resume=True).losses, run.losses)
+    for model, words in (
+        (frozen(seed=1), "its frozen_weights differ"), (model_of(torch_face), "its frozen_weights differ"),
+        (frozen(noise=0.5), "its model differ"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            ctsa.train(model, DATA, **kept, resume=True)
+    with pytest.raises(ValueError, match="model has nothing to train"):
+        ctsa.train(frozen().requires_grad_(False), DATA, **SHORT)
+
+
+def test_models_in_bfloat16_and_inference_mode(tmp_path, torch_face):
+    run = ctsa.train(model_of(torch_face).bfloat16(), DATA, **SHORT, out=tmp_path)
+    again = ctsa.train(model_of(torch_face, seed=3).bfloat16(), DATA, **SHORT, out=tmp_path, resume=True)
+    assert np.array_equal(again.losses, run.losses)
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), run.model.parameters(), strict=True))
+    model = model_of(torch_face)
+    with torch.inference_mode():
+        found = ctsa.train(model, DATA, **SHORT).losses
+    assert np.array_equal(found, ctsa.train(model_of(torch_face), DATA, **SHORT).losses)
+
+
 def test_a_run_that_diverges(torch_face):
     model = model_of(torch_face, kind="none", dtype="float32")
     with pytest.warns(UserWarning, match="training ended at step"):

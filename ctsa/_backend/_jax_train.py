@@ -105,6 +105,10 @@ class Trainer:
             for i, a in enumerate(jax.tree_util.tree_leaves(tree))
         }
 
+    def trained(self):
+        """Return which arrays of the model train."""
+        return [".".join(map(str, path)) for path in self.model.trained()]
+
     def restore(self, arrays):
         """Take up what ``arrays`` returned."""
         back = {}

@@ -20,6 +20,8 @@ class Trainer:
         self.model, self.clip, self.rate, self.half = model, clip, average, half
         self.objective = torch.compile(objective) if compiled else objective
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("model has nothing to train: requires_grad is False for all of its parameters")
         self.optimiser = _OPTIMISERS[kind](self.parameters, decay)
         self.average = [p.detach().clone() for p in self.parameters] if average else None
         self.device = self.parameters[0].device
@@ -30,7 +32,7 @@ class Trainer:
     def step(self, data, depth, rate, options):
         """Move the parameters once; return the terms of the loss and the norm of the gradient, floats."""
         half = torch.autocast(self.device.type, torch.bfloat16) if self.half else contextlib.nullcontext()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             with half:
                 terms = self.objective(self.model, self._put(data), depth, options)
             self.optimiser.zero_grad(set_to_none=True)
@@ -77,7 +79,12 @@ class Trainer:
         found |= {f"average.{i}": p for i, p in enumerate(self.average or ())}
         for i, state in self.optimiser.state_dict()["state"].items():
             found |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in state.items() if v is not None}
-        return {name: np.array(a.cpu().numpy()) for name, a in found.items()}
+        wide = {name: a.float() if a.dtype == torch.bfloat16 else a for name, a in found.items()}  # which NumPy lacks
+        return {name: np.array(a.cpu().numpy()) for name, a in wide.items()}
+
+    def trained(self):
+        """Return which arrays of the model train."""
+        return [name for name, p in self.model.named_parameters() if p.requires_grad]
 
     def restore(self, arrays):
         """Take up what ``arrays`` returned."""

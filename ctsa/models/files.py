@@ -118,6 +118,11 @@ def _formulas() -> list[type]:
     return Field.__subclasses__()
 
 
+def described(thing: Any) -> Any:
+    """Return what a field or model is, but for the values of its arrays, as plain JSON."""
+    return json.loads(json.dumps(_described(thing, {}, ""), default=encode))
+
+
 def save(thing: Any, path: str | os.PathLike) -> Path:
     """Write a field or model of ours to a safetensors file, for either framework to read.
 

@@ -267,6 +267,8 @@ class RecurrentModel(Model):
             raise ValueError(f"inputs must be integers of 0 ... {rows - 1}, got {values.min()} ... {values.max()}")
         if a.__class__ is np.ndarray:
             a = be.like(a.astype(float), self.embedding) if not coded else be.xp.asarray(a.astype(np.int64))
+        elif be.name == "torch" or not coded:  # uint8 would be a mask to PyTorch
+            a = be.asarray(a, "int64" if coded else dtype_name(self.embedding))
         return self.placed(a)
 
     def placed(self, a: Array) -> Array:
@@ -339,10 +341,10 @@ class RecurrentModel(Model):
     def _start(self, tokens: Array, c: Array, seed: Any) -> Array:
         be = backend(c)
         if self._coded(tokens) and self.noise > 0:
-            if framework(seed) is None or not hasattr(seed, "dtype"):
+            if not getattr(seed, "ndim", 0):  # np.int64(3) is a seed, too
                 kind: Any = "float64" if dtype_name(c) == "float64" else "float32"
                 seed = np.random.default_rng(checks.seed(seed)).standard_normal(tuple(c.shape), dtype=kind)
-            c = be.xp.where((tokens > 0)[..., None], c, self.noise * be.like(seed, c))
+            c = be.xp.where((tokens > 0)[..., None], c, self.noise * be.like(_noise(seed, tuple(c.shape)), c))
         return self.geometry.retract(c)
 
     # ----------------------------------------------------------------------------------------------------------- running
@@ -417,6 +419,14 @@ class RecurrentModel(Model):
     def describe(self) -> str:
         """Return what matters, for ``repr``."""
         return f"{self.kind}, d={self.embedding.shape[1]}, {self.geometry}"
+
+
+def _noise(noise: Any, shape: tuple[int, ...]) -> Any:
+    """Return noise that fits a start of a shape; axes of batches may be broadcast, or stand before those of the inputs."""
+    given = tuple(noise.shape)
+    if given[-2:] != shape[-2:] or any(a != b and 1 not in (a, b) for a, b in zip(given[-3::-1], shape[-3::-1])):
+        raise ValueError(f"noise must have the shape (..., {shape[-2]}, {shape[-1]}) of the start {shape}, got {given}")
+    return noise
 
 
 def _kept(layer: Any, refine: int, u: Array) -> tuple[Array, Array]:

@@ -20,6 +20,7 @@ from ctsa.flows import Solver
 from ctsa.flows.opening import check_solver
 from ctsa.models import files, save
 from ctsa.models.recurrent import RecurrentModel
+from ctsa.results.values import decode
 
 from .evaluation import check_data, evaluate
 from .log import Log, finite
@@ -48,6 +49,7 @@ class _Run:
             model, Objective.of(settings), settings.optimiser, decay=settings.decay, clip=settings.clip,
             average=settings.average, half=half, compiled=settings.compile,
         )  # fmt: skip
+        self._frozen = self._digest()
         self.kind, self.d = type(model), int(model.embedding.shape[1])
         self.depths = depths_of(settings)
         self.largest = int(self.depths.max())
@@ -68,7 +70,16 @@ class _Run:
         return dict(
             settings=self.settings.model_dump(mode="json"), task=self.data.train.name, data=_fingerprint(self.data.train),
             backend=framework(self.trainer.model), weights=sorted(self.shapes().items()),
+            model=files.described(self.trainer.model), frozen_weights=self._frozen,
         )  # fmt: skip
+
+    def _digest(self) -> str:
+        """Return what tells the arrays that do not train from others: a checkpoint does not hold them."""
+        trained, known = set(self.trainer.trained()), hashlib.sha256()
+        for name, a in files.arrays_of(self.trainer.model).items():
+            if name not in trained:
+                known.update(name.encode() + np.ascontiguousarray(a).tobytes())
+        return known.hexdigest()[:16]
 
     def shapes(self) -> dict[str, Any]:
         """Return the shapes of the model's arrays by name."""
@@ -88,7 +99,7 @@ class _Run:
         arrays, header = files.read(path, "a checkpoint of training")
         if "run" not in header:
             raise ValueError(f"{path} is no checkpoint of training: it holds {', '.join(header) or 'nothing'}")
-        wanted, found = json.loads(json.dumps(self._header())), header["run"]
+        wanted, found = json.loads(json.dumps(self._header()), object_hook=decode), header["run"]
         for key, value in wanted.items():
             if found.get(key) == value:
                 continue

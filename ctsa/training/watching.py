@@ -12,7 +12,7 @@ from ctsa.results.base import Result, as_numpy, picture
 from ctsa.results.text import lines
 from ctsa.tangent import largest_finite_time, lyapunov_spectrum, mean_exponent, spectral_norm
 
-from .evaluation import check_data, starts_of
+from .evaluation import check_data, check_model, starts_of
 
 SERIES = ("largest", "mean", "asymptotic", "norm", "oscillating", "energy", "contribution")
 
@@ -102,6 +102,7 @@ def watch(
 
     Raises:
         ValueError: there is no such measure, or the data are of another task.
+        TypeError: the model is none of ours.
 
     Example:
         >>> import ctsa, ctsa.torch
@@ -114,6 +115,7 @@ def watch(
     References:
         Tomihari and Karakida, arXiv 2505.19458.
     """
+    check_model(model)
     check_data(model, data)
     depth, samples = checks.integer("depth", depth, low=1), checks.integer("samples", samples, low=1)
     if isinstance(measures, str):
