@@ -459,3 +459,17 @@ def test_seeds_noise_and_tokens_as_arrays_of_other_kinds(face):
     assert np.array_equal(
         face.numpy(small(face.array(IMAGES.inputs), depth=2)), face.numpy(small(IMAGES.inputs, depth=2))
     )
+
+
+def test_files_refuse_what_a_subclass_computes(tmp_path):
+    class Doubled(ctsa.torch.SelfAttention):
+        def drift(self, t, x):
+            return 2 * super().drift(t, x)
+
+    class Named(ctsa.torch.SelfAttention):
+        def describe(self):
+            return "named"
+
+    with pytest.raises(TypeError, match="not the drift of Doubled: it is code"):
+        ctsa.models.save(Doubled(beta=2.0), tmp_path / "field")
+    assert ctsa.models.load(ctsa.models.save(Named(beta=2.0), tmp_path / "field")).beta.item() == 2.0

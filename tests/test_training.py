@@ -230,6 +230,13 @@ def test_a_run_that_diverges(torch_face):
     assert all(torch.isfinite(p).all() for p in model.parameters())  # the step that broke it was not taken
 
 
+def test_a_run_whose_layers_come_to_step_backwards(face):
+    model = model_of(face, step=1e-3)
+    with pytest.warns(UserWarning, match="training ended at step 0, which brought the step of the layers to -0.09"):
+        run = ctsa.train(model, DATA, steps=4, batch=4, depth=2, rate=0.1, warmup=0)
+    assert run.diverged == 0 and len(run.losses) == 1 and np.isfinite(run.losses).all()
+
+
 # --------------------------------------------------------------------------------------------------- looking at a model
 def test_evaluation_is_what_the_model_says(face):
     model = model_of(face)

@@ -74,6 +74,7 @@ def _described(value: Any, arrays: dict[str, np.ndarray], place: str) -> Any:
     """Return JSON for a constructor argument; its arrays join ``arrays``."""
     formula = formula_of(type(value))
     if formula is not None and hasattr(value, "arguments"):
+        _check_own(type(value))
         inner = {k: _described(v, arrays, f"{place}{k}.") for k, v in value.arguments().items()}
         return {_THING: formula.__name__, "arguments": inner}
     if isinstance(value, list):
@@ -89,6 +90,15 @@ def _described(value: Any, arrays: dict[str, np.ndarray], place: str) -> Any:
         arrays[place[:-1]] = np.array(as_numpy(value))
         return {_ARRAY: place[:-1]}
     return value
+
+
+def _check_own(kind: type) -> None:
+    """Raise if a class of the user's computes something else than the class of ours that a file names."""
+    ours = next(c for c in kind.__mro__ if c.__module__.partition(".")[0] == "ctsa")
+    for each in kind.__mro__[: kind.__mro__.index(ours)]:
+        for name, value in vars(each).items():
+            if name != "describe" and not name.startswith("__") and callable(value) and hasattr(ours, name):
+                raise TypeError(f"a file keeps {ours.__name__}, not the {name} of {kind.__name__}: it is code")
 
 
 def _rebuilt(entry: Any, arrays: dict[str, np.ndarray], face: Any) -> Any:

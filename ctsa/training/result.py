@@ -25,7 +25,8 @@ class TrainingRun(Result):
         settings: as a dict.
         task: name of the data.
         seconds: of training, without what came before a resume.
-        diverged: step at which loss or gradient was nan or inf, where the run ended; None.
+        diverged: step at which loss or gradient was nan or inf, or the step of the layers no longer positive, where the
+            run ended; None.
     """
 
     model: Any

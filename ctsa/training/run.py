@@ -137,7 +137,7 @@ class _Run:
         depth, rate = int(self.depths[k]), rate_at(s, k)
         found = self.trainer.step(batch_of(s, self.data.train, k, self.d), depth, rate, options)
         row = dict(loss=found["loss"], gradient=found["gradient"], rate=rate, depth=depth)
-        if not all(map(math.isfinite, found.values())):
+        if not all(map(math.isfinite, found.values())) or self.backwards:
             self.diverged = k
         for name in _ALWAYS:
             self.rows[name].append(float(row[name]))
@@ -151,6 +151,11 @@ class _Run:
         if time.monotonic() - self.saved >= s.save_every:
             self.save()
         return row
+
+    @property
+    def backwards(self) -> bool:
+        """Whether the optimiser has brought the step of the layers to 0 or below, where they are none of ours."""
+        return not self.trainer.model.step.item() > 0
 
     def _look(self, step: int) -> None:
         s, last = self.settings, self.step == self.settings.steps
@@ -271,7 +276,8 @@ def train(
         changes: of the settings: ``steps=500``, ``penalties=[dict(kind="spectral", weight=1e-4)]``; see ``Settings``.
 
     Returns:
-        ``TrainingRun``. A loss or gradient that is nan or inf ends the run with a warning; ``diverged`` tells where.
+        ``TrainingRun``. A loss or gradient that is nan or inf, or a step of the layers that is no longer positive, ends
+        the run with a warning; ``diverged`` tells where.
 
     Raises:
         ValueError, TypeError: a setting is wrong, the data are of another task, or the checkpoint is of another run.
@@ -317,7 +323,15 @@ def train(
     found = run.result(time.monotonic() - began)
     if out is not None:
         save(found.model, Path(out) / MODEL)
-    if run.diverged is not None:
+    if run.diverged is not None and run.backwards:
+        warnings.warn(
+            f"training ended at step {run.diverged}, which brought the step of the layers to "
+            f"{run.trainer.model.step.item():.3g}, and it must be positive: a smaller rate, or a larger step to start "
+            "from, keeps it there",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif run.diverged is not None:
         warnings.warn(
             f"training ended at step {run.diverged}, where the loss was {found.losses[-1]:g} and its gradient "
             f"{found.gradients[-1]:g}: a smaller rate, or a layer with normalisation, is what usually helps",
