@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -342,8 +343,8 @@ class RecurrentModel(Model):
         be = backend(c)
         if self._coded(tokens) and self.noise > 0:
             if not getattr(seed, "ndim", 0):  # np.int64(3) is a seed, too
-                kind: Any = "float64" if dtype_name(c) == "float64" else "float32"
-                seed = np.random.default_rng(checks.seed(seed)).standard_normal(tuple(c.shape), dtype=kind)
+                # In float32 whatever the dtype, so that a model starts alike in all of them.
+                seed = np.random.default_rng(checks.seed(seed)).standard_normal(tuple(c.shape), dtype=np.float32)
             c = be.xp.where((tokens > 0)[..., None], c, self.noise * be.like(_noise(seed, tuple(c.shape)), c))
         return self.geometry.retract(c)
 
@@ -358,7 +359,7 @@ class RecurrentModel(Model):
             depth: how many layers.
             seed: as for ``start``.
             refine: as for ``layer_of``; ``depth * refine`` layers are taken.
-            solver: name or ``ctsa.Solver``: integrate the flow instead.
+            solver: name or ``ctsa.Solver``: integrate the flow instead; atol is 1e-8, in float32 1e-5, if it does not say.
             adjoint: as for ``ctsa.integrate``, where there is a solver.
         """
         tokens = self._tokens(inputs)
@@ -375,6 +376,8 @@ class RecurrentModel(Model):
             return u
         if solver is not None:
             solver = solver if isinstance(solver, Solver) else Solver(solver)
+            if solver.atol is None:
+                solver = replace(solver, atol=1e-8 if dtype_name(u) == "float64" else 1e-5)
             # At rest an adaptive solver sees no error, and takes steps so long that they amplify what it does not see;
             # gradients, which do, explode. A layer, one unit, is not too long a step for Euler, nor for what is better.
             longest = None if solver.step is not None or solver.name == "scipy_solver" else 1.0

@@ -1,6 +1,7 @@
 """Parameters of an untrained model, drawn by NumPy, so that both frameworks begin alike."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ def head_masks(masks: Any, heads: int) -> np.ndarray | None:
     given = np.asarray(masks, dtype=bool)
     rounds = heads // len(given)
     if not rounds:
+        warnings.warn(
+            f"heads={heads} are fewer than the {len(given)} masks of the task: those left over rule no head", UserWarning,
+            stacklevel=3,
+        )  # fmt: skip
         return given[:heads]
     rest = np.ones((heads - rounds * len(given), *given.shape[1:]), dtype=bool)
     return np.concatenate([*[given] * rounds, rest])

@@ -178,6 +178,8 @@ def evaluate(
         kept.append(rows)
     rows = [{name: np.concatenate([part[i][name] for part in kept]) for name in kept[0][0]} for i in range(len(wanted))]
     scored = np.ones(data.targets.shape, bool) if data.scored is None else data.scored
+    if not scored.any():
+        raise ValueError("data has no token that is scored, so that there is no accuracy")
     right = np.stack([row["answer"] == data.targets for row in rows])
     solved = np.stack([right_samples(row["answer"], data) for row in rows])
     return Evaluation(

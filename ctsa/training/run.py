@@ -67,8 +67,10 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------------------- on disk
     def _header(self) -> dict[str, Any]:
+        settings = self.settings.model_dump(mode="json")
+        del settings["save_every"]  # which changes no number
         return dict(
-            settings=self.settings.model_dump(mode="json"), task=self.data.train.name, data=_fingerprint(self.data.train),
+            settings=settings, task=self.data.train.name, data=_fingerprint(self.data.train),
             backend=framework(self.trainer.model), weights=sorted(self.shapes().items()),
             model=files.described(self.trainer.model), frozen_weights=self._frozen,
         )  # fmt: skip
