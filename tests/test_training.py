@@ -136,6 +136,7 @@ def test_kill_and_resume(face, tmp_path, when, monkeypatch):
 
     settings = dict(SHORT, steps=4, optimiser="adamw", decay=0.01, average=0.9, validate_every=2, save_every=0.0,
                     watch=2 if face.name == "torch" else None, watch_samples=2,
+                    measures=("largest", "energy", "contribution"),
                     penalties=[dict(kind="symmetry", weight=1e-3, every=2)])  # fmt: skip
     whole = ctsa.train(model_of(face), DATA, **settings, out=tmp_path / "whole")
     kind, step = trainer(face.name), trainer(face.name).step
@@ -157,7 +158,8 @@ def test_kill_and_resume(face, tmp_path, when, monkeypatch):
     with open(tmp_path / "run" / "log.jsonl", "a") as log:
         log.write('{"step": 99, "loss": 1}\n{"step": 4, "lo')  # written behind the checkpoint, and cut off
     found = ctsa.train(model_of(face, seed=5), DATA, **settings, out=tmp_path / "run", resume=True)
-    for name in ("losses", "rates", "gradients", "penalties", "validated", "accuracy", "watched", "largest", "energy"):
+    named = ("losses", "rates", "gradients", "penalties", "validated", "accuracy", "watched", "largest", "energy")
+    for name in (*named, "contribution"):
         assert np.array_equal(getattr(found, name), getattr(whole, name), equal_nan=True), name
     for folder in ("whole", "run"):
         rows = [json.loads(line) for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]

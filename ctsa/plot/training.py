@@ -48,7 +48,7 @@ def _measured(result: Any, name: str) -> bool:
         return True
     if name == "accuracy":
         return len(result.accuracy) > 0
-    series = (result.largest, result.mean) if name == "exponents" else (result.energy,)
+    series = (result.largest, result.mean, result.asymptotic) if name == "exponents" else (result.energy,)
     return any(np.isfinite(a).any() for a in series)
 
 
@@ -77,7 +77,7 @@ def _accuracy(ax: Axes, result: Any) -> None:
 
 def _exponents(ax: Axes, result: Any) -> None:
     entries = []
-    for name, ink in (("largest", 1), ("mean", 0)):
+    for name, ink in (("largest", 1), ("mean", 0), ("asymptotic", 2)):
         values = getattr(result, name)
         if np.isfinite(values).any():
             entries += ax.plot(result.watched, values, "o-", color=PALETTE[ink], label=name, **_LINE)

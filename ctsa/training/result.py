@@ -8,6 +8,8 @@ import numpy as np
 from ctsa.results.base import Result, picture
 from ctsa.results.text import lines
 
+from .watching import SERIES
+
 
 @dataclass(frozen=True)
 class TrainingRun(Result):
@@ -21,7 +23,8 @@ class TrainingRun(Result):
         validated: steps after which accuracy was measured.
         accuracy: on validation data, at the depth of training, after these.
         watched: steps after which ``watch`` was asked.
-        largest, mean, norm, energy: what it said, means over samples.
+        largest, mean, asymptotic, norm, oscillating, energy, contribution: what it said, means over samples; nan where it
+            was not asked, see ``Watched``.
         settings: as a dict.
         task: name of the data.
         seconds: of training, without what came before a resume.
@@ -40,8 +43,11 @@ class TrainingRun(Result):
     watched: Any
     largest: Any
     mean: Any
+    asymptotic: Any
     norm: Any
+    oscillating: Any
     energy: Any
+    contribution: Any
     settings: dict[str, Any]
     task: str
     seconds: float
@@ -51,7 +57,7 @@ class TrainingRun(Result):
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("losses", "rates", "gradients", "depths"), ("step",)), "penalties": ("step", "penalty"),
         **dict.fromkeys(("validated", "accuracy"), ("validation",)),
-        **dict.fromkeys(("watched", "largest", "mean", "norm", "energy"), ("watch",)),
+        **dict.fromkeys(("watched", *SERIES), ("watch",)),
     }  # fmt: skip
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ from .objective import Objective
 from .result import TrainingRun
 from .settings import Settings, preset as preset_of
 from .steps import batch_of, depths_of, rate_at
-from .watching import watch
+from .watching import SERIES, watch
 
 CHECKPOINT, MODEL, SETTINGS = "checkpoint.safetensors", "model.safetensors", "settings.json"
 _ALWAYS = ("loss", "gradient", "rate", "depth")
@@ -173,23 +173,24 @@ class _Run:
             self.log.write(step=step, accuracy=accuracy)
         if s.watch and (step % s.watch == 0 or step == 1 or last):
             seen = watch(
-                self.trainer.averaged(), here, depth=s.depth, samples=s.watch_samples, refine=s.refine, seed=s.seed
+                self.trainer.averaged(), here, depth=s.depth, samples=s.watch_samples, measures=s.measures, refine=s.refine,
+                seed=s.seed,
             ).means()  # fmt: skip
-            self.watched.append((step, *(seen.get(name, math.nan) for name in ("largest", "mean", "norm", "energy"))))
+            self.watched.append((step, *(seen.get(name, math.nan) for name in SERIES)))
             self.log.write(step=step, **seen)
 
     def result(self, seconds: float) -> TrainingRun:
         """Return what there is."""
         model = self.trainer.averaged()
         count = len(self.settings.penalties)
-        watched = np.array(self.watched, dtype=float).reshape(-1, 5)
+        watched = np.array(self.watched, dtype=float).reshape(-1, 1 + len(SERIES))
         validated = np.array(self.validated, dtype=float).reshape(-1, 2)
         arrays = {name: np.array(self.rows[name]) for name in _ALWAYS}
         return TrainingRun(
             model=model, losses=arrays["loss"], rates=arrays["rate"], gradients=arrays["gradient"],
             depths=arrays["depth"].astype(int), penalties=np.array(self.penalties).reshape(self.step, count),
             validated=validated[:, 0].astype(int), accuracy=validated[:, 1], watched=watched[:, 0].astype(int),
-            largest=watched[:, 1], mean=watched[:, 2], norm=watched[:, 3], energy=watched[:, 4],
+            **dict(zip(SERIES, watched[:, 1:].T, strict=True)),
             settings=self.settings.model_dump(mode="json"), task=self.data.train.name, seconds=seconds,
             diverged=self.diverged,
         )  # fmt: skip

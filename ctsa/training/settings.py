@@ -72,6 +72,9 @@ Kind = Literal[
 ]
 
 
+Measure = Literal["largest", "mean", "asymptotic", "norm", "oscillating", "energy", "contribution"]
+
+
 class Penalty(Checked):
     """A regulariser in training: ``weight`` times its mean over samples joins the loss.
 
@@ -137,6 +140,7 @@ class Settings(Checked):
         penalties: regularisers.
         watch: measure exponents, energies, ... every so many steps; None: never.
         watch_samples: on so many samples of validation.
+        measures: which, of those of ``ctsa.training.watch``.
         validate_every: measure accuracy every so many steps; None: at the end only.
         save_every: seconds between two checkpoints.
         seed: of batches, starts and depths.
@@ -169,6 +173,7 @@ class Settings(Checked):
     penalties: tuple[Penalty, ...] = Field(default=(), strict=False)
     watch: int | None = Field(default=None, ge=1)
     watch_samples: int = Field(default=16, ge=1)
+    measures: tuple[Measure, ...] = Field(default=("largest", "mean", "norm", "energy"), strict=False)
     validate_every: int | None = Field(default=None, ge=1)
     save_every: float = Field(default=30.0, ge=0)
     seed: int = Field(default=0, ge=0)
