@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ctsa import __version__
 
 from . import _demo, _experiment, _train
-from ._common import Parser, keep_compiled as keep_compiled
+from ._common import Parser, WrongUse, fail, keep_compiled as keep_compiled
 
 
 def _parser() -> Parser:
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return options.run(options)
+    except WrongUse as error:
+        return fail(str(error))
     except KeyboardInterrupt:
         print("ctsa: interrupted; what was written stays", file=sys.stderr)
         return 130

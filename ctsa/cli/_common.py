@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,23 @@ def fail(message: str, status: int = 2) -> int:
     """Print a message in one line on stderr and return the exit status."""
     print(f"ctsa: {' '.join(message.split())}", file=sys.stderr)
     return status
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Return the type of an option that is an integer of at least ``low``."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"wanted an integer of at least {low}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+def need_settings() -> None:
+    """Raise WrongUse unless what checks settings is installed."""
+    if missing("pydantic"):
+        raise WrongUse("training needs pydantic: pip install 'ctsa[training]'")
 
 
 def missing(*packages: str) -> list[str]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ._common import WrongUse, backend_to_use, fail, folder_to_write, keep_compiled, missing
+from ._common import WrongUse, at_least, backend_to_use, fail, folder_to_write, keep_compiled, need_settings
 
 
 def add(commands: Any) -> None:
@@ -26,30 +26,21 @@ def add(commands: Any) -> None:
     experiment.add_argument(
         "--out", type=Path, default=Path("ctsa-experiments"), metavar="DIR", help="folder (default: ctsa-experiments)"
     )
-    experiment.add_argument("--seeds", type=_count, metavar="N", help="models of each recipe (default: its own)")
+    experiment.add_argument("--seeds", type=at_least(1), metavar="N", help="models of each recipe (default: its own)")
     experiment.add_argument("--quiet", action="store_true", help="no progress, the table only")
     experiment.set_defaults(run=run)
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted an integer of at least 1, got {text!r}")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run an experiment and print its table."""
     try:
         return _run(options)
-    except WrongUse as error:
-        return fail(str(error))
     except KeyboardInterrupt:
         return fail("interrupted; finished models stay, the same command goes on", 130)
 
 
 def _run(options: argparse.Namespace) -> int:
-    if missing("pydantic"):
-        raise WrongUse("training needs pydantic: pip install 'ctsa[training]'")
+    need_settings()
     from ctsa.studies.experiments.names import EXPERIMENTS, nearest
 
     if options.list:

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ._common import WrongUse, backend_to_use, fail, folder_to_write, keep_compiled, missing
+from ._common import WrongUse, at_least, backend_to_use, fail, folder_to_write, keep_compiled, need_settings
 
 CONFIG = "config.json"
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     train.add_argument("--example", action="store_true", help="print a commented file that runs, and stop")
     train.add_argument("--backend", choices=["torch", "jax"], help="in place of the file's (default: one installed)")
     train.add_argument("--out", type=Path, metavar="DIR", help="folder, in place of the file's")
-    train.add_argument("--seed", type=_seed, metavar="N", help="of model and training, in place of the file's")
+    train.add_argument("--seed", type=at_least(0), metavar="N", help="of model and training, in place of the file's")
     train.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="change a value of the file: training.steps=500, model.kind=akorn; may be repeated",
@@ -38,23 +38,9 @@ def add(commands: Any) -> None:
     train.set_defaults(run=run)
 
 
-def _seed(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"wanted an integer of at least 0, got {text!r}")
-    return int(text)
-
-
 def run(options: argparse.Namespace) -> int:
     """Check everything, train, evaluate, and print the summary."""
-    try:
-        return _run(options)
-    except WrongUse as error:
-        return fail(str(error))
-
-
-def _run(options: argparse.Namespace) -> int:
-    if missing("pydantic"):
-        raise WrongUse("training needs pydantic: pip install 'ctsa[training]'")
+    need_settings()
     from ctsa.training import config as configs
     from ctsa.training.run import check_run
 
