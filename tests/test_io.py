@@ -255,7 +255,8 @@ def test_repr(face, paths):
     text = repr(paths[face.name])
     stats = paths[face.name].stats
     assert text.startswith("Trajectory(xs: (3, 3, 2), steps=") and "\n" not in text
-    assert f"evaluations={stats['evaluations']}, radius_error={stats['radius_error']:.3g}, stopped=False)" in text
+    shown = f"evaluations={stats['evaluations']}, interpolated={stats['interpolated']}, "
+    assert f"{shown}radius_error={stats['radius_error']:.3g}, stopped=False)" in text
 
 
 def test_results_are_immutable(paths):

@@ -24,7 +24,7 @@ def _close_figures():
 def run():
     at = np.array([1, 50, 100])
     return TrainingRun(
-        model=None, losses=LOSSES, rates=LOSSES, gradients=LOSSES, depths=np.full(STEPS, 16), penalties=np.ones((STEPS, 0)),
+        model=None, losses=LOSSES, rates=LOSSES, gradients=LOSSES, layers=np.full(STEPS, 16), penalties=np.ones((STEPS, 0)),
         validated=np.array([50, 100]), accuracy=np.array([0.25, 0.75]), watched=at, largest=np.array([-0.5, -0.2, -0.1]),
         mean=np.array([-0.9, -0.8, -0.7]), norm=np.ones(3), energy=np.array([-1400.0, -1500.0, -1450.0]), settings={},
         asymptotic=np.full(3, np.nan), oscillating=np.full(3, np.nan), contribution=np.full(3, np.nan),

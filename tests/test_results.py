@@ -103,7 +103,22 @@ def _make(face, folder):
         "RunState of a spectrum": ctsa.load(folder / "spectrum.npz"),
         "RunState of basins": ctsa.load(folder / "basins.npz"),
     }  # fmt: skip
-    return made
+    return made | _of_training(face)
+
+
+def _of_training(face):
+    from ctsa import training
+    from ctsa.studies.experiments import Findings
+
+    data = ctsa.datasets.task("sudoku-4x4", count=60, ood_count=20)
+    model = face.RecurrentModel.for_task(data.train, d=8, heads=4)
+    return {
+        "TrainingRun": ctsa.train(model, data, steps=2, batch=4, depth=2, watch=1, watch_samples=2),
+        "Evaluation": training.evaluate(model, data.test, (1, 2)),
+        "Votes": training.vote(model, data.test, depth=2, starts=2),
+        "Watched": training.watch(model, data.test, depth=2, samples=2),
+        "Findings": Findings("heads", "what?", dict(heads=[1, 2], ood_64=[0.5, 0.75]), ("a note",), dict(seeds=1)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +137,7 @@ NAMES = [
     "EulerForm", "MapReport", "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators",
     "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms", "Survey",
-    "RunState of a spectrum", "RunState of basins",
+    "RunState of a spectrum", "RunState of basins", "TrainingRun", "Evaluation", "Votes", "Watched", "Findings",
 ]  # fmt: skip
 PRINTED = [name for name in NAMES if not name.startswith("_")]
 

@@ -18,7 +18,8 @@ class TrainingRun(Result):
     Attributes:
         model: the model, with averaged weights where an average was kept; files of a run keep it apart.
         losses: cross entropy of every step's batch, ``(steps,)``, before the step.
-        rates, gradients, depths: learning rate, norm of the gradient before clipping, and depth of every step.
+        rates, gradients, layers: of every step, its learning rate, the norm of the gradient before clipping, and the layers
+            (or units of time) that it took.
         penalties: value, times weight, of every regulariser at every step, ``(steps, penalties)``; nan where not due.
         validated: steps after which accuracy was measured.
         accuracy: on validation data, at the depth of training, after these.
@@ -36,7 +37,7 @@ class TrainingRun(Result):
     losses: Any
     rates: Any
     gradients: Any
-    depths: Any
+    layers: Any
     penalties: Any
     validated: Any
     accuracy: Any
@@ -55,7 +56,7 @@ class TrainingRun(Result):
     _static: ClassVar[tuple[str, ...]] = ("settings", "task", "seconds", "diverged")
     _code: ClassVar[tuple[str, ...]] = ("model",)
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        **dict.fromkeys(("losses", "rates", "gradients", "depths"), ("step",)), "penalties": ("step", "penalty"),
+        **dict.fromkeys(("losses", "rates", "gradients", "layers"), ("step",)), "penalties": ("step", "penalty"),
         **dict.fromkeys(("validated", "accuracy"), ("validation",)),
         **dict.fromkeys(("watched", *SERIES), ("watch",)),
     }  # fmt: skip

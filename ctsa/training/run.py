@@ -188,7 +188,7 @@ class _Run:
         arrays = {name: np.array(self.rows[name]) for name in _ALWAYS}
         return TrainingRun(
             model=model, losses=arrays["loss"], rates=arrays["rate"], gradients=arrays["gradient"],
-            depths=arrays["depth"].astype(int), penalties=np.array(self.penalties).reshape(self.step, count),
+            layers=arrays["depth"].astype(int), penalties=np.array(self.penalties).reshape(self.step, count),
             validated=validated[:, 0].astype(int), accuracy=validated[:, 1], watched=watched[:, 0].astype(int),
             **dict(zip(SERIES, watched[:, 1:].T, strict=True)),
             settings=self.settings.model_dump(mode="json"), task=self.data.train.name, seconds=seconds,
