@@ -79,10 +79,18 @@ def _combine(p: Projected, y: Array) -> Array:
     return y @ xp.swapaxes(p.output, -2, -1).reshape(-1, d)
 
 
+def _queries(p: Projected, x: Array) -> Array:
+    """Return the scaled queries of tokens ``(..., 1, n, d)``: the matrix is scaled, which is smaller than they are."""
+    if p.query is None:
+        return p.beta * _project(p, "query", x)
+    z = _act(p.beta * p.query, x)
+    return turned(p.turn_query, z if p.query_bias is None else z + p.beta * p.query_bias, p.halves)
+
+
 def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
     """Return scores, scaled queries, keys, and the mask."""
     xp, xh = backend(x).xp, x[..., None, :, :]
-    q, k = p.beta * _project(p, "query", xh), _project(p, "key", xh)
+    q, k = _queries(p, xh), _project(p, "key", xh)
     s = q @ k.mT
     if p.weights.distance:
         s = s - 0.5 * p.beta * (k * k).sum(-1, keepdims=True).mT
