@@ -5,6 +5,7 @@ from typing import Any
 from . import checks
 from ._backend import backend
 from ._types import Directions, States
+from .calling import Calling
 from .geometry import Geometry
 
 Array = Any
@@ -59,7 +60,7 @@ def layer_pushforward(layer, x: Array, u: Array) -> tuple[Array, Array]:
     tangent = getattr(layer, "tangent", None)
     if tangent is not None:
         return tangent(x, u)
-    with checks.Calling(layer, x):
+    with Calling(layer, x):
         return jvp_batched(layer, x, u)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, dtype_name, rounding
+from ctsa.calling import Calling
 
 Array = Any
 # After the given time, in units of time: short and long, incommensurate, so that no period hides a drive from all.
@@ -52,7 +53,7 @@ def depends_on_time(field: Callable, x: Array, t: Any = 0.0, geometry: Any = Non
 
 def _differs(be, field, x, t, later) -> bool:
     def value(time):
-        with checks.Calling(field, x, "field"):
+        with Calling(field, x, "field"):
             v = be.call(field, be.like(time, x), x)
         return be.concrete(be.stop_gradient(v)) if hasattr(v, "dtype") else None  # what is no array is refused elsewhere
 

@@ -9,6 +9,7 @@ from ctsa import checks
 from ctsa._backend import backend, framework, modules, rounding
 from ctsa._backend._march import Segment
 from ctsa._backend._solve import FIXED_STEP, SOLVERS_OF
+from ctsa.calling import Calling
 from ctsa.parts import everything
 
 from .solver import Solver
@@ -32,7 +33,7 @@ def check_velocity(be, field, geometry, t, x) -> Array:
             f"field must be callable as field(t, x), but takes {checks.arity(field)} argument(s)"
             + (": if it is a layer(x), ctsa.iterate applies it" if checks.arity(field) == 1 else "")
         )
-    with checks.Calling(field, x, "field"):
+    with Calling(field, x, "field"):
         v = be.call(field, t, x)
     if getattr(v, "shape", None) != x.shape:
         raise ValueError(

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ctsa._backend import autodiff, backend, dtype_name, framework, half, load
-from ctsa.checks import Calling, arity, fit_field, tokens
+from ctsa.calling import Calling
+from ctsa.checks import arity, fit_field, tokens
 from ctsa.derivatives import layer_pushforward, pushforward
 from ctsa.geometry import Geometry, geometry_of
 

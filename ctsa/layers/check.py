@@ -9,6 +9,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import analysis, autodiff, backend, dtype_name, half, modules, rounding
 from ctsa._types import States
+from ctsa.calling import Calling
 from ctsa.geometry import Geometry, direction_generator, geometry_of
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.text import lines
@@ -186,7 +187,7 @@ def check_foreign(layer: Any, x: Array, geometry: Geometry, *, adjoint: bool = F
 
 def _output(be: Any, layer: Any, x: Array, g: Geometry, name: str) -> np.ndarray:
     """Return the layer's output, checked."""
-    with checks.Calling(layer, x):
+    with Calling(layer, x):
         y = be.call(layer, x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__

@@ -6,6 +6,7 @@ from typing import Any
 
 from ctsa import checks
 from ctsa._backend import autodiff, backend, framework, half, load
+from ctsa.calling import Calling
 from ctsa.parts import inner, static
 
 from .base import Layer
@@ -215,7 +216,7 @@ class Loop(Layer):
         given = self._given(self.inputs if inputs is None else inputs, x)
         if coarse:
             state, given = (mapped(lambda a: _coarse(be, a, coarse), tree) for tree in (state, given))
-        with checks.Calling(self.module, many, "step"):
+        with Calling(self.module, many, "step"):
             y = self.run(*(state, given, self.k)[: self.takes])
         if self.packing.kind == "array":
             y = first_array(y)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import rounding
+from ctsa.calling import Calling
 from ctsa.geometry import Geometry
 from ctsa.results.base import as_numpy
 
@@ -22,7 +23,7 @@ _BLOCK = 16  # layers that JAX runs between two looks
 
 def following(layer: Callable[[Array], Array], x: Array) -> Array:
     """Return the next state, which must be like the one before."""
-    with checks.Calling(layer, x):
+    with Calling(layer, x):
         y = layer(x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
@@ -82,7 +83,7 @@ def _condition(be: Any, layer: Any, g: Geometry, x: Array, until: Any, rest: Any
     if until != "fixed point":
         raise TypeError(f'until must be "fixed point", or callable as until(x), got {until!r}')
     if rest is None:
-        with checks.Calling(layer, x):
+        with Calling(layer, x):
             noise = output_noise(be.partial(be.call, layer), x, g)
         rest = np.maximum(max(_REST, 100 * rounding(x)), np.minimum(30 * noise, _COARSE))
     else:

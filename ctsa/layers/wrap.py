@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import autodiff, backend, framework, half
+from ctsa.calling import Calling
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.parts import inner, static
 
@@ -110,7 +111,7 @@ class WrappedLayer(Layer):
         coarse = half(self.module, be.name) if autodiff(x) else None
         given = scale * given
         note = f"WrappedLayer called the module with {tuple(x.shape)}: batched=True adds a batch axis"
-        with checks.Calling(self.module, given, note=note if not self.batched and x.ndim == 2 else ""):
+        with Calling(self.module, given, note=note if not self.batched and x.ndim == 2 else ""):
             y = self.run(be.asarray(given, coarse) if coarse else given)
         y = first_array(y) if self.pick is None else self.pick(y)
         hint = "; pass batched=True if it wants a batch axis" if not self.batched else ""

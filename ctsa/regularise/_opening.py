@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, dtype_name, framework, inside, modules, no_graph, normal_of_key, rounding
+from ctsa.calling import Calling
 from ctsa.derivatives import layer_pushforward
 from ctsa.flows.systems import system_of
 from ctsa.geometry import Euclidean, Geometry, Sphere, direction_generator
@@ -61,7 +62,7 @@ def _check_mode(layer: Any, x: Array, once: bool) -> None:
 
 def stepped(layer: Any, x: Array) -> Array:
     """Return ``layer(x)``, of the shape and dtype of ``x``."""
-    with checks.Calling(layer, x):
+    with Calling(layer, x):
         y = layer(x)
     if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
         got = f"{tuple(y.shape)} of {y.dtype}" if hasattr(y, "dtype") else type(y).__name__
