@@ -54,7 +54,7 @@ def _advance(how, weights, average, state, rest, data, depth, rate, options):
     pick = partial(jax.tree_util.tree_map, lambda a, b: jnp.where(ok, a, b))
     moved, new = pick(moved, weights), pick(new, state)
     if average is not None:
-        average = jax.tree_util.tree_map(lambda a, w: a + (1 - past) * (w - a), average, moved)
+        average = pick(jax.tree_util.tree_map(lambda a, w: a + (1 - past) * (w - a), average, moved), average)
     return moved, average, new, terms | {"gradient": norm}
 
 
@@ -86,10 +86,6 @@ class Trainer:
         )
         return {name: float(value) for name, value in terms.items()}
 
-    def evaluate(self, function, *args):
-        """Return ``function(model, *args)`` of the averaged model, where there is an average, as NumPy."""
-        return {name: np.asarray(a) for name, a in _called(function, self.averaged(), *args).items()}
-
     def averaged(self):
         """Return the model with averaged weights; with the weights themselves where none are averaged."""
         return eqx.combine(self.weights if self.average is None else self.average, self.rest)
@@ -117,11 +113,6 @@ class Trainer:
             leaves = [jnp.asarray(arrays[f"{name}.{i}"], a.dtype) for i, a in enumerate(leaves)]
             back[name] = jax.tree_util.tree_unflatten(shape, leaves)
         self.weights, self.average, self.state = back["weights"], back["average"], back["optimiser"]
-
-
-@eqx.filter_jit
-def _called(function, model, *args):
-    return function(model, *args)
 
 
 def _at(tree, path):

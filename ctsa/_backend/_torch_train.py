@@ -58,11 +58,6 @@ class Trainer:
         for mean, p in zip(self.average or (), self.parameters, strict=self.average is not None):
             mean.lerp_(p, 1 - self.rate)
 
-    def evaluate(self, function, *args):
-        """Return ``function(model, *args)`` of the averaged model, where there is an average, as NumPy."""
-        with torch.no_grad():
-            return {name: value.detach().cpu().numpy() for name, value in function(self.averaged(), *args).items()}
-
     def averaged(self):
         """Return the model with averaged weights, a copy; the model itself where none are kept."""
         if self.average is None:

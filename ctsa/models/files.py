@@ -11,6 +11,7 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import autodiff, framework
 from ctsa.attention import WEIGHTS, Positions, Weights
+from ctsa.fields.base import Field
 from ctsa.fields.conversion import class_in
 from ctsa.parts import formula_of, walk
 from ctsa.results.npz import replacing
@@ -113,19 +114,12 @@ def _rebuilt(entry: Any, arrays: dict[str, np.ndarray], face: Any) -> Any:
     inner = {k: _rebuilt(v, arrays, face) for k, v in entry.get("arguments", {}).items()}
     if _POSITIONS in entry:
         return Positions(**inner, layout=entry[_POSITIONS])
-    kind = getattr(face, str(entry.get(_THING)), None)
-    kind = kind if isinstance(kind, type) else next(
-        (c for f in _formulas() if (c := class_in(face, f)) and c.__name__ == entry.get(_THING)), None
-    )  # fmt: skip
-    if kind is None:
-        raise ValueError(f"the file holds a {entry.get(_THING)}, which {face.__name__} does not have")
+    name = str(entry.get(_THING))
+    known = (class_in(face, f) for f in Field.__subclasses__())  # among them those of users
+    kind: Any = getattr(face, name) if name in face.__all__ else next((c for c in known if c and c.__name__ == name), None)
+    if not isinstance(kind, type):
+        raise ValueError(f"the file holds a {name}, which {face.__name__} does not have")
     return kind(**inner)
-
-
-def _formulas() -> list[type]:
-    from ctsa.fields.base import Field
-
-    return Field.__subclasses__()
 
 
 def described(thing: Any) -> Any:

@@ -337,9 +337,7 @@ class RecurrentModel(Model):
             seed: of the noise, an integer, or the noise itself, ``(..., n, d)``.
         """
         tokens = self._tokens(inputs)
-        return self._start(tokens, self.inputs_of(tokens), seed)
-
-    def _start(self, tokens: Array, c: Array, seed: Any) -> Array:
+        c = self.inputs_of(tokens)
         be = backend(c)
         if self._coded(tokens) and self.noise > 0:
             if not getattr(seed, "ndim", 0):  # np.int64(3) is a seed, too
@@ -394,10 +392,14 @@ class RecurrentModel(Model):
         us = be.scan(be.partial(_kept, layer, refine), u, depth)[1]
         return be.xp.concatenate([u[None], us])
 
+    def tokens(self, u: Array) -> Array:
+        """Return the tokens that are read at states, ``gamma * u``, as ``layer_of(...).tokens`` does."""
+        return u if self.gamma is None else self.gamma * u
+
     def read(self, u: Array) -> Array:
         """Return the logits of states ``(..., n, d)``: ``(..., n, classes)``, or ``(..., classes)`` where pooled."""
         be = backend(u)
-        y = u if self.gamma is None else self.gamma * u
+        y = self.tokens(u)
         if self.lengths is not None:
             y = readout_norm(y, self.lengths)
         if self.pooled:
@@ -411,7 +413,7 @@ class RecurrentModel(Model):
 
     def energy(self, inputs: Any, u: Array) -> Array:
         """Return the pseudo-energy ``-sum_i <X_i, C_i + MSA(X)_i>`` of states: ``(...)``, see ``ctsa.pseudo_energy``."""
-        x = u if self.gamma is None else self.gamma * u
+        x = self.tokens(u)
         v = self.inputs_of(inputs) + self.attention.drift(backend(u).like(0.0, u), x)
         return -(x * v).sum((-2, -1))
 

@@ -47,8 +47,7 @@ class Evaluation(Result):
     @property
     def error(self) -> np.ndarray:
         """Standard error of ``accuracy`` by the binomial law, ``(D,)``."""
-        p = np.asarray(self.accuracy)
-        return np.sqrt(p * (1 - p) / self.solved.shape[1])
+        return binomial_error(self.accuracy, self.solved.shape[1])
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{d}: {a:.3f}" for d, a in zip(self.depths, self.accuracy, strict=True))
@@ -76,19 +75,26 @@ def _depths(depths: Any) -> list[int]:
 
 def answers(model: Any, inputs: Array, targets: Array, noise: Array, depth: int, refine: int, solver: Any, u: Any) -> dict:
     """Return states, answers and what is told of them ``depth`` layers after the state ``u``, or the start where None."""
-    be = backend(noise)
     if u is None:
         u = model.start(inputs, noise)
     if depth:
         u = model.onward(inputs, u, depth, refine=refine, solver=solver)
-    z = model.read(u)
-    shifted = be.xp.exp(z - be.xp.amax(z, -1, keepdims=True))
-    p = shifted / shifted.sum(-1, keepdims=True)
-    sure = be.xp.amax(p, -1)
-    return dict(
-        state=u, answer=be.xp.argmax(z, -1), loss=cross_entropy(z, targets), energy=model.energy(inputs, u),
-        confidence=sure if model.pooled else sure.mean(-1),
-    )  # fmt: skip
+    return dict(state=u, loss=cross_entropy(model.read(u), targets), **told_by(model, inputs, u))
+
+
+def told_by(model: Any, inputs: Array, u: Array) -> dict[str, Array]:
+    """Return the answers at states, the confidence in them (mean of the largest probability), and pseudo-energies."""
+    be, z = backend(u), model.read(u)
+    z = z - be.xp.amax(z, -1, keepdims=True)
+    sure = 1 / be.xp.exp(z).sum(-1)  # of the largest logit, which is now 0
+    confidence = sure if model.pooled else sure.mean(-1)
+    return dict(answer=be.xp.argmax(z, -1), confidence=confidence, energy=model.energy(inputs, u))
+
+
+def binomial_error(share: Any, count: int) -> np.ndarray:
+    """Return the standard error of shares of ``count`` samples."""
+    p = np.asarray(share)
+    return np.sqrt(p * (1 - p) / count)
 
 
 def starts_of(model: Any, data: Any, seed: Any) -> np.ndarray:

@@ -50,7 +50,7 @@ class _Run:
             average=settings.average, half=half, compiled=settings.compile,
         )  # fmt: skip
         self._frozen = self._digest()
-        self.kind, self.d = type(model), int(model.embedding.shape[1])
+        self.d = int(model.embedding.shape[1])
         self.depths = depths_of(settings)
         self.largest = int(self.depths.max())
         self.step = 0

@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa.regularise import sample_loops
 
+from .evaluation import plain_inputs
 from .settings import Settings
 
 
@@ -21,7 +22,7 @@ def depths_of(settings: Settings) -> np.ndarray:
     """Return the depth of every step."""
     if settings.depths == "fixed":
         return np.full(settings.steps, settings.depth)
-    drawn: dict[str, Any] = dict(mu=math.log(settings.depth), mean=float(settings.depth))
+    drawn: dict[str, Any]
     if settings.depths == "uniform":
         drawn = dict(low=max(1, settings.depth // 2), high=settings.depth + settings.depth // 2)
     elif settings.depths == "poisson-lognormal":
@@ -36,8 +37,7 @@ def batch_of(settings: Settings, data: Any, step: int, d: int) -> tuple:
     rng = np.random.default_rng([settings.seed, step])
     some = data[rng.integers(0, len(data), settings.batch)]
     some = some.relabel(rng) if settings.relabel else some
-    inputs = some.inputs if some.inputs.dtype.kind in "iu" else some.inputs.astype(np.float32)
     shape = (settings.batch, some.inputs.shape[1], d)
     noise = rng.standard_normal(shape, dtype=np.float32)
     twice = any(p.kind in ("restart", "rms_gain") for p in settings.penalties)
-    return inputs, some.targets, noise, rng.standard_normal(shape, dtype=np.float32) if twice else None
+    return plain_inputs(some.inputs), some.targets, noise, rng.standard_normal(shape, dtype=np.float32) if twice else None

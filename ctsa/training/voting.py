@@ -12,7 +12,7 @@ from ctsa.layers.stopping import following
 from ctsa.results.base import Result
 from ctsa.results.text import columns
 
-from .evaluation import check_data, check_model, plain_inputs, right_samples, starts_of
+from .evaluation import binomial_error, check_data, check_model, plain_inputs, right_samples, starts_of, told_by
 
 Array = Any
 VOTES = ("energy", "energy-sum", "confidence", "majority")
@@ -57,8 +57,7 @@ class Votes(Result):
     @property
     def error(self) -> np.ndarray:
         """Standard error of ``accuracy`` by the binomial law, ``(votes, K)``."""
-        p = np.asarray(self.accuracy)
-        return np.sqrt(p * (1 - p) / self.solved.shape[1])
+        return binomial_error(self.accuracy, self.solved.shape[1])
 
     def _restored(self) -> Any:
         return replace(self, by=tuple(self.by))
@@ -93,13 +92,7 @@ def run_of(model: Any, inputs: Array, noise: Array, depth: int, summed: bool) ->
     else:
         u = model.onward(inputs, u, depth)
         total = float("nan") * u.sum((-2, -1))
-    z = model.read(u)
-    z = z - be.xp.amax(z, -1, keepdims=True)
-    sure = 1 / be.xp.exp(z).sum(-1)  # of the largest logit, which is now 0
-    return dict(
-        answer=be.xp.argmax(z, -1), energy=model.energy(inputs, u), energy_sum=total,
-        confidence=sure if model.pooled else sure.mean(-1),
-    )  # fmt: skip
+    return told_by(model, inputs, u) | dict(energy_sum=total)
 
 
 def majorities(answers: np.ndarray, classes: int) -> np.ndarray:

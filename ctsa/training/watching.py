@@ -12,7 +12,7 @@ from ctsa.results.base import Result, as_numpy, picture
 from ctsa.results.text import lines
 from ctsa.tangent import largest_finite_time, lyapunov_spectrum, mean_exponent, spectral_norm
 
-from .evaluation import check_data, check_model, starts_of
+from .evaluation import check_data, check_model, plain_inputs, starts_of
 
 SERIES = ("largest", "mean", "asymptotic", "norm", "oscillating", "energy", "contribution")
 
@@ -125,7 +125,7 @@ def watch(
     some = data[: min(samples, len(data))]
     noise = starts_of(model, some, checks.seed(seed))
     found: dict[str, Any] = {name: np.full(len(some), np.nan) for name in (*SERIES, "asymptotic_error")}
-    inputs = some.inputs if some.inputs.dtype.kind in "iu" else some.inputs.astype(np.float32)
+    inputs = plain_inputs(some.inputs)
     layer, u = model.layer_of(inputs, refine), model.start(inputs, backend(model.embedding).like(noise, model.embedding))
     total = depth * refine
     if "largest" in measures:

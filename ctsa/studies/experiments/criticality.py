@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ctsa.training import evaluate, watch
+from ctsa.training import watch
 
 from .lab import Findings, Lab, Recipe, rank_correlation
-from .measuring import Rows, boards_of, names_of, parts_of, values
+from .measuring import Rows, accuracies, boards_of, names_of, parts_of, values
 
 SEEDS = {"quick": 3, "full": 6}
 QUICK = (
@@ -34,10 +34,8 @@ DEPTHS = (16, 64)
 
 def rows_of(lab: Lab, recipe: Recipe, seed: int, model: Any, samples: int, intervals: int) -> dict[str, Any]:
     """Return one row: accuracies and exponents of a model, in and out of distribution."""
-    row: dict[str, Any] = dict(recipe=recipe.name, seed=seed)
+    row: dict[str, Any] = dict(recipe=recipe.name, seed=seed) | accuracies(lab, model, DEPTHS)
     for part, data in parts_of(lab).items():
-        found = evaluate(model, data, DEPTHS)
-        row |= {f"{part}_{depth}": a for depth, a in zip(DEPTHS, found.accuracy, strict=True)}
         seen = watch(
             model, data, samples=samples, intervals=intervals, measures=("largest", "mean", "asymptotic"), transient=60
         )  # fmt: skip
