@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import json
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -623,3 +625,29 @@ def test_slices_carry_gradients_and_are_pytrees(torch_face, jax_face):
     assert isinstance(cut, ctsa.Trajectory) and np.array_equal(cut.xs, path.xs[1:])
     many = jax.tree_util.tree_map(lambda a: jax.numpy.stack([jax.numpy.asarray(a)] * 2), path)  # as vmap returns it
     assert len(many) == 3 and many[1:].xs.shape == (2, 2, 4, 3) and many[-1].ts.shape == (2, 1)
+
+
+def test_a_new_process_loads_every_kind(made, tmp_path):
+    """Also results of parts of ctsa that nothing has imported yet; and no file makes it import what is not ours."""
+    for i, name in enumerate(NAMES):
+        made[name].save(tmp_path / f"{i}.npz")
+    code = (
+        "import sys, ctsa\n"
+        "for path in sys.argv[1:]: print(type(ctsa.load(path)).__name__)\n"
+        "assert 'torch' not in sys.modules and 'jax' not in sys.modules"
+    )
+    for i in (NAMES.index(name) for name in ("Votes", "Findings", "Survey", "TrainingRun", "Trajectory")):
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / f"{i}.npz")], capture_output=True, text=True)
+        assert done.stdout.strip() == NAMES[i], done.stderr
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("home", ["this", "antigravity.of", "ctsa.__main__", "ctsa.of.another.day", ""])
+def test_homes_that_are_not_ours(made, tmp_path, monkeypatch, home):
+    monkeypatch.setattr(made_kind := type(made["Trajectory"]), "__module__", home)
+    path = made["Trajectory"].save(tmp_path / "run")
+    kinds = {name: kind for name, kind in Result.kinds.items() if kind is not made_kind}
+    monkeypatch.setattr(Result, "kinds", kinds)
+    with pytest.raises(ValueError, match="it comes from a newer version of ctsa"):
+        ctsa.load(path)
+    assert "this" not in sys.modules and "antigravity" not in sys.modules

@@ -66,7 +66,7 @@ class Result:
         """
         path = archive(path)
         arrays: dict[str, Any] = {}
-        header = {"ctsa": FORMAT, **self._packed(arrays)}
+        header = {"ctsa": FORMAT, "home": type(self).__module__, **self._packed(arrays)}
         write(path, header, arrays)
         return path
 

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def load(path: str | os.PathLike) -> Any:
     Raises:
         FileNotFoundError: there is no such file, or it is a folder.
         ValueError: the file is not one of ours, is damaged, or comes from a newer version.
+        ImportError: what it holds needs a package that is not installed.
 
     Example:
         >>> import os, tempfile, ctsa
@@ -41,6 +43,7 @@ def load(path: str | os.PathLike) -> Any:
                 arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("__header__").tobytes(), object_hook=decode)
         version = header["ctsa"]
+        _bring(header)
         newer = version > FORMAT or not _kinds(header) <= Result.kinds.keys()
         if version == FORMAT and not newer:
             return _unpacked(header, arrays)
@@ -50,6 +53,17 @@ def load(path: str | os.PathLike) -> Any:
         raise ValueError(f"{path} is not a file saved by ctsa, or is damaged: {why}") from None
     age = "a newer version of ctsa" if newer else "an older version of ctsa, whose files are no longer read"
     raise ValueError(f"{path} holds a {header['kind']!r} of format {version}: it comes from {age}")
+
+
+def _bring(header: dict[str, Any]) -> None:
+    """Import the module of ours that a result comes from, if that has not been done: not all come with ``ctsa`` itself."""
+    home = str(header.get("home", ""))
+    if header["kind"] not in Result.kinds and home.startswith("ctsa.") and "__" not in home:
+        try:
+            import_module(home)
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("ctsa"):  # a package that is not installed, and not a newer ctsa
+                raise
 
 
 def _kinds(tree: dict[str, Any]) -> set[str]:
