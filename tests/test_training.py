@@ -356,7 +356,7 @@ def test_without_normalisation_nothing_is_learnt():
         (dict(solver="dopri5", refine=2), "refine goes with layers"),
         (dict(solver="dopri5", last=2), "depths and last go with layers"),
         (dict(seed=-1), "seed must be greater than or equal to 0"),
-        (dict(preset="quik"), "got 'quik'; did you mean 'quick'"),
+        (dict(preset="quik"), "got 'quik': did you mean quick"),
         (dict(resume=True), "resume needs out"),
     ],
 )

@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     need_settings()
-    from ctsa.studies.experiments.names import EXPERIMENTS, nearest
+    from ctsa.settings import nearest
+    from ctsa.studies.experiments.names import EXPERIMENTS
 
     if options.list:
         width = max(map(len, EXPERIMENTS))

@@ -1,21 +1,19 @@
 """A file that says what to train: task, model and training as TOML, checked before any work starts."""
 
-import difflib
-import inspect
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field
 
 from ctsa.datasets import Splits
 from ctsa.datasets.presets import TASKS
 from ctsa.models import RecurrentModel
+from ctsa.settings import Checked, arguments_of, changed, one_of, read_toml
 
-from .settings import PRESETS, Checked, Settings, preset as preset_of
+from .settings import PRESETS, Settings, preset as preset_of
 
 EXAMPLE = """\
 # What `ctsa train` takes: TOML. Lines that begin with # show what else there is, most with its default.
@@ -140,27 +138,21 @@ def read_config(path: str | Path, changes: Iterable[str] = (), seed: int | None 
         ...     read_config(path, ["training.steps=500"]).settings.steps
         500
     """
-    path, given = Path(path), list(changes)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+    given, table = list(changes), read_toml(path)
     if not given:
         return _checked(table, str(path), seed)
     try:
-        return _checked(_changed(table, given), str(path), seed)
+        return _checked(changed(table, given, depth=2), str(path), seed)
     except ValueError:
         _checked(table, str(path), seed)  # what is wrong in the file itself is told as such
-        _checked(_changed(table, given), f"{path} with --set", seed)
+        _checked(changed(table, given, depth=2), f"{path} with --set", seed)
         raise
 
 
 def _checked(table: dict[str, Any], where: str, seed: int | None) -> Config:
     try:
         top = _Top.read(table, "")
-        model = _arguments(RecurrentModel.for_task, ("task",)).read(top.model, "model")
+        model = arguments_of(RecurrentModel.for_task, ("task",)).read(top.model, "model")
         task, settings = _task(top.task), _settings(top.training)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).replace('a valid dictionary', 'a table')}") from None
@@ -171,57 +163,14 @@ def _checked(table: dict[str, Any], where: str, seed: int | None) -> Config:
 
 
 def _task(table: dict[str, Any]) -> dict[str, Any]:
-    name = table.get("name")
-    if name is None:
+    if table.get("name") is None:
         raise ValueError(f"task.name is missing: one of {', '.join(TASKS)}")
-    if not isinstance(name, str) or name not in TASKS:
-        raise ValueError(f"task.name must be one of {', '.join(TASKS)}, got {name!r:.60}{_near(name, TASKS)}")
-    kind = _arguments(TASKS[name][0], (), name=(str, ...))
+    name = one_of("task.name", table["name"], TASKS)
+    kind = arguments_of(TASKS[name][0], (), name=(str, ...))
     return kind.read(table, "task").model_dump(exclude_unset=True)
 
 
 def _settings(table: dict[str, Any]) -> Settings:
     changes = dict(table)
-    name = changes.pop("preset", "quick")
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"training.preset must be one of {', '.join(PRESETS)}, got {name!r:.60}{_near(name, PRESETS)}")
+    name = one_of("training.preset", changes.pop("preset", "quick"), PRESETS)
     return Settings.read({**preset_of(name).model_dump(), **changes}, "training")
-
-
-def _arguments(function: Callable[..., Any], without: tuple[str, ...], **more: Any) -> type[Checked]:
-    """Return a class of settings that are the arguments of a function, with their types."""
-    known = {n: p for n, p in inspect.signature(function).parameters.items() if n not in without}
-    fields: dict[str, Any] = {name: (p.annotation, p.default) for name, p in known.items()}
-    return create_model("Arguments", __base__=Checked, **(more | fields))
-
-
-def _near(name: Any, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    return f": did you mean {near[0]}?" if near else ""
-
-
-def _changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-    """Return a table with ``a.b=value`` put into it."""
-    found = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        names = key.strip().split(".")
-        if not equals or not all(names):
-            raise ValueError(f"--set {change}: wanted key=value, such as training.steps=500")
-        if len(names) > 2:
-            raise ValueError(f"--set {change}: keys have a table and a name at most, such as training.steps")
-        home = found
-        if len(names) == 2:
-            home = found.setdefault(names[0], {})
-            if not isinstance(home, dict):
-                raise ValueError(f"--set {change}: {names[0]} is no table")
-        home[names[-1]] = _value(text.strip())
-    return found
-
-
-def _value(text: str) -> Any:
-    try:
-        found = tomllib.loads(f"value = {text}")
-        return found["value"] if len(found) == 1 else text
-    except tomllib.TOMLDecodeError:
-        return text

@@ -1,8 +1,5 @@
 """Experiments by name, and what each asks."""
 
-import difflib
-from collections.abc import Iterable
-
 # The module has the same name, with underscores, and a function run(lab).
 EXPERIMENTS: dict[str, str] = {
     "criticality": "does an exponent near zero go with accuracy?",
@@ -14,9 +11,3 @@ EXPERIMENTS: dict[str, str] = {
     "continuous": "trained as a flow, used as layers, and the other way round",
 }
 PRESETS = ("quick", "full")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the nearest of known names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f": did you mean {near[0]}?" if near else ""

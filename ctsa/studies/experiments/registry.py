@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
+from ctsa.settings import one_of
 
 from .lab import Findings, Lab
-from .names import EXPERIMENTS, PRESETS, nearest
+from .names import EXPERIMENTS, PRESETS
 
 
 def run(
@@ -43,11 +44,8 @@ def run(
         ValueError: there is no such experiment or preset.
         FileExistsError: the folder holds models of other recipes.
     """
-    if name not in EXPERIMENTS:
-        hint = nearest(str(name), EXPERIMENTS)
-        raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {name!r}{hint}")
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}{nearest(str(preset), PRESETS)}")
+    one_of("experiment", name, EXPERIMENTS)
+    one_of("preset", preset, PRESETS)
     experiment = import_module(f".{name.replace('-', '_')}", __package__)
     seeds = experiment.SEEDS[preset] if seeds is None else checks.integer("seeds", seeds, low=1)
     checks.choice("backend", backend, ("torch", "jax"))
