@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -187,10 +188,12 @@ def test_every_array_has_named_axes(made, kind):
 
 
 # -------------------------------------------------------------------------------------------------------------- on disk
+@pytest.mark.parametrize("ending", [".npz", ".zarr"])
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_and_loaded(made, name, tmp_path):
+def test_saved_and_loaded(made, name, ending, tmp_path):
     result = made[name]
-    back = ctsa.load(result.save(tmp_path / "kept"))
+    back = ctsa.load(result.save(tmp_path / f"kept{ending}"))
+    assert os.listdir(tmp_path) == [f"kept{ending}"]
     assert type(back) is type(result) and repr(back) == repr(result)
     before, after = entries(result), entries(back)
     assert before.keys() == after.keys()

@@ -32,6 +32,7 @@ class Result:
     named in ``_static``. ``_dims`` names the axes of every array; ``"..."`` stands for the batch axes, which otherwise
     follow the first axis. ``_code`` names the fields that hold fields and layers: they are code, which no file keeps,
     and come back as None. ``_tables`` names the dicts that hold arrays and nothing else, which files keep as such.
+    ``_units`` are those of arrays that have some.
     """
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
@@ -39,6 +40,7 @@ class Result:
     _code: ClassVar[tuple[str, ...]] = ()
     _tables: ClassVar[tuple[str, ...]] = ()
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    _units: ClassVar[dict[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -55,16 +57,24 @@ class Result:
     def save(self, path: str | os.PathLike) -> Path:
         """Write everything to one ``.npz`` file (arrays, plus a JSON header; no pickles); read it with ``ctsa.load``.
 
-        The file appears whole or not at all: a full disk or an interrupt leaves an older file as it was.
+        A path that ends in ``.zarr`` gets a Zarr v3 store instead, a folder with named axes and units, which
+        ``xarray.open_zarr(path, consolidated=False)`` opens lazily. Either appears whole or not at all: a full disk or an
+        interrupt leaves an older one as it was.
 
         Returns:
-            The path written, with the ending ``.npz``.
+            The path written, with its ending.
 
         Raises:
             OSError: the folder does not exist or cannot be written (FileNotFoundError, NotADirectoryError, ...).
             TypeError: ``path`` is not a path.
+            ImportError: zarr, for a store, is not installed.
         """
-        path = archive(path)
+        path = archive(path, endings=(".npz", ".zarr"))
+        if path.suffix == ".zarr":
+            from .store import write_group
+
+            write_group(path, self)
+            return path
         arrays: dict[str, Any] = {}
         header = {"ctsa": FORMAT, "home": type(self).__module__, **self._packed(arrays)}
         write(path, header, arrays)

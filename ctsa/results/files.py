@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 
 from .base import FORMAT, Result
+from .store import SUFFIX, is_group, read_group
 from .values import decode
+
+RUN = "run.json"  # what makes a folder one of a run, see ``ctsa.runs``
 
 
 def load(path: str | os.PathLike) -> Any:
-    """Read a result written by its ``save``: the same type, arrays as NumPy.
+    """Read a result written by its ``save``: the same type, arrays as NumPy; or open the folder of a run.
+
+    A run of the command line, or of ``ctsa.runs``, comes back as a ``ctsa.runs.Run``, which reads its results when they are
+    asked for.
 
     Raises:
-        FileNotFoundError: there is no such file, or it is a folder.
+        FileNotFoundError: there is no such file, or it is a folder of something else.
         ValueError: the file is not one of ours, is damaged, or comes from a newer version.
         ImportError: what it holds needs a package that is not installed.
 
@@ -29,7 +35,10 @@ def load(path: str | os.PathLike) -> Any:
         >>> ctsa.load(traj.save(os.path.join(folder, "run"))).xs.shape
         (2, 4, 3)
     """
-    path = _file(path)
+    path = _path(path)
+    if path.is_dir():
+        return _of_folder(path)
+    _need_file(path)
     try:
         with open(path, "rb") as stream:
             if stream.read(2) != b"PK":
@@ -42,17 +51,34 @@ def load(path: str | os.PathLike) -> Any:
                     )
                 arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("__header__").tobytes(), object_hook=decode)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+    return unpacked(header, arrays, path)
+
+
+def unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], path: Path) -> Any:
+    """Return the result that a header and arrays describe, which were read from ``path``.
+
+    Raises:
+        ValueError: they fit no result of this version.
+        ImportError: it needs a package that is not installed.
+    """
+    try:
         version = header["ctsa"]
         _bring(header)
         newer = version > FORMAT or not _kinds(header) <= Result.kinds.keys()
         if version == FORMAT and not newer:
             return _unpacked(header, arrays)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError, AttributeError) as error:
-        # NumPy would advise to open pickles, which may run anything.
-        why = "it holds Python objects, which are not opened" if "pickle" in str(error) else error
-        raise ValueError(f"{path} is not a file saved by ctsa, or is damaged: {why}") from None
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
     age = "a newer version of ctsa" if newer else "an older version of ctsa, whose files are no longer read"
     raise ValueError(f"{path} holds a {header['kind']!r} of format {version}: it comes from {age}")
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    # NumPy would advise to open pickles, which may run anything.
+    why = "it holds Python objects, which are not opened" if "pickle" in str(error) else error
+    return ValueError(f"{path} is not a file saved by ctsa, or is damaged: {why}")
 
 
 def _bring(header: dict[str, Any]) -> None:
@@ -88,18 +114,27 @@ def _unpacked(tree: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str =
     return kind(**{name: a for name, a in rest.items() if not {".", "/"} & set(name)}, **values)._restored()
 
 
-def _file(path: str | os.PathLike) -> Path:
+def _path(path: str | os.PathLike) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a string or a pathlib.Path, got {type(path).__name__}")
-    path = Path(path)
-    if path.is_dir():
-        inside = sorted(p.name for p in path.glob("*.npz"))[:3]
-        raise FileNotFoundError(
-            f"{path} is a folder: name a file in it" + (f", as {', '.join(inside)}" if inside else "")
-        )
+    return Path(path)
+
+
+def _of_folder(path: Path) -> Any:
+    """Return what a folder holds: a store of a result, or a run."""
+    if is_group(path):
+        return read_group(path)
+    if (path / RUN).is_file():
+        return import_module("ctsa.runs").open_run(path)  # which stands above
+    inside = sorted(p.name for p in (*path.glob("*.npz"), *path.glob(f"*{SUFFIX}")))[:3]
+    raise FileNotFoundError(
+        f"{path} is a folder: name a file in it" + (f", as {', '.join(inside)}" if inside else "")
+    )
+
+
+def _need_file(path: Path) -> None:
     if not path.is_file():
         named = path.with_name(path.name + ".npz")
         hint = f": the folder {path.parent} does not exist" if not path.parent.is_dir() else ""
         hint = f": did you mean {named.name}?" if named.is_file() else hint
         raise FileNotFoundError(f"no such file: {path}{hint}")
-    return path

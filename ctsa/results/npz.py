@@ -15,8 +15,8 @@ import numpy as np
 from .values import encode
 
 
-def archive(path: str | os.PathLike, name: str = "path") -> Path:
-    """Return a path to write to, with the ending ``.npz``; its folder must exist."""
+def archive(path: str | os.PathLike, name: str = "path", endings: tuple[str, ...] = (".npz",)) -> Path:
+    """Return a path to write to, with one of the endings, or ``.npz`` in addition; its folder must exist."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{name} must be a string or a pathlib.Path, got {type(path).__name__}")
     path = Path(path)
@@ -26,7 +26,7 @@ def archive(path: str | os.PathLike, name: str = "path") -> Path:
         raise NotADirectoryError(f"{path.parent} is a file, not a folder: {path} cannot be written")
     if not path.parent.exists():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: make it before writing {path.name}")
-    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    return path if path.suffix in endings else path.with_name(path.name + ".npz")
 
 
 def sweep(path: Path, older: float = 60.0) -> None:
