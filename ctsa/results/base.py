@@ -176,6 +176,7 @@ class Trajectory(Result):
     xs: Any
     stats: dict[str, Any]
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {"ts": ("time",), "xs": ("time", "token", "component")}
+    _units: ClassVar[dict[str, str]] = {"ts": "units of time, or layers"}
 
     def __len__(self) -> int:
         return int(np.shape(self.ts)[-1])

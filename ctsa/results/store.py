@@ -42,9 +42,7 @@ def write_group(path: Path, result: Result) -> None:
         TypeError: the result holds what no file keeps.
     """
     arrays: dict[str, Any] = {}
-    header = {"ctsa": FORMAT, "home": type(result).__module__, **result._packed(arrays)}
-    header["names"] = list(arrays)
-    text = json.dumps(header, default=encode)
+    text = header_of(result, arrays)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         group = zarr().open_group(str(temporary), mode="w", zarr_format=3)
@@ -54,6 +52,16 @@ def write_group(path: Path, result: Result) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def header_of(result: Result, arrays: dict[str, Any]) -> str:
+    """Return the attribute ``HEADER`` of a result, whose arrays join ``arrays``.
+
+    Raises:
+        TypeError: the result holds what no file keeps.
+    """
+    header = {"ctsa": FORMAT, "home": type(result).__module__, **result._packed(arrays), "names": list(arrays)}
+    return json.dumps(header, default=encode)
 
 
 def read_group(path: Path) -> Any:

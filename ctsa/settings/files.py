@@ -1,9 +1,12 @@
 """Files of TOML, and changes of their values from a command line."""
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+_NUMBER = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")  # as Python writes numbers, and TOML does not
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -78,4 +81,4 @@ def _value(text: str) -> Any:
         found = tomllib.loads(f"value = {text}")
         return found["value"] if len(found) == 1 else text
     except tomllib.TOMLDecodeError:
-        return text
+        return float(text) if _NUMBER.fullmatch(text) else text
