@@ -1,43 +1,22 @@
-"""What the commands share: a parser with short errors, failures in one line, what is installed, where to write."""
+"""What the commands share that needs no packages of their own: failures in one line, what is installed, where to write."""
 
-import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 NEEDS = {"torch": ("torch", "torchdiffeq"), "jax": ("jax", "equinox", "diffrax", "optimistix", "lineax")}
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that tells wrong use in one line."""
-
-    def error(self, message: str):
-        """Say what is wrong, and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 class WrongUse(Exception):
     """What the user asked for cannot be: exit status 2."""
 
 
-def fail(message: str, status: int = 2) -> int:
+def fail(message: str, status: int = 2, name: str = "ctsa") -> int:
     """Print a message in one line on stderr and return the exit status."""
-    print(f"ctsa: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
     return status
-
-
-def at_least(low: int) -> Callable[[str], int]:
-    """Return the type of an option that is an integer of at least ``low``."""
-
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"wanted an integer of at least {low}, got {text!r}")
-        return int(text)
-
-    return read
 
 
 def need_settings() -> None:
@@ -51,13 +30,18 @@ def missing(*packages: str) -> list[str]:
     return [name for name in packages if find_spec(name) is None]
 
 
+def installed() -> list[str]:
+    """Return the backends that are installed."""
+    return [name for name, packages in NEEDS.items() if not missing(*packages)]
+
+
 def backend_to_use(wanted: str | None, training: bool = False) -> str:
     """Return the backend that was asked for, or the first that is installed.
 
     Raises:
         WrongUse: it is not installed, or, for training, a package that it needs.
     """
-    here = [name for name, packages in NEEDS.items() if not missing(*packages)]
+    here = installed()
     backend = wanted or (here[0] if here else "torch")
     if backend not in here:
         raise WrongUse(f"the {backend} backend is not installed: pip install 'ctsa[{backend}]'")
@@ -80,6 +64,16 @@ def folder_to_write(folder: Path) -> None:
             pass
     except OSError as error:
         raise WrongUse(f"--out {folder}: {error.strerror or error}") from error
+
+
+def ready(backend: str, dtype: str = "float64") -> None:
+    """Have JAX count in 64 bits where that is wanted, and keep what it compiles for the next command."""
+    if backend == "jax":
+        import jax
+
+        keep_compiled()
+        if dtype == "float64":
+            jax.config.update("jax_enable_x64", True)
 
 
 def keep_compiled() -> None:

@@ -1,58 +1,55 @@
 """``ctsa train``: a model as a file says; results in a folder, a summary on stdout."""
 
-import argparse
 import json
 import shlex
-import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ._common import WrongUse, at_least, backend_to_use, fail, folder_to_write, keep_compiled, need_settings
+from cyclopts import App, Parameter
+
+from ._common import WrongUse, backend_to_use, fail, folder_to_write, need_settings, ready
+from ._options import Flag, Options
 
 CONFIG = "config.json"
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    train = commands.add_parser(
-        "train",
-        help="train a model of recurrent attention as a TOML file says, and evaluate it",
-        description="Train a model of recurrent attention as a TOML file says. The folder --out receives settings.json, "
-        "log.jsonl, checkpoint.safetensors, model.safetensors, run.npz and evaluation-*.npz. `ctsa train --example` "
-        "prints a file to begin with.",
-        epilog="Exit status: 0, 1 if training failed, 2 for wrong use, 130 after an interrupt.",
-    )
-    train.add_argument("config", nargs="?", type=Path, metavar="CONFIG.toml", help="task, model and training")
-    train.add_argument("--example", action="store_true", help="print a commented file that runs, and stop")
-    train.add_argument("--backend", choices=["torch", "jax"], help="in place of the file's (default: one installed)")
-    train.add_argument("--out", type=Path, metavar="DIR", help="folder, in place of the file's")
-    train.add_argument("--seed", type=at_least(0), metavar="N", help="of model and training, in place of the file's")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="change a value of the file: training.steps=500, model.kind=akorn; may be repeated",
-    )  # fmt: skip
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder, if there is one")
-    train.add_argument("--quiet", action="store_true", help="no progress, the summary only")
-    train.add_argument("--json", action="store_true", help="print the summary as JSON")
-    train.set_defaults(run=run)
+def add(app: App) -> None:
+    """Add the command."""
+    app.command(train, name="train", group="Studies", help_epilogue="`ctsa train --example` prints a file to begin with.")
 
 
-def run(options: argparse.Namespace) -> int:
+def train(
+    config: Annotated[Path | None, Parameter(help="A file of TOML: task, model and training.")] = None,
+    /,
+    options: Options | None = None,
+    *,
+    example: Annotated[Flag, Parameter(help="Print a commented file that runs, and stop.")] = False,
+) -> int:
+    """Train a model of recurrent attention as a file says, and evaluate it.
+
+    The folder --out receives config.json, log.jsonl, checkpoint.safetensors, model.safetensors, run.npz and
+    evaluation-*.npz.
+    """
+    return run(config, options or Options(), example)
+
+
+def run(path: Path | None, options: Options, example: bool) -> int:
     """Check everything, train, evaluate, and print the summary."""
     need_settings()
     from ctsa.training import config as configs
     from ctsa.training.run import check_run
 
-    if options.example:
+    if example:
         print(configs.EXAMPLE, end="")
         return 0
-    if options.config is None:
+    if path is None:
         raise WrongUse("train: wanted CONFIG.toml; `ctsa train --example` prints one")
     try:
-        config = configs.read_config(options.config, options.changes, options.seed)
+        dtype = [] if options.dtype is None else [f"model.dtype={options.dtype}"]
+        config = configs.read_config(path, [*options.changes, *dtype], options.seed)
     except OSError as error:
-        raise WrongUse(f"{options.config}: {error.strerror or error}") from error
+        raise WrongUse(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise WrongUse(str(error)) from error
     backend = backend_to_use(options.backend or config.backend, training=True)
@@ -60,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
     found = _kept(out, options.resume)
     if found is not None:
         _same(found, config.told(), out)
-    if backend == "jax":
-        _ready_jax(config.model)
+    ready(backend, config.model.get("dtype", "float32"))
     try:
         data = config.data()
         model = config.fresh(data, backend)
@@ -72,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise WrongUse(f"{config.where}: {error}") from error
     folder_to_write(out)
-    return _train(options, config, backend, out, data, model)
+    return _train(options, path, config, backend, out, data, model)
 
 
 def _kept(out: Path, resume: bool) -> dict[str, Any] | None:
@@ -101,34 +97,24 @@ def _same(found: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
         raise WrongUse(f"{out} holds another run: {', '.join(apart)}; resume with its values, or take another --out")
 
 
-def _ready_jax(model: dict[str, Any]) -> None:
-    import jax
-
-    keep_compiled()
-    if model.get("dtype") == "float64":
-        jax.config.update("jax_enable_x64", True)
-
-
-def _train(options: argparse.Namespace, config: Any, backend: str, out: Path, data: Any, model: Any) -> int:
+def _train(options: Options, path: Path, config: Any, backend: str, out: Path, data: Any, model: Any) -> int:
     from ctsa.training import train
     from ctsa.training.run import CHECKPOINT
 
-    say = (lambda text: None) if options.quiet else (lambda text: print(text, file=sys.stderr))
-    progress = False if options.quiet or options.json else None
     settings = config.settings
     try:
         if not (out / CHECKPOINT).exists():
             (out / CONFIG).write_text(json.dumps(config.told(), indent=1))
         what = f"{len(data.train)} samples of {data.train.name}, {settings.steps} steps"
-        say(f"{model.describe()}; {what}; {backend}; {out}/")
+        options.say(f"{model.describe()}; {what}; {backend}; {out}/")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            run = train(model, data, settings, out=out, resume=options.resume, progress=progress)
+            run = train(model, data, settings, out=out, resume=options.resume, progress=options.progress)
         for each in caught:
             fail(str(each.message))
         summary = _evaluated(run, data, settings, out)
     except KeyboardInterrupt:
-        return fail(_interrupted(options, out), 130)
+        return fail(_interrupted(options, path, out), 130)
     except ValueError as error:
         if str(out / CHECKPOINT) in str(error):  # of another run, or damaged
             return fail(str(error))
@@ -184,15 +170,10 @@ def _table(summary: dict[str, Any]) -> str:
     return "\n\n".join([lines(facts), *([columns(heads, rows)] if rows else [])])
 
 
-def _interrupted(options: argparse.Namespace, out: Path) -> str:
+def _interrupted(options: Options, path: Path, out: Path) -> str:
     from ctsa.training.run import CHECKPOINT
 
     if not (out / CHECKPOINT).exists():
         return "interrupted before the first step: nothing to go on with"
-    again = ["ctsa", "train", str(options.config)]
-    for name in ("backend", "out", "seed"):
-        if getattr(options, name) is not None:
-            again += [f"--{name}", str(getattr(options, name))]
-    again += [part for change in options.changes for part in ("--set", change)]
-    again += [flag for flag in ("--quiet", "--json") if getattr(options, flag[2:])]
+    again = ["ctsa", "train", str(path), *options.again()]
     return f"interrupted; the checkpoint is written, go on with: {shlex.join([*again, '--resume'])}"

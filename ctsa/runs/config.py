@@ -291,7 +291,7 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
             raise ValueError("field must have at least one term, got an empty list")
         fields = tuple(check_field(t, f"field.{i}" if several else "field") for i, t in enumerate(terms))
         layer = None if top.layer is None else check_layer(top.layer)
-        solver = _solver().read(top.solver, "solver")
+        solver = check_solver().read(top.solver, "solver")
         try:
             Solver(**solver.model_dump(exclude_unset=True))
         except (TypeError, ValueError) as error:
@@ -314,7 +314,8 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
     )  # fmt: skip
 
 
-def _solver() -> type[Checked]:
+def check_solver() -> type[Checked]:
+    """Return the class of the table ``[solver]``: the arguments of ``ctsa.Solver``."""
     return arguments_of(
         Solver, (), name=(str, "dopri5"), rtol=(float | None, None), atol=(float | None, None), step=(float | None, None),
         max_steps=(int | None, None),

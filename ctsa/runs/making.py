@@ -74,14 +74,18 @@ def check_field(table: dict[str, Any], where: str) -> Checked:
     Raises:
         ValueError: names key, what was wanted and what came.
     """
-    kind = one_of(f"{where}.kind", table.get("kind", "SelfAttention"), FIELDS)
+    return field_class(one_of(f"{where}.kind", table.get("kind", "SelfAttention"), FIELDS)).read(table, where)
+
+
+def field_class(kind: str) -> type[Checked]:
+    """Return the class of a table of a field of a kind: the arguments of its class, ``factor`` and ``heads``."""
     if kind == "pretrained":
-        return _PretrainedField.read(table, where)
+        return _PretrainedField
     cls = getattr(formulas, kind)
     names = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "geometry")]
     kinds: dict[str, Any] = dict.fromkeys(names, (Any, None))
     kinds |= dict(kind=(str, kind), factor=(float, 1.0), heads=(int | None, Field(default=None, ge=1)))
-    return create_model(kind, __base__=Checked, **kinds).read(table, where)
+    return create_model(kind, __base__=Checked, **kinds)
 
 
 def check_layer(table: dict[str, Any]) -> Checked:
@@ -90,14 +94,18 @@ def check_layer(table: dict[str, Any]) -> Checked:
     Raises:
         ValueError: names key, what was wanted and what came.
     """
-    kind = one_of("layer.kind", table.get("kind", "EulerLayer"), LAYERS)
+    return layer_class(one_of("layer.kind", table.get("kind", "EulerLayer"), LAYERS)).read(table, "layer")
+
+
+def layer_class(kind: str) -> type[Checked]:
+    """Return the class of the table ``[layer]`` of a kind: the arguments of its class."""
     if kind == "pretrained":
-        return _PretrainedLayer.read(table, "layer")
+        return _PretrainedLayer
     more: dict[str, Any] = dict(kind=(str, kind), step=(float, Field(default=1.0, gt=0, allow_inf_nan=False)))
     if kind == "AKOrN":
         more["rotation"] = (dict[str, Any] | None, None)
     without = ("self", "geometry", _FIRST[kind], "t")
-    return arguments_of(getattr(schemes, kind).__init__, without, **more).read(table, "layer")
+    return arguments_of(getattr(schemes, kind).__init__, without, **more)
 
 
 def make_field(settings: list[Any], face: Any, sizes: Sizes) -> Any:

@@ -32,6 +32,7 @@ def run_config(
     out: str | Path | None = None,
     *,
     backend: str | None = None,
+    made: Made | None = None,
     resume: bool = False,
     progress: bool | None = None,
     command: str = "",
@@ -43,6 +44,7 @@ def run_config(
         config: from ``read_config``; one that names no analysis simulates.
         out: the folder; None takes the config's, or "ctsa-run".
         backend: "torch" or "jax"; None takes the config's, or one that is installed.
+        made: what ``config.make(backend)`` returned, if that has been called.
         resume: go on with the run that the folder holds: finished analyses are left as they are, the one that was stopped
             goes on from its checkpoint, to the same bits as if it had not been stopped. Analyses may join.
         progress: draw bars on stderr; None does in a terminal.
@@ -71,7 +73,7 @@ def run_config(
     config = config if config.analyses else config.only("simulate")
     path, backend = folder_of(config, out), backend or config.backend or _installed()
     found = check_folder(config, path, backend, resume)
-    made = config.make(backend)
+    made = config.make(backend) if made is None else made
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
         folder = _opened(config, path, backend, found, command)
