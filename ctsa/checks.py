@@ -13,7 +13,7 @@ from .parts import everything, walk
 
 Array = Any
 # Nothing of this size is begun; what fits may still be slow.
-_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**36
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**36
 _SINGLE = 4e-6  # how far from 1 lengths are that were normalised in float32
 
 
@@ -94,9 +94,9 @@ def arity(function: Any) -> int:
 def room(what: str, entries: float, itemsize: int = 8, remedy: str = "") -> None:
     """Raise ValueError if arrays of so many entries cannot fit into the memory of this machine."""
     size = float(entries) * itemsize
-    if size > _MEMORY:
+    if size > MEMORY:
         raise ValueError(
-            f"{what} would need {size / 2**30:.3g} GiB, more than the {_MEMORY / 2**30:.3g} GiB of this machine"
+            f"{what} would need {size / 2**30:.3g} GiB, more than the {MEMORY / 2**30:.3g} GiB of this machine"
             f"{': ' + remedy if remedy else ''}"
         )
 

@@ -1,5 +1,6 @@
 """``ctsa simulate``, ``ctsa lyapunov``, ...: one analysis each of what a file says; ``ctsa run``: all that it names."""
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ctsa.runs import ANALYSES, Config, Run, RunError, read_config, run_config
+from ctsa.runs.answers import jsonable
+from ctsa.runs.estimating import check_room
 from ctsa.runs.running import check_folder
 
 from ._common import WrongUse, backend_to_use, fail, folder_to_write, ready
@@ -20,7 +23,8 @@ File = Annotated[Path | None, Parameter(help="A file of TOML; left out: 32 token
 def add(app: App) -> None:
     """Add a command for every analysis, and ``run``."""
     for analysis in ANALYSES.values():
-        text = f"{analysis.asks[0].upper()}{analysis.asks[1:]}.\n\nThe table [{analysis.name}] of the file holds its settings."
+        asks = f"{analysis.asks[0].upper()}{analysis.asks[1:]}."
+        text = f"{asks}\n\nThe table [{analysis.name}] of the file holds its settings."
         app.command(_command(analysis.name), name=analysis.name, help=text, group="Analyses")
     app.command(
         _command(None), name="run", group="Analyses",
@@ -48,6 +52,7 @@ def run(name: str | None, file: Path | None, options: Options) -> int:
     try:
         check_folder(config, out, backend, options.resume)
         made = config.make(backend)
+        check_room(config, made)
     except (ValueError, TypeError, FileExistsError, ImportError) as error:
         raise WrongUse(_with_flags(str(error))) from error
     except OSError as error:
@@ -101,8 +106,26 @@ def _only(config: Config, name: str | None) -> Config:
 
 
 def dry_run(config: Config, backend: str, options: Options) -> int:
-    """Print what a run takes."""
-    raise WrongUse("--dry-run is not there yet")
+    """Print what the analyses of a config take; 1 if one does not fit."""
+    from ctsa.runs.estimating import duration, estimate_of
+
+    try:
+        made = config.make(backend)
+        found = [estimate_of(name, made, settings) for name, settings in config.analyses.items()]
+    except (ValueError, TypeError, ImportError) as error:
+        raise WrongUse(str(error)) from error
+    except OSError as error:
+        raise WrongUse(error.strerror or str(error)) from error
+    if options.json:
+        told = [jsonable({name: getattr(each, name) for name in each._static}) for each in found]
+        print(json.dumps(dict(backend=backend, dtype=made.dtype, tokens=list(made.x0.shape), analyses=told)))
+    else:
+        what = "layer" if made.layer is not None else "flow"
+        print(f"{what} of tokens {made.x0.shape}, {made.dtype}, {backend}\n")
+        print("\n\n".join(each.table() for each in found))
+        total = sum(each.seconds for each in found)
+        print(f"\nin all {duration(total)}" if len(found) > 1 and total == total else "")
+    return 0 if all(each.fits for each in found) else 1
 
 
 def _with_flags(text: str) -> str:

@@ -80,7 +80,9 @@ def info(*, as_json: Annotated[Flag, Parameter(name="--json", help="Print it as 
         found[name] = {key: told[key] for key in NEEDS[name] if key in told} or f"not installed: pip install 'ctsa[{name}]'"
     extras = {"pretrained": ("safetensors", "tokenizers"), "training": ("optax", "safetensors"), "sweeps": ("distributed",),
               "reports": ("plotly",)}  # fmt: skip
-    found |= {name: "ready" if not missing(*needs) else f"needs {', '.join(missing(*needs))}" for name, needs in extras.items()}
+    for name, needs in extras.items():
+        lacking = missing(*needs)
+        found[name] = f"needs {', '.join(lacking)}" if lacking else "ready"
     found |= machine()
     if as_json:
         print(json.dumps(found))

@@ -25,15 +25,15 @@ Seed = Annotated[int | None, Parameter(validator=at_least(0), help="In place of 
 Changes = Annotated[
     list[str],
     Parameter(
-        name="--set", negative=(), consume_multiple=False,
+        name="--set", negative=(), consume_multiple=False, show_default=False,
         help="KEY=VALUE: change a value of the file, as field.beta=9 or tokens.kind=hemisphere; may be repeated.",
     ),
 ]  # fmt: skip
-Flag = Annotated[bool, Parameter(negative=())]
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 @Parameter(name="*")
-@dataclass
+@dataclass(kw_only=True)
 class Options:
     """Options of all commands that run something."""
 
@@ -42,10 +42,10 @@ class Options:
     out: Out = None
     seed: Seed = None
     changes: Changes = field(default_factory=list)
-    resume: Annotated[bool, Parameter(negative=(), help="Go on with the run that the folder holds.")] = False
-    dry_run: Annotated[bool, Parameter(negative=(), help="Say how long and how much memory it takes, and stop.")] = False
-    quiet: Annotated[bool, Parameter(negative=(), help="No progress, the results only.")] = False
-    json: Annotated[bool, Parameter(negative=(), help="Print the results as JSON.")] = False
+    resume: Annotated[Flag, Parameter(help="Go on with the run that the folder holds.")] = False
+    dry_run: Annotated[Flag, Parameter(help="Say how long and how much memory it takes, and stop.")] = False
+    quiet: Annotated[Flag, Parameter(help="No progress, the results only.")] = False
+    json: Annotated[Flag, Parameter(help="Print the results as JSON.")] = False
 
     def again(self) -> list[str]:
         """Return these options as words of a command line."""

@@ -80,5 +80,6 @@ def opened(path: Path) -> object:
 
 
 def _line(row: dict) -> str:
-    rest = ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("time", "event") and value not in ("", None))
+    told = {key: value for key, value in row.items() if key not in ("time", "event") and value not in ("", None)}
+    rest = ", ".join(f"{key} {value}" for key, value in told.items())
     return f"{row.get('time', '')}  {row.get('event', '')}  {rest}".rstrip()

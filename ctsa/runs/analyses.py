@@ -131,8 +131,8 @@ class _Compare(arguments_of(ctsa.compare, _GIVEN)):  # type: ignore[misc]
 
 def _compare(made: Any, s: Any, kept: Kept) -> Any:
     given = _seeded(made, s)
-    if made.layer is None:
-        given.setdefault("step_sizes", [0.4, 0.2, 0.1, 0.05])
+    if made.layer is None and given.get("step_sizes") is None:
+        given["step_sizes"] = [0.4, 0.2, 0.1, 0.05]
     duration = given.pop("duration", s.duration)
     return ctsa.compare(made.system, made.one("compare"), duration, **given)
 

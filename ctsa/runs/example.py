@@ -15,7 +15,7 @@ kind = "SelfAttention"         # or SymmetricAttention, MultiHeadAttention, Ener
 beta = 4.0                     # Perceptron: the arguments are those of the classes of ctsa.torch and ctsa.jax
 #: query = "identity"          # a matrix is a name: identity, gaussian, goe, psd, antisymmetric, rotation;
 #: key = [[1, 0, 0], [0, 2, 0], [0, 0, 3]]                      # its rows;
-#: value = {{kind = "goe", seed = 1, scale = 0.5}}              # a table with kind, seed, scale, width, heads, values, angle;
+#: value = {{kind = "goe", seed = 1, scale = 0.5}}              # a table: kind, seed, scale, width, heads, values, angle;
 #: value = {{kind = "diagonal", values = [3.0, 2.0, 1.0]}}
 #: value = "weights.npz:value"                                  # or an array of a file
 #: weights = "softmax"         # or unnormalised, sigmoid, ...: see ctsa.torch.SelfAttention
@@ -34,7 +34,8 @@ beta = 4.0                     # Perceptron: the arguments are those of the clas
 
 # ------------------------------------------------------------------------------------------------ where it starts
 [tokens]
-kind = "uniform"               # or hemisphere (angle), clusters (count, spread), equiangular (cosine), file (path), sentence
+kind = "uniform"               # or hemisphere (angle), clusters (count, spread), equiangular (cosine), file (path),
+                               # sentence (text, layer) of a pretrained model
 n = 12
 d = 3
 #: seed = 0

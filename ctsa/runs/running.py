@@ -15,6 +15,7 @@ from .about import git_state, inputs, machine, moved, versions
 from .analyses import ANALYSES, Kept
 from .answers import answers
 from .config import Config, Made
+from .estimating import check_room
 from .folder import CONFIG, PICTURES, RunFolder, now
 from .lock import hold
 from .reading import Run, open_run
@@ -74,6 +75,7 @@ def run_config(
     path, backend = folder_of(config, out), backend or config.backend or _installed()
     found = check_folder(config, path, backend, resume)
     made = config.make(backend) if made is None else made
+    check_room(config, made)
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
         folder = _opened(config, path, backend, found, command)
