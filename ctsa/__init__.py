@@ -117,17 +117,21 @@ from .tangent import (
 )
 
 if TYPE_CHECKING:
-    from . import plot as plot, training as training
+    from . import plot as plot, runs as runs, training as training
+    from .runs.estimating import Estimate as Estimate, estimate as estimate
     from .training import train as train
 else:
-    _LATER = ("plot", "training", "train")  # matplotlib, and what only training needs
+    # What needs matplotlib, pydantic, Zarr or Dask comes when it is asked for.
+    _LATER = dict.fromkeys(("plot", "training", "runs")) | {
+        "train": "training", "estimate": "runs.estimating", "Estimate": "runs.estimating"
+    }  # fmt: skip
 
     def __getattr__(name: str):
         if name in _LATER:
             from importlib import import_module
 
-            found = import_module("ctsa.training" if name == "train" else f"ctsa.{name}")
-            return found.train if name == "train" else found
+            home = _LATER[name]
+            return import_module(f"ctsa.{name}") if home is None else getattr(import_module(f"ctsa.{home}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():

@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ctsa.runs import ANALYSES, Config, Run, RunError, read_config, run_config
-from ctsa.runs.answers import jsonable
 from ctsa.runs.estimating import check_room
 from ctsa.runs.running import check_folder
+from ctsa.runs.telling import jsonable
 
 from ._common import WrongUse, backend_to_use, fail, folder_to_write, ready
 from ._options import Options

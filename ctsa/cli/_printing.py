@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from ctsa import __version__
 from ctsa.runs import Run, answers
-from ctsa.runs.answers import jsonable
+from ctsa.runs.telling import jsonable
 
 
 class Summary(BaseModel):

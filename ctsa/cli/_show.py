@@ -38,7 +38,7 @@ def show(
             print_run(found, as_json, about=True)
         return 0
     if as_json:
-        from ctsa.runs.answers import answers, jsonable
+        from ctsa.runs.telling import answers, jsonable
 
         print(json.dumps({"kind": type(found).__name__, **jsonable(answers(found))}, allow_nan=False))
     else:

@@ -13,12 +13,12 @@ from ctsa.results.store import is_group
 
 from .about import git_state, inputs, machine, moved, versions
 from .analyses import ANALYSES, Kept
-from .answers import answers
 from .config import Config, Made
 from .estimating import check_room
 from .folder import CONFIG, PICTURES, RunFolder, now
 from .lock import hold
 from .reading import Run, open_run
+from .telling import answers
 from .writing import as_toml, draw
 
 Say = Callable[[str], Any]

@@ -1,6 +1,6 @@
 """Experiments with trained models: the second paper's, repeated, each one function of a ``Lab``.
 
-``ctsa experiment NAME`` runs one; ``run`` does so from Python.
+``ctsa reproduce NAME`` runs one; ``run`` does so from Python.
 """
 
 from .lab import Findings as Findings, Lab as Lab, Recipe as Recipe
