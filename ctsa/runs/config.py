@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from ctsa import checks
 from ctsa._backend import load as backend_of
 from ctsa.flows import Solver
 from ctsa.geometry import Geometry
@@ -221,6 +222,7 @@ class Config:
             layer = None if self.layer is None else make_layer(self.layer, field, face, sizes)
             if own and self.tokens.kind == "sentence":
                 x0 = _before(self, sizes)
+            checks.fit_field(layer if field is None else field, x0.shape, "tokens")
         except (ValueError, TypeError, OSError) as error:
             raise type(error)(*_with(self.where, error)) from error
         solver = Solver(**self.solver.model_dump(exclude_unset=True)) if self.solver.model_fields_set else Solver()
@@ -308,10 +310,22 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
         found = check_tokens(top.tokens)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).replace('a valid dictionary', 'a table')}") from None
-    return Config(
+    config = Config(
         table, where, folder, top.backend, top.dtype, top.seed, top.out, fields, layer, found, solver, analyses, sweep,
         output,
     )  # fmt: skip
+    if sweep is not None:
+        _check_axes(config, sweep)
+    return config
+
+
+def _check_axes(config: Config, sweep: Sweep) -> None:
+    """See that every value of every axis makes a config; of long axes the first hundred and the last."""
+    table = {key: value for key, value in config.table.items() if key != "sweep"}
+    plain = replace(config, table=table, sweep=None)
+    for key, values in sweep.axes.items():
+        for value in [*values[:100], values[-1]]:
+            plain.changed({key: value})
 
 
 def check_solver() -> type[Checked]:

@@ -185,7 +185,7 @@ def estimate_of(analysis: str, made: Any, settings: Any, probe: bool = True) -> 
 def _timed(
     analysis: str, part_of: Callable[[Any, Any, float], Any], plan: "Plan", made: Any, settings: Any, amount: float
 ) -> tuple[float, float]:
-    """Return the seconds of all and those of compiling: from growing parts, each run three times, until one is long enough."""
+    """Return the seconds of all and those of compiling: from growing parts, each run three times."""
     run = ANALYSES[analysis].run
 
     def probe(share: float) -> tuple[float, float, float]:
