@@ -9,12 +9,14 @@ import numpy as np
 from pydantic import Field
 
 import ctsa
+from ctsa.pretrained import survey
 from ctsa.results.base import as_numpy
 from ctsa.settings import Checked, arguments_of
 from ctsa.tangent.jacobians import tangent_matrix
 
 from .jacobian import JacobianSpectrum
 from .simulating import Simulate, simulate
+from .tokens import pretrained_model
 
 _GIVEN = ("system", "field", "layer", "x0", "starts", "solver", "rtol", "atol", "step", "max_steps", "geometry",
           "normalize", "resume", "checkpoint", "allow_unverified", "progress", "frame")  # fmt: skip
@@ -187,6 +189,21 @@ def _monitor(made: Any, s: Any, kept: Kept) -> Any:
     return ctsa.monitor(made.system, made.one("monitor"), **given)
 
 
+_TEXT = "The bank raised its interest rates again yesterday, and the price of houses in the city began to fall."
+
+
+class _Survey(arguments_of(survey, (*_GIVEN, "face", "model"))):  # type: ignore[misc]
+    text: str = Field(default=_TEXT, min_length=1)
+    model: str | None = None
+    duration: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+
+
+def _survey(made: Any, s: Any, kept: Kept) -> Any:
+    given = _seeded(made, s, "text", "model")
+    model = pretrained_model(s.model, made.folder)
+    return survey(model, s.text, face=made.face, **given, solver=made.solver, progress=kept.progress)
+
+
 ANALYSES: dict[str, Analysis] = {
     each.name: each
     for each in (
@@ -199,5 +216,6 @@ ANALYSES: dict[str, Analysis] = {
         Analysis("basins", "where random starts end, with confidence intervals", _Basins, _basins),
         Analysis("continue", "branches of equilibria against a parameter, and bifurcations", _Continue, _continue, "flow"),
         Analysis("monitor", "energy, contribution and norms along the way", _Monitor, _monitor),
+        Analysis("survey", "where each attention head of a pretrained model leads a sentence", _Survey, _survey),
     )
 }

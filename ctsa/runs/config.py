@@ -93,6 +93,7 @@ class _Top(Checked):
     basins: _Tables | None = None
     continue_: _Tables | None = Field(default=None, alias="continue")
     monitor: _Tables | None = None
+    survey: _Tables | None = None
     sweep: _Tables | None = None
     output: _Tables = {}
 
@@ -110,6 +111,7 @@ class Made:
         geometry: where tokens live; that of the layer for one that has its own.
         seed: of the file.
         dtype: of the numbers.
+        folder: from which paths count.
     """
 
     face: Any
@@ -120,6 +122,7 @@ class Made:
     geometry: Geometry | None
     seed: int
     dtype: str
+    folder: Path = Path()
 
     @property
     def system(self) -> Any:
@@ -226,7 +229,7 @@ class Config:
         except (ValueError, TypeError, OSError) as error:
             raise type(error)(*_with(self.where, error)) from error
         solver = Solver(**self.solver.model_dump(exclude_unset=True)) if self.solver.model_fields_set else Solver()
-        return Made(face, field, layer, x0, solver, geometry, self.seed, self.dtype)
+        return Made(face, field, layer, x0, solver, geometry, self.seed, self.dtype, self.folder)
 
 
 def _with(where: str, error: Exception) -> tuple[Any, ...]:

@@ -365,6 +365,10 @@ PLANS: dict[str, Plan] = {
                                          else {"depth": max(1, math.ceil((s.depth or 32) * share))})),
         _dense_memory, 0.5, "take fewer tokens",
     ),
+    "survey": Plan(
+        lambda m, s: "heads", lambda m, s: math.nan, None, lambda m, s: 2.0**30, 1.0, "take fewer tokens",
+        "each head of each layer is a flow of its own: seconds to a minute a head",
+    ),
 }  # fmt: skip
 
 
