@@ -10,6 +10,7 @@ from . import (
     survey as survey,
     training as training,
 )
+from .film import animate as animate
 from .tokens import (
     angles as angles,
     circle as circle,

@@ -23,7 +23,7 @@ import ctsa.plot._given as given
 import ctsa.plot._labels as written
 
 from ._given import need, on_sphere, read, real, to_numpy
-from ._globe import both_sides, draw_globe, draw_marks, draw_paths, paled
+from ._globe import both_sides, draw_globe, draw_marks, draw_paths, facing, paled
 from ._style import COLUMN, INK, PALETTE, SURFACE, axes_for, colours_of, finish, time_axis
 
 _FEW = 64  # tokens that are drawn as lines of their own on the sphere
@@ -62,9 +62,8 @@ def sphere(
     u = np.zeros((0, n, 3)) if vectors is None else real("vectors", vectors)
     need(u.shape[-2:] == (n, 3) and u.ndim < 4, "vectors", f"({n}, 3) or (k, {n}, 3)", u.shape, "one each")
     new, ax = ax is None, axes_for(ax, "ax", (COLUMN + written.room(legend), COLUMN), projection="3d")[0]
-    x, y, z = np.nan_to_num(last).mean(0)
-    if new and np.hypot(x, y) > 0.1:  # a little from the side, as clusters in the middle look flat
-        ax.view_init(15 + np.clip(60 * z, -25, 25), np.degrees(np.arctan2(y, x)) + 25)
+    if new:
+        ax.view_init(*facing(last))
     ax.set_proj_type("ortho")  # only then is the near side a half-sphere
     ax.computed_zorder = False
     draw_globe(ax)
@@ -154,19 +153,25 @@ def principal(traj: Any, *, ax: Any = None, labels: Any = None, tail: float | No
         >>> ax = principal([[1, 0, 0, 0], [0, 0, 1, 0]])
     """
     (_, every, _), (_, xs, whole) = read(traj, sample), read(traj, sample, tail)
-    states, unit = every.reshape(-1, every.shape[-1]), on_sphere(every)
+    unit = on_sphere(every)
     need(xs.shape[-1] > 1, "traj", "d >= 2", f"states {xs.shape}", "plot.observables(ts, {'x': xs[..., 0]})")
     colours, legend = colours_of(xs.shape[1], labels)
-    states = states[np.isfinite(states).all(-1)]  # a failed solve leaves NaN behind
-    plane = np.linalg.eigh(states.T @ states)[1][:, :-3:-1]  # (d, 2)
-    plane = plane * np.where(states.sum(0) @ plane < 0, -1, 1)
-    share = np.sum((states @ plane) ** 2, 0) / max(np.sum(states**2), np.finfo(float).tiny)
+    plane, share = plane_of(every)
     ax = axes_for(ax, "ax", (COLUMN + written.room(legend), COLUMN))[0]
     _paths(ax, xs @ plane, colours, whole, {1.0: "0.75"} if unit else {})
     if unit:
         ax.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     one, two = (f"principal direction {i} ({p:.0%})" for i, p in enumerate(share, 1))
     return finish(ax, one, two, legend, "beside")
+
+
+def plane_of(xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the plane that holds most of states (..., d), as columns (d, 2), and the share of either direction."""
+    states = xs.reshape(-1, xs.shape[-1])
+    states = states[np.isfinite(states).all(-1)]  # a failed solve leaves NaN behind
+    plane = np.linalg.eigh(states.T @ states)[1][:, :-3:-1]  # (d, 2)
+    plane = plane * np.where(states.sum(0) @ plane < 0, -1, 1)
+    return plane, np.sum((states @ plane) ** 2, 0) / max(np.sum(states**2), np.finfo(float).tiny)
 
 
 def trajectory(traj: Any, *, ax: Any = None, **options: Any) -> Any:
