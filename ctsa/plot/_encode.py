@@ -120,12 +120,8 @@ def _gif(stream: Any, draw: Draw, order: Any, size: Size, fps: float) -> None:
     def image(k: int) -> Any:
         return Image.frombuffer("RGBA", size, draw(k), "raw", "RGBA", 0, 1).convert("RGB")
 
-    # One table of colours for all frames: with one each the ground would flicker.
     some = [image(k) for k in np.unique(np.linspace(0, len(order) - 1, 6).astype(int))]
-    sheet = Image.new("RGB", (size[0], size[1] * len(some)))
-    for i, one in enumerate(some):
-        sheet.paste(one, (0, i * size[1]))
-    table = sheet.quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    table = _colours(np.concatenate([np.asarray(one).reshape(-1, 3) for one in some]))
     pictures = (image(k).quantize(palette=table, dither=Image.Dither.NONE) for k in order)
     first = next(pictures)
     ends = np.round(100 / fps * np.arange(len(order) + 1)) * 10  # GIFs know hundredths of a second
@@ -133,3 +129,24 @@ def _gif(stream: Any, draw: Draw, order: Any, size: Size, fps: float) -> None:
         stream, "GIF", save_all=True, append_images=pictures, duration=np.diff(ends).astype(int).tolist(), loop=0,
         disposal=1, optimize=False,
     )  # fmt: skip
+
+
+def _colours(pixels: np.ndarray) -> Any:
+    """Return one table of colours for all frames (with one each the ground would flicker), as an image that has it.
+
+    The light greys of ground and globe are kept as they are, since bands or tints of them would be seen.
+    """
+    from PIL import Image
+
+    plain = np.ptp(pixels, axis=1) < 3
+    greys = np.unique(pixels[plain].mean(1).round().astype(int))
+    greys = np.r_[greys[greys >= 208], greys[greys < 208][::12]]  # 64 at most
+    vivid = pixels[~plain]
+    table = np.repeat(greys, 3)
+    if len(vivid):
+        row = Image.fromarray(np.ascontiguousarray(vivid[None]))
+        found = row.quantize(256 - len(greys), method=Image.Quantize.MAXCOVERAGE).getpalette()
+        table = np.r_[table, found]
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(table[:768].astype(np.uint8).tobytes())
+    return holder

@@ -58,7 +58,7 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
         seen = np.where(known[i], comp.errors[i], np.nan)
         marker = "." if np.isfinite(seen).sum() < 3 else ""  # a line of one point would not show
         ax.plot(comp.times[i], seen, color=_colour(i), linewidth=1.1, marker=marker, label=f"step {step:.3g}")
-    ax.axhline(comp.parted, color=INK, linewidth=0.8, linestyle=":")
+    ax.axhline(comp.parted, color=INK, linewidth=0.8, linestyle=":", label="counts as parted")
     ax.set_xlim(0, np.nanmax(comp.times))
     ax.set_yscale("log")
     seen = comp.errors[known]
@@ -186,6 +186,8 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
     given.result("comp", comp, *_COMPARISON)
     axes = axes_for(axes, "axes", (10.0, 5.2), (2, 3))
     errors(comp, ax=axes[0])
+    lines, labels = axes[0].get_legend_handles_labels()  # steps have their legend among the clusters, where there is room
+    axes[0].legend(lines[-1:], labels[-1:], loc="lower right", frameon=False, fontsize=7, handlelength=1.4)
     order(comp, ax=axes[1])
     for label, path, colour, width in _paths(comp):
         aligned = order_parameter(path.xs, comp.geometry.channels)
@@ -194,7 +196,7 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
     finish(axes[2], "time", "length of the mean token")
     axes[3].yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     finish(axes[3], "time", "clusters")
-    _legend(axes[2])
+    _legend(axes[3])
     multipliers(comp, ax=axes[4])
     if comp.flow_exponents.size:
         exponents(comp, ax=axes[5])

@@ -27,7 +27,7 @@ from .tokens import sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
 _INKS = (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555", PALETTE[0], PALETTE[1])
-_COLOURS = dict(zip(KINDS, _INKS, strict=True))
+KIND_INKS = dict(zip(KINDS, _INKS, strict=True))
 _STABLE, _UNSTABLE = PALETTE[0], PALETTE[1]
 _LABEL = {"fontsize": 7, "color": INK}
 _NUMBER = {"fontsize": 6.5, "color": INK}
@@ -240,7 +240,7 @@ def _ink(label: str) -> tuple[Any, str]:
     kind = max((k for k in KINDS if label.startswith(k)), key=len)
     on = re.search(r" on v(\d+)", label)
     pale = 0.0 if on is None else 1 - 0.6 ** int(on[1])
-    colour = (1 - pale) * np.array(colors.to_rgb(_COLOURS[kind])) + pale
+    colour = (1 - pale) * np.array(colors.to_rgb(KIND_INKS[kind])) + pale
     odd = "(unstable)" in label or "(marginal)" in label
     return colour, "////" if kind.startswith("rotating") else "...." if odd else ""
 

@@ -173,8 +173,8 @@ class _Scene:
         """Draw the ground."""
         finish(self.ax, xlabel, ylabel, self.legend, "beside")
         if self.times is not None:
-            place = {"transform": self.ax.transAxes, "va": "top", "fontsize": 8, "color": INK}
-            self.moving.append(self.ax.text(0.0, 1.0, "", animated=True, **place))
+            where = {"transform": self.ax.transAxes, "va": "top", "fontsize": 8, "color": INK}
+            self.moving.append(self.ax.text(0.02, 0.99, "", animated=True, **where))
             span = abs(self.times[-1] - self.times[0])
             self.digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 8))
         self.canvas.draw()
