@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullLocator
 
@@ -134,6 +135,11 @@ def multipliers(comp: Any, *, ax: Any = None) -> Axes:
         p, m = comp.predicted[i], comp.measured[i]
         ax.plot(p.real, p.imag, "o", markersize=5.5, color=_colour(i), markerfacecolor="none", markeredgewidth=0.8)
         ax.plot(m.real, m.imag, "o", markersize=2.2, color=_colour(i))
+    if comp.measured.shape[1]:
+        ring: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": INK}
+        entries = [Line2D([], [], markersize=5.5, mfc="none", mew=0.8, label="predicted", **ring)]
+        entries += [Line2D([], [], markersize=2.2, label="measured", **ring)]
+        ax.legend(handles=entries, loc="center", frameon=False, fontsize=7, handlelength=1.0)
     if not comp.measured.shape[1]:
         ax.text(0, 0, "the flow still moves", ha="center", va="center", fontsize=7, color=INK)
     ax.autoscale_view()
@@ -195,6 +201,7 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
         axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
     finish(axes[2], "time", "length of the mean token")
     axes[3].yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes[3].set_ylim(bottom=0)
     finish(axes[3], "time", "clusters")
     _legend(axes[3])
     multipliers(comp, ax=axes[4])
@@ -203,8 +210,9 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
     else:
         axes[5].set_axis_off()
         found = [f"- {a}" for a in comp.artefacts] or ["none found"]
-        text = [line for a in found for line in textwrap.wrap(a, 58, subsequent_indent="  ")]
-        text = ["artefacts of the layers:", *text[:14], *(["..."] if len(text) > 14 else [])]
+        letters = max(20, int(axes[5].bbox.width / axes[5].figure.dpi / 0.05))
+        text = [line for a in found for line in textwrap.wrap(a, letters, subsequent_indent="  ")]
+        text = ["artefacts:", *text[:14], *(["..."] if len(text) > 14 else [])]
         axes[5].text(0, 1, "\n".join(text), va="top", fontsize=7, color=INK, transform=axes[5].transAxes, wrap=False)
     return axes
 

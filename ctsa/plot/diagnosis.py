@@ -71,15 +71,17 @@ def _steps(ax: Any, report: Any, member: int) -> None:
             ax.plot(k, np.where(steps[:, i] > 0, steps[:, i], np.nan), color=colour, lw=0.7, alpha=0.6)
     ax.set_yscale("log")
     ax.axhline(float(np.median(report.floor)), color="0.6", lw=0.8, ls=":")
+    others = [Line2D([], [], color="0.6", lw=0.8, ls=":", label="floor of rounding")]
     rate, mine = report.rate[member], steps[:, member]
     above = np.flatnonzero(mine > 100 * report.floor[member])
     if np.isfinite(rate) and len(above) > 2:
         at = k[above[-1]]
         first = k[above[-1] // 2]
         ax.plot([first, at], mine[above[-1]] * np.exp(rate * (np.array([first, at]) - at)), color=INK, lw=1.4, ls="--")
+        others += [Line2D([], [], color=INK, lw=1.4, ls="--", label=f"rate of input {member}")]
     names = list(report.counts)
     legend = [Line2D([], [], color=VERDICTS[n], label=f"{n} ({report.counts[n]})", lw=1.4) for n in names]
-    finish(ax, "loop", "step, relative", legend=legend)
+    finish(ax, "loop", "step, relative", legend=[*legend, *others])
 
 
 def _multipliers(ax: Any, report: Any) -> None:

@@ -19,7 +19,7 @@ from ._encode import encoder, place, write
 from ._given import need, on_sphere, read
 from ._globe import facing, graticule, paled, shade, toward
 from ._style import INK, STYLE, SURFACE, colours_of, finish
-from .tokens import plane_of
+from .tokens import _plane_of
 
 _PIECES = 8  # of a tail, each in a colour of its own
 
@@ -196,7 +196,7 @@ Draw = Callable[[int], Any]
 def _flat(scene: _Scene, every: np.ndarray, states: np.ndarray, unit: bool) -> Draw:
     """Set up the circle, where tails go inwards so as not to cover each other, or the principal plane."""
     ax, circle = scene.ax, unit and states.shape[-1] == 2
-    plane, share = (np.eye(2), None) if circle else plane_of(every)
+    plane, share = (np.eye(2), None) if circle else _plane_of(every)
     xy = states @ plane  # (frames, n, 2)
     if unit:
         ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.45" if circle else "0.75", linewidth=0.6, zorder=1))

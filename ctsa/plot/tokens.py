@@ -83,11 +83,13 @@ def sphere(
     for j, v in enumerate(u.reshape(-1, n, 3)):
         v = 0.35 * v / max(np.nanmax(np.linalg.norm(v, axis=-1)), np.finfo(float).tiny)
         back, side, tip = -0.25 * v, 0.14 * np.cross(last, v), last + v
-        arrows = np.stack([last, tip, tip + back + side, tip, tip + back - side], 1)  # (n, 5, 3)
+        head = (np.linalg.norm(v, axis=-1) > 0.07)[:, None]  # shorter ones start at their tokens, which is enough
+        arrows = [last, tip, *(np.where(head, end, tip) for end in (tip + back + side, tip, tip + back - side))]
+        arrows = np.stack(arrows, 1)  # (n, 5, 3)
         arrows = arrows[np.linalg.norm(v, axis=-1) > 1e-3]
         apart = np.unique(np.round(arrows.reshape(-1, 15), 2), axis=0, return_index=True)[1]  # one a cluster
         for arrow in arrows[np.sort(apart)]:
-            both_sides(ax, arrow, arrow[:1], (INK, *PALETTE)[j % 8], 4, linewidth=0.8, label="_vector")
+            both_sides(ax, arrow, arrow[:1], ("0.35", *PALETTE)[j % 8], 4, linewidth=0.7, label="_vector")
     ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
     ax.set_box_aspect((1, 1, 1), zoom=1.55)
     return finish(ax, legend=legend, loc="beside")
@@ -156,7 +158,7 @@ def principal(traj: Any, *, ax: Any = None, labels: Any = None, tail: float | No
     unit = on_sphere(every)
     need(xs.shape[-1] > 1, "traj", "d >= 2", f"states {xs.shape}", "plot.observables(ts, {'x': xs[..., 0]})")
     colours, legend = colours_of(xs.shape[1], labels)
-    plane, share = plane_of(every)
+    plane, share = _plane_of(every)
     ax = axes_for(ax, "ax", (COLUMN + written.room(legend), COLUMN))[0]
     _paths(ax, xs @ plane, colours, whole, {1.0: "0.75"} if unit else {})
     if unit:
@@ -165,7 +167,7 @@ def principal(traj: Any, *, ax: Any = None, labels: Any = None, tail: float | No
     return finish(ax, one, two, legend, "beside")
 
 
-def plane_of(xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _plane_of(xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the plane that holds most of states (..., d), as columns (d, 2), and the share of either direction."""
     states = xs.reshape(-1, xs.shape[-1])
     states = states[np.isfinite(states).all(-1)]  # a failed solve leaves NaN behind
