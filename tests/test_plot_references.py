@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
-from PIL import Image
 from pictures import PICTURES, REFERENCES, figure_of, save
+from PIL import Image
 
 import ctsa
 from ctsa import plot
 
-TOLERANCE, OVER = 4.0, 4  # rms of 255, of means over 4 by 4 pixels: another font stays below it, what is missing does not
+TOLERANCE, OVER = (
+    4.0,
+    4,
+)  # rms of 255, of means over 4 by 4 pixels: another font stays below it, what is missing does not
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +140,9 @@ def test_the_style_is_left_as_it_was_found():
     assert plot.spectra.eigenvalues([1.0]).figure.get_figwidth() == pytest.approx(2.8)
 
 
-@pytest.mark.parametrize("width, kind", [("slide", ValueError), (0.1, ValueError), (np.nan, ValueError), ([], TypeError)])
+@pytest.mark.parametrize(
+    "width, kind", [("slide", ValueError), (0.1, ValueError), (np.nan, ValueError), ([], TypeError)]
+)
 def test_bad_widths(width, kind):
     with pytest.raises(kind, match="^width"), plot.style(width):
         pass
@@ -195,6 +200,8 @@ def test_a_fall_of_energy_says_its_size_and_that_nothing_is_promised():
 def test_heads_of_short_arrows_do_not_pile_up():
     x = np.eye(3)
     v = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.1], [1.0, 0.0, 0.0]])
-    arrows = [np.stack(line.get_data_3d(), 1) for line in plot.sphere(x, vectors=v).lines if line.get_label() == "_vector"]
+    arrows = [
+        np.stack(line.get_data_3d(), 1) for line in plot.sphere(x, vectors=v).lines if line.get_label() == "_vector"
+    ]
     heads = [np.ptp(arrow[1:], axis=0).max() > 0 for arrow in arrows[::2]]
     assert heads == [True, False, True]

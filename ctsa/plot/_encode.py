@@ -66,13 +66,15 @@ def encoder(path: Path) -> tuple[str, str] | None:
     found = next((name for name in wanted if name in able), None)
     if found is None:
         raise ImportError(
-            f"path: {program} has none of the encoders {', '.join(wanted)}: `pip install imageio-ffmpeg` and take the other "
-            "from PATH, or write a .gif"
+            f"path: {program} has none of the encoders {', '.join(wanted)}: take it from PATH and "
+            "`pip install imageio-ffmpeg`, or write a .gif"
         )
     return program, found
 
 
-def write(path: Path, draw: Draw, frames: int, size: Size, fps: float, using: tuple | None, shown: bool = False) -> None:
+def write(
+    path: Path, draw: Draw, frames: int, size: Size, fps: float, using: tuple | None, shown: bool = False
+) -> None:
     """Write the RGBA pictures ``draw(k)`` of ``size`` (width, height) to ``path``; an interrupt leaves what was there.
 
     Raises:
@@ -101,11 +103,13 @@ def _ffmpeg(name: str, ending: str, draw: Draw, order: Iterable[int], size: Size
             with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
                 for k in order:
                     run.stdin.write(draw(k))
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(BrokenPipeError):
                 run.stdin.close()
             run.wait()
         except BaseException:
             run.kill()
+            with contextlib.suppress(OSError):
+                run.stdin.close()
             run.wait()
             raise
         if run.returncode:

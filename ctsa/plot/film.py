@@ -110,7 +110,9 @@ def _even(ts: np.ndarray, xs: np.ndarray, frames: int, log_time: bool, between: 
         need((ts > 0).any(), "log_time", "times > 0", f"up to {ts.max():g}", "log_time=False")
         ts, xs = ts[ts > 0], xs[ts > 0]
     sign = 1 if ts[-1] >= ts[0] else -1
-    need(len(ts) > 1 and (sign * np.diff(ts) > 0).all(), "traj", "two times or more, in order", ts[:4], "plot.trajectory")
+    need(
+        len(ts) > 1 and (sign * np.diff(ts) > 0).all(), "traj", "two times or more, in order", ts[:4], "plot.trajectory"
+    )
     times = (np.geomspace if log_time else np.linspace)(ts[0], ts[-1], frames)
     at = np.interp(sign * times, sign * ts, np.arange(len(ts)))
     low = np.minimum(np.floor(at + 1e-9).astype(int), len(ts) - 1)
@@ -120,7 +122,7 @@ def _even(ts: np.ndarray, xs: np.ndarray, frames: int, log_time: bool, between: 
     states = np.where(share > 0, (1 - share) * xs[low] + share * xs[high], xs[low])  # 0 * nan is nan
     if unit:
         norms = np.linalg.norm(states, axis=-1, keepdims=True)
-        states = np.where(norms > 1e-6, states / np.maximum(norms, 1e-6), xs[low])  # a jump through the centre
+        states = np.where(norms < 1e-6, xs[low], states / np.maximum(norms, 1e-6))  # a jump through the centre
     return times, states
 
 
@@ -196,7 +198,7 @@ Draw = Callable[[int], Any]
 def _flat(scene: _Scene, every: np.ndarray, states: np.ndarray, unit: bool) -> Draw:
     """Set up the circle, where tails go inwards so as not to cover each other, or the principal plane."""
     ax, circle = scene.ax, unit and states.shape[-1] == 2
-    plane, share = (np.eye(2), None) if circle else _plane_of(every)
+    plane, share = (np.eye(2), np.zeros(2)) if circle else _plane_of(every)
     xy = states @ plane  # (frames, n, 2)
     if unit:
         ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.45" if circle else "0.75", linewidth=0.6, zorder=1))
@@ -258,7 +260,7 @@ def _globe(scene: _Scene, states: np.ndarray, last: np.ndarray, view: Any, rotat
     see_net(eyes(0))
     far, far_marks = scene.lines(2), scene.marks(5)
     near, near_marks = scene.lines(12), scene.marks(15)
-    pale, pale_tails = paled(scene.inks), 0.3 * scene.tails[..., :3] + 0.7 * SURFACE
+    pale, pale_tails = np.atleast_2d(paled(scene.inks)), 0.3 * scene.tails[..., :3] + 0.7 * SURFACE
     scene.begin()
 
     def draw(k: int) -> Any:

@@ -69,12 +69,22 @@ def sweep(
     parameters = _parameters(dataset, name)
     reduced = [] if over is None else list(over) if isinstance(over, list | tuple) else [over]
     for axis in reduced:
-        need(axis in parameters, "over", f"axes of the sweep, {', '.join(map(str, parameters))}", repr(axis), "over=None")
+        need(
+            axis in parameters, "over", f"axes of the sweep, {', '.join(map(str, parameters))}", repr(axis), "over=None"
+        )
     left = [p for p in parameters if p not in reduced]
     for word, axis in (("x", x), ("y", y)):
-        need(axis is None or axis in left, word, f"an axis of the sweep, {', '.join(map(str, left))}", repr(axis), "None")
+        need(
+            axis is None or axis in left, word, f"an axis of the sweep, {', '.join(map(str, left))}", repr(axis), "None"
+        )
     need(y is None or (x != y and len(left) > 1), "y", "another axis than x", repr(y), "y=None")
-    need(0 < len(left) < 3, "dataset", "one or two axes", f"{len(left)}: {', '.join(map(str, left))}", _less(left, parameters))
+    need(
+        0 < len(left) < 3,
+        "dataset",
+        "one or two axes",
+        f"{len(left)}: {', '.join(map(str, left))}",
+        _less(left, parameters),
+    )
     own = [d for d in dataset[name].dims if d not in parameters]
     text = dataset[name].dtype.kind in "UOSTb"
     need(len(own) < 2 and not (text and own), "dataset", "one axis of the variable's own at most", own, _less(own, own))
@@ -134,7 +144,9 @@ def _less(axes: Sequence, parameters: Sequence) -> str:
     if not axes:
         return "over= with fewer axes"
     axis = axes[-1]
-    return f"dataset.isel({axis}=0)" + (f", or over={str(axis)!r}" if axis in parameters and axes is not parameters else "")
+    return f"dataset.isel({axis}=0)" + (
+        f", or over={str(axis)!r}" if axis in parameters and axes is not parameters else ""
+    )
 
 
 def _coordinate(dataset: Any, axis: Hashable) -> np.ndarray:
@@ -289,7 +301,8 @@ def _phases(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray) -> None:
     missing = grid == ""
     names, counts = np.unique(grid[~missing], return_counts=True)
     names = names[np.argsort(-counts, kind="stable")]
-    inks, spare = {}, [ink for ink in NAMED if ink not in {_KNOWN.get(str(name)) for name in names}]
+    inks: dict[str, Any] = {}
+    spare = [ink for ink in NAMED if ink not in {_KNOWN.get(str(name)) for name in names}]
     for name in names.tolist():
         ink = _KNOWN.get(name)
         if ink is None or ink in inks.values():

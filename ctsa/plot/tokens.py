@@ -84,8 +84,8 @@ def sphere(
         v = 0.35 * v / max(np.nanmax(np.linalg.norm(v, axis=-1)), np.finfo(float).tiny)
         back, side, tip = -0.25 * v, 0.14 * np.cross(last, v), last + v
         head = (np.linalg.norm(v, axis=-1) > 0.07)[:, None]  # shorter ones start at their tokens, which is enough
-        arrows = [last, tip, *(np.where(head, end, tip) for end in (tip + back + side, tip, tip + back - side))]
-        arrows = np.stack(arrows, 1)  # (n, 5, 3)
+        barbs = (np.where(head, end, tip) for end in (tip + back + side, tip, tip + back - side))
+        arrows = np.stack([last, tip, *barbs], 1)  # (n, 5, 3)
         arrows = arrows[np.linalg.norm(v, axis=-1) > 1e-3]
         apart = np.unique(np.round(arrows.reshape(-1, 15), 2), axis=0, return_index=True)[1]  # one a cluster
         for arrow in arrows[np.sort(apart)]:
