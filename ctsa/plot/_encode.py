@@ -131,7 +131,7 @@ def _gif(stream: Any, draw: Draw, order: Any, size: Size, fps: float) -> None:
     ends = np.round(100 / fps * np.arange(len(order) + 1)) * 10  # GIFs know hundredths of a second
     first.save(
         stream, "GIF", save_all=True, append_images=pictures, duration=np.diff(ends).astype(int).tolist(), loop=0,
-        disposal=1, optimize=False,
+        disposal=1, optimize=True,
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _colours(pixels: np.ndarray) -> Any:
     table = np.repeat(greys, 3)
     if len(vivid):
         row = Image.fromarray(np.ascontiguousarray(vivid[None]))
-        found = row.quantize(256 - len(greys), method=Image.Quantize.MAXCOVERAGE).getpalette()
+        found = row.quantize(255 - len(greys), method=Image.Quantize.MAXCOVERAGE).getpalette()
         table = np.r_[table, found]
     holder = Image.new("P", (1, 1))
     holder.putpalette(table[:768].astype(np.uint8).tobytes())

@@ -41,6 +41,7 @@ def style(width: str | float | None = None) -> Iterator[None]:
         ValueError: there is no such width.
 
     Example:
+        >>> import ctsa
         >>> with style("page"):
         ...     ax = ctsa.plot.sphere([[1, 0, 0], [0, 1, 0]])
         >>> float(ax.figure.get_figwidth())
