@@ -106,9 +106,9 @@ def axes_for(on: Any, name: str, size: tuple, shape: tuple = (1, 1), projection:
     return flat
 
 
-def _folded(text: str, ax: Any) -> str:
-    """Break a label into lines where it would be longer than the axis; formulas stay whole."""
-    letters = int(ax.bbox.height / ax.figure.dpi / 0.058)  # of 8 points
+def _folded(text: str, pixels: float, dpi: float) -> str:
+    """Break a label into lines where it would be longer than an axis of so many pixels; formulas stay whole."""
+    letters = int(pixels / dpi / 0.058)  # of 8 points
     whole = re.sub(r"\$[^$]*\$", lambda found: found[0].replace(" ", "\0"), text)
     length = len(re.sub(r"\$[^$]*\$", lambda found: "x" * (len(found[0]) // 2), text))
     if length <= letters or "\n" in text:
@@ -126,8 +126,8 @@ def finish(ax: Any, xlabel: str | None = None, ylabel: str = "", legend: Any = (
         ax.tick_params(labelsize=7, width=0.6, length=2.5, color=INK, labelcolor=INK)
         for axis in (ax.xaxis, ax.yaxis):
             axis.get_offset_text().set(fontsize=7, color=INK)
-        ax.set_xlabel(xlabel, fontsize=8, color=INK)
-        ax.set_ylabel(_folded(ylabel, ax), fontsize=8, color=INK)
+        ax.set_xlabel(_folded(xlabel, ax.bbox.width + 0.25 * ax.figure.dpi, ax.figure.dpi), fontsize=8, color=INK)
+        ax.set_ylabel(_folded(ylabel, ax.bbox.height, ax.figure.dpi), fontsize=8, color=INK)
     if len(legend):
         place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if loc == "beside" else {"loc": loc}
         ax.legend(handles=legend, fontsize=7, frameon=False, handlelength=1.4, **place)

@@ -255,7 +255,8 @@ def _heat(places: np.ndarray, axes: np.ndarray, xs: np.ndarray, ordered: bool, n
     n, what = len(places), "" if names is not None else "token (ordered)" if ordered else "token"
     for ax, x in zip(axes, xs[:, places]):
         image = ax.imshow(x @ x.T, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        finish(ax, what, what if ax is axes[0] else "").spines[:].set_visible(True)
+        left = abs(ax.bbox.x0 - axes[0].bbox.x0) < 1
+        finish(ax, what, what if left else "").spines[:].set_visible(True)
         room = 0.8 * ax.bbox.height / ax.figure.dpi * 72 / n  # points a token
         step = int(np.ceil(4.8 / room))
         for axis in (ax.xaxis, ax.yaxis):
@@ -265,7 +266,7 @@ def _heat(places: np.ndarray, axes: np.ndarray, xs: np.ndarray, ordered: bool, n
                 axis.set_ticks(range(0, n, step), [str(names[i]) for i in places[::step]], **text)
             elif ordered:  # places in the order are not the tokens' numbers
                 axis.set_ticks([])
-        ax.tick_params("y", labelleft=ax is axes[0])
+        ax.tick_params("y", labelleft=left)
     bar = axes[0].figure.colorbar(image, ax=list(axes), ticks=[-1, 0, 1], shrink=0.8, aspect=18)
     bar.set_label(r"$\langle x_i, x_j\rangle$", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.6, length=2.5)
