@@ -237,4 +237,4 @@ def effective(fit: Any, *, ax: Any = None) -> Axes:
         ax.axvline(fit.common_step, color=INK, linewidth=0.9, linestyle=":", label=common)
     ax.set_ylim(-0.03, 1.03)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, fontsize=7, handlelength=1.4)
-    return finish(ax, "effective step", "unexplained share (0: Euler step)")
+    return finish(ax, "effective step", "not explained (0: Euler step)")
