@@ -131,7 +131,7 @@ def test_frames_at_even_logarithms():
     ts, xs = np.array([0.0, 0.1, 1.0, 10.0]), np.arange(8.0).reshape(4, 1, 2)
     times, states = _even(ts, xs, 3, True, True, False)
     assert_allclose(times, [0.1, 1.0, 10.0])
-    assert_allclose(states, xs[1:])
+    assert_allclose(states, xs[1:], rtol=1e-12)
     with pytest.raises(ValueError, match="^log_time: wanted times > 0"):
         _even(-ts, xs, 3, True, True, False)
 
@@ -253,6 +253,8 @@ BAD = {
     "view: wanted None": dict(traj=turning(4), view=(0, 0)),
     "view: wanted elevation and azimuth": dict(view=(0, 0, 0)),
     "size: wanted inches": dict(size=1000),
+    "dpi: wanted 48 to 4320 pixels": dict(dpi=3000),
+    "frames: wanted at most 100000": dict(frames=10**9),
     "dpi must be a number": dict(dpi="high"),
     "clock must be True or False": dict(clock=1),
     "between must be True or False": dict(between="yes"),

@@ -113,6 +113,11 @@ def test_some_seeds_may_fail():
     assert_array_equal(plot.sweep(found, over="seed").containers[0].lines[0].get_ydata(), [1.0, 4.0])
 
 
+def test_a_variable_may_lack_an_axis(data):
+    found = data.assign(bound=("beta", np.log(data.beta.values)))
+    assert_allclose(plot.sweep(found, "bound").containers[0].lines[0].get_ydata(), np.log(data.beta.values))
+
+
 # Maps
 
 

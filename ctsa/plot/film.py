@@ -1,5 +1,6 @@
 """Films of trajectories: the ground is drawn once, and for every frame only what moves."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from ._style import INK, STYLE, SURFACE, colours_of, finish
 from .tokens import _plane_of
 
 _PIECES = 8  # of a tail, each in a colour of its own
+_MOST = 100_000  # frames: more than an hour
 
 
 def animate(
@@ -89,7 +91,8 @@ def animate(
     frames, trail = given.count("frames", frames, 2), given.count("trail", trail, 0)
     need(0 < fps <= 1000, "fps", "frames a second, above 0 and at most 1000", fps, "25")
     need(0.5 <= size <= 40, "size", "inches from 0.5 to 40", size, "4.0")
-    need(10 <= dpi <= 1000, "dpi", "pixels an inch from 10 to 1000", dpi, "120")
+    need(48 <= size * dpi <= 4320, "dpi", "48 to 4320 pixels for the height", f"{size * dpi:g}", "120")
+    need(frames <= _MOST, "frames", f"at most {_MOST}", frames, "200")
     need(d > 1, "traj", "d >= 2", f"states {xs.shape}", "plot.observables(ts, {'x': xs[..., 0]})")
     globe = d == 3 and unit
     need(globe or not rotate, "rotate", "0 for tokens that are not on the two-sphere", rotate, "0")
@@ -98,7 +101,10 @@ def animate(
     need(fps <= 50 or target.suffix.lower() != ".gif", "fps", "at most 50 in a GIF", fps, "an .mp4")
     using, shown = encoder(target), show_progress(progress)
     times, states = _even(ts, xs, frames, log_time, between, unit)
-    scene = _Scene(xs.shape[1], labels, size, dpi, trail, times if clock else None)
+    digits = 2 - math.floor(math.log10(abs(times[-1] - times[0])))
+    form = ".3g" if log_time else f".{min(max(digits, 0), 8)}f"  # as many places in every frame
+    texts = [f"t = {t:{form}}" for t in times] if clock else None
+    scene = _Scene(xs.shape[1], labels, size, dpi, min(trail, frames), texts)
     draw = _globe(scene, states, xs[-1], view, rotate) if globe else _flat(scene, xs, states, unit)
     write(target, draw, frames, scene.pixels, fps, using, shown)
     return target
@@ -129,7 +135,7 @@ def _even(ts: np.ndarray, xs: np.ndarray, frames: int, log_time: bool, between: 
 class _Scene:
     """A figure without a window; its ground, which is drawn once, and the tokens, tails and clock, which move."""
 
-    def __init__(self, n: int, labels: Any, size: float, dpi: float, trail: int, times: np.ndarray | None) -> None:
+    def __init__(self, n: int, labels: Any, size: float, dpi: float, trail: int, clock: list[str] | None) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -141,7 +147,7 @@ class _Scene:
             self.figure = Figure(figsize=inches, dpi=dpi, layout="compressed")
             self.canvas = FigureCanvasAgg(self.figure)
             self.ax = self.figure.add_subplot()
-        self.legend, self.times = legend, times
+        self.legend, self.clock = legend, clock
         # A tail is so many pieces of so many frames, the oldest first; pieces share their ends.
         self.step = -(-trail // _PIECES)
         self.back = -np.arange(-(-trail // self.step) if trail else 0, 0, -1)[:, None] * self.step
@@ -174,18 +180,16 @@ class _Scene:
     def begin(self, xlabel: str | None = None, ylabel: str = "") -> None:
         """Draw the ground."""
         finish(self.ax, xlabel, ylabel, self.legend, "beside")
-        if self.times is not None:
+        if self.clock is not None:
             where = {"transform": self.ax.transAxes, "va": "top", "fontsize": 8, "color": INK}
             self.moving.append(self.ax.text(0.02, 0.99, "", animated=True, **where))
-            span = abs(self.times[-1] - self.times[0])
-            self.digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 8))
         self.canvas.draw()
         self.ground = self.canvas.copy_from_bbox(self.figure.bbox)
 
     def frame(self, k: int) -> Any:
         """Return the pixels of frame k, whose artists have been set."""
-        if self.times is not None:
-            self.moving[-1].set_text(f"t = {self.times[k]:.{self.digits}f}")
+        if self.clock is not None:
+            self.moving[-1].set_text(self.clock[k])
         self.canvas.restore_region(self.ground)
         for artist in self.moving:
             self.ax.draw_artist(artist)

@@ -101,7 +101,7 @@ def sweep(
     numbers, errors = numbers.transpose(order), None if errors is None else errors.transpose(order)
     ax = axes_for(ax, "ax", (COLUMN if lines else 1.12 * COLUMN, 2.5))[0]
     if lines:
-        keys = at[rows[0]] if rows else np.arange(1, len(dataset[own[0]]) + 1) if own else None
+        keys = at[rows[0]] if rows else _coordinate(dataset, own[0], 1) if own else None
         title = _label(dataset, rows[0] if rows else own[0]) if keys is not None else ""
         _lines(ax, at[x], numbers, errors, keys, title)
         return _named(ax, dataset, x, at[x], _label(dataset, name))
@@ -149,8 +149,8 @@ def _less(axes: Sequence, parameters: Sequence) -> str:
     )
 
 
-def _coordinate(dataset: Any, axis: Hashable) -> np.ndarray:
-    values = np.asarray(dataset[axis].values) if axis in dataset.coords else np.arange(dataset.sizes[axis])
+def _coordinate(dataset: Any, axis: Hashable, first: int = 0) -> np.ndarray:
+    values = np.asarray(dataset[axis].values) if axis in dataset.coords else first + np.arange(dataset.sizes[axis])
     return values if values.dtype.kind in "iuf" else values.astype(str)
 
 
@@ -169,7 +169,8 @@ def _reduced(dataset: Any, name: Hashable, kept: tuple, over: list, text: bool) 
     def values(key: str) -> np.ndarray:
         a = dataset[key]
         if fine is not None:
-            a = a.astype(str).where(fine, "") if text else a.where(fine)
+            here = fine.any([d for d in fine.dims if d not in a.dims])
+            a = a.astype(str).where(here, "") if text else a.where(here)
         return np.asarray(a.transpose(*kept, *over).values).reshape(*(dataset.sizes[d] for d in kept), -1)
 
     every = values(str(name))
