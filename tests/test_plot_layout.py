@@ -1,5 +1,6 @@
 """Pictures at every width: nothing is cut off or covered, every dash has a name; the style, and what used to be wrong."""
 
+import dataclasses
 import re
 
 import matplotlib as mpl
@@ -7,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.text import Text
-from pictures import PICTURES, branches, figure_of
+from pictures import PICTURES, branches, comparison, figure_of
 
 import ctsa
 from ctsa import plot
@@ -129,6 +130,13 @@ def test_every_dash_and_mark_has_a_name():
     one = ctsa.JacobianNorms(2.0, 1.0, 1.0, 3.0, 4.0, 5.0, 1.0, True)
     legend = plot.monitors.norms(one).get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["bound", "bound, any state"]
+
+
+def test_rings_and_dots_are_named_where_they_cover_nothing():
+    rest = dataclasses.replace(comparison(), predicted=np.ones((3, 2)) + 0j, measured=np.zeros((3, 2)) + 0j)
+    ax = plot.comparison.multipliers(rest)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["predicted", "measured"]
+    assert box(ax.get_legend()).y0 > ax.bbox.y1 - 1
 
 
 def test_a_fall_of_energy_says_its_size_and_that_nothing_is_promised():

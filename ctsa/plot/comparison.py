@@ -139,7 +139,8 @@ def multipliers(comp: Any, *, ax: Any = None) -> Axes:
         ring: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": INK}
         entries = [Line2D([], [], markersize=5.5, mfc="none", mew=0.8, label="predicted", **ring)]
         entries += [Line2D([], [], markersize=2.2, label="measured", **ring)]
-        ax.legend(handles=entries, loc="center", frameon=False, fontsize=7, handlelength=1.0)
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
+        ax.legend(handles=entries, frameon=False, fontsize=7, handlelength=1.0, **place)
     if not comp.measured.shape[1]:
         ax.text(0, 0, "the flow still moves", ha="center", va="center", fontsize=7, color=INK)
     ax.autoscale_view()
