@@ -374,7 +374,7 @@ def test_pictures(comp):
     assert axes[5].lines[0].get_ydata().tolist() == comp.flow_exponents.tolist()
     plain = dataclasses.replace(comp, flow_exponents=np.zeros(0))
     last = plain.plot()[5]
-    assert not last.axison and last.texts[0].get_text().startswith("artefacts of the layers:")
+    assert not last.axison and last.texts[0].get_text().startswith("artefacts:")
     with pytest.raises(ValueError, match="spectra=True"):
         plot_compare.exponents(plain)
 
@@ -475,7 +475,7 @@ def test_pictures_of_few_and_of_many(torch_face):
     assert [t.get_text() for t in axes[1].texts] == ["no errors to show"]
     many = ctsa.compare(generic(torch_face), X, 0.5, np.geomspace(0.1, 0.02, 9), layer="heun", atol=1e-9)
     axes = many.plot()
-    assert len(axes[0].get_legend().get_texts()) == 7 and len(axes[1].get_xticks()) == 5
+    assert len(axes[3].get_legend().get_texts()) == 7 and len(axes[1].get_xticks()) == 5
     assert axes[0].get_ylim()[0] > 0.1 * many.reference_error
     single = ctsa.compare(generic(torch_face), X, 0.1, [0.1]).plot()
     assert single[0].lines[0].get_marker() == "."  # one point is no line

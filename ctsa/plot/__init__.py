@@ -10,6 +10,9 @@ from . import (
     survey as survey,
     training as training,
 )
+from ._style import style as style
+from .film import animate as animate
+from .sweeps import sweep as sweep
 from .tokens import (
     angles as angles,
     circle as circle,

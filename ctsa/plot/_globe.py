@@ -15,6 +15,40 @@ def toward(elev: float, azim: float) -> np.ndarray:
     return np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
 
 
+def facing(x: np.ndarray) -> tuple[float, float]:
+    """Return elevation and azimuth from which most of the tokens (n, 3) are in sight, in degrees."""
+    x, y, z = np.nan_to_num(x).mean(0)
+    if np.hypot(x, y) <= 0.1:
+        return 30.0, -60.0
+    # A little from the side, as clusters in the middle look flat.
+    return 15 + float(np.clip(60 * z, -25, 25)), float(np.degrees(np.arctan2(y, x))) + 25
+
+
+def _sphere() -> np.ndarray:
+    lon, lat = np.meshgrid(np.linspace(0, 2 * np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61))
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])  # (3, 61, 121)
+
+
+def graticule() -> list[np.ndarray]:
+    """Return circles of latitude and longitude every 30 degrees, as points (m, 3)."""
+    xyz = _sphere()
+    return [*xyz[:, 10:51:10].transpose(1, 2, 0), *xyz[:, :, :-1:10].transpose(2, 1, 0)]
+
+
+def _grey(xyz: np.ndarray, elev: float, azim: float) -> np.ndarray:
+    """Return the grey of points (3, ...) of the sphere in the light of a viewer at these angles, shape (..., 1)."""
+    light = np.tensordot(toward(elev + 35, azim - 35), xyz, 1)[..., None]
+    return np.clip(SURFACE - 0.035 + 0.07 * np.clip(light, -0.5, 1), 0, 1)
+
+
+def shade(look: np.ndarray, elev: float, azim: float, pixels: int = 400) -> np.ndarray:
+    """Return the lit disc that a globe is from afar, RGBA; the columns of ``look`` point right, up, and to the viewer."""
+    x, y = np.meshgrid(*[np.linspace(-1, 1, pixels + 1)[:-1] + 1 / pixels] * 2)
+    z = np.sqrt(np.maximum(1 - x**2 - y**2, 0))
+    grey = _grey(np.tensordot(look, np.stack([x, y, z]), 1), elev, azim)
+    return np.concatenate([np.repeat(grey, 3, -1), (x**2 + y**2 < 1)[..., None]], -1)
+
+
 class ViewPaths(Line3DCollection):
     """Paths ``(n, T, 3)``, shown where they face the viewer."""
 
@@ -83,14 +117,12 @@ def draw_globe(ax: Any) -> None:
     """Draw a faint lit unit sphere with a graticule every 30 degrees, once an Axes."""
     if any(artist.get_gid() == "globe" for artist in ax.collections):
         return
-    lon, lat = np.meshgrid(np.linspace(0, 2 * np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61))
-    xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])  # (3, 61, 121)
-    light = np.tensordot(toward(ax.elev + 35, ax.azim - 35), xyz, 1)[..., None]
-    grey = np.clip(SURFACE - 0.035 + 0.07 * np.clip(light, -0.5, 1), 0, 1) * np.ones(3)
+    xyz = _sphere()
+    grey = _grey(xyz, ax.elev, ax.azim) * np.ones(3)
     # Opaque and not antialiased, as see-through facets show their seams; the rim hides the ragged edge.
     flat: dict[str, Any] = {"shade": False, "linewidth": 0, "antialiased": False, "rasterized": True}
     ax.plot_surface(*xyz, facecolors=grey, rcount=61, ccount=121, zorder=0, gid="globe", **flat)
-    for line in [*xyz[:, 10:51:10].transpose(1, 2, 0), *xyz[:, :, :-1:10].transpose(2, 1, 0)]:
+    for line in graticule():
         ax.add_line(ViewLine(line, color="0.84", linewidth=0.4, zorder=1))
     ax.add_line(ViewLine(color="0.6", linewidth=0.8, zorder=1))
 

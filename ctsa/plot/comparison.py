@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullLocator
 
@@ -58,7 +59,7 @@ def errors(comp: Any, *, ax: Any = None) -> Axes:
         seen = np.where(known[i], comp.errors[i], np.nan)
         marker = "." if np.isfinite(seen).sum() < 3 else ""  # a line of one point would not show
         ax.plot(comp.times[i], seen, color=_colour(i), linewidth=1.1, marker=marker, label=f"step {step:.3g}")
-    ax.axhline(comp.parted, color=INK, linewidth=0.8, linestyle=":")
+    ax.axhline(comp.parted, color=INK, linewidth=0.8, linestyle=":", label="counts as parted")
     ax.set_xlim(0, np.nanmax(comp.times))
     ax.set_yscale("log")
     seen = comp.errors[known]
@@ -134,6 +135,12 @@ def multipliers(comp: Any, *, ax: Any = None) -> Axes:
         p, m = comp.predicted[i], comp.measured[i]
         ax.plot(p.real, p.imag, "o", markersize=5.5, color=_colour(i), markerfacecolor="none", markeredgewidth=0.8)
         ax.plot(m.real, m.imag, "o", markersize=2.2, color=_colour(i))
+    if comp.measured.shape[1]:
+        ring: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": INK}
+        entries = [Line2D([], [], markersize=5.5, mfc="none", mew=0.8, label="predicted", **ring)]
+        entries += [Line2D([], [], markersize=2.2, label="measured", **ring)]
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
+        ax.legend(handles=entries, frameon=False, fontsize=7, handlelength=1.0, **place)
     if not comp.measured.shape[1]:
         ax.text(0, 0, "the flow still moves", ha="center", va="center", fontsize=7, color=INK)
     ax.autoscale_view()
@@ -186,6 +193,8 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
     given.result("comp", comp, *_COMPARISON)
     axes = axes_for(axes, "axes", (10.0, 5.2), (2, 3))
     errors(comp, ax=axes[0])
+    lines, labels = axes[0].get_legend_handles_labels()  # steps have their legend among the clusters, where there is room
+    axes[0].legend(lines[-1:], labels[-1:], loc="lower right", frameon=False, fontsize=7, handlelength=1.4)
     order(comp, ax=axes[1])
     for label, path, colour, width in _paths(comp):
         aligned = order_parameter(path.xs, comp.geometry.channels)
@@ -193,16 +202,18 @@ def comparison(comp: Any, *, axes: Any = None) -> Any:
         axes[3].step(path.ts, cluster_count(path.xs), where="post", color=colour, linewidth=width, label=label)
     finish(axes[2], "time", "length of the mean token")
     axes[3].yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes[3].set_ylim(bottom=0)
     finish(axes[3], "time", "clusters")
-    _legend(axes[2])
+    _legend(axes[3])
     multipliers(comp, ax=axes[4])
     if comp.flow_exponents.size:
         exponents(comp, ax=axes[5])
     else:
         axes[5].set_axis_off()
         found = [f"- {a}" for a in comp.artefacts] or ["none found"]
-        text = [line for a in found for line in textwrap.wrap(a, 58, subsequent_indent="  ")]
-        text = ["artefacts of the layers:", *text[:14], *(["..."] if len(text) > 14 else [])]
+        letters = max(20, int(axes[5].bbox.width / axes[5].figure.dpi / 0.05))
+        text = [line for a in found for line in textwrap.wrap(a, letters, subsequent_indent="  ")]
+        text = ["artefacts:", *text[:14], *(["..."] if len(text) > 14 else [])]
         axes[5].text(0, 1, "\n".join(text), va="top", fontsize=7, color=INK, transform=axes[5].transAxes, wrap=False)
     return axes
 
@@ -227,4 +238,4 @@ def effective(fit: Any, *, ax: Any = None) -> Axes:
         ax.axvline(fit.common_step, color=INK, linewidth=0.9, linestyle=":", label=common)
     ax.set_ylim(-0.03, 1.03)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, fontsize=7, handlelength=1.4)
-    return finish(ax, "effective step", "unexplained share (0: Euler step)")
+    return finish(ax, "effective step", "not explained (0: Euler step)")

@@ -10,7 +10,7 @@ import ctsa.plot._given as given
 
 from ._style import INK, PALETTE, axes_for, finish
 
-_COLOURS = {
+VERDICTS = {
     "settles": PALETTE[0], "marginal": PALETTE[4], "periodic": PALETTE[2], "wanders": PALETTE[5], "chaotic": PALETTE[1],
     "drifts": PALETTE[3], "expands": "#882255", "undecided": PALETTE[6],
 }  # fmt: skip
@@ -66,20 +66,22 @@ def _whole(report: Any) -> np.ndarray:
 def _steps(ax: Any, report: Any, member: int) -> None:
     k, steps = np.arange(1, report.loops + 1), _whole(report)
     for i in _shown(report):
-        colour = _COLOURS[report.verdicts[i]]
+        colour = VERDICTS[report.verdicts[i]]
         with np.errstate(invalid="ignore"):
             ax.plot(k, np.where(steps[:, i] > 0, steps[:, i], np.nan), color=colour, lw=0.7, alpha=0.6)
     ax.set_yscale("log")
     ax.axhline(float(np.median(report.floor)), color="0.6", lw=0.8, ls=":")
+    others = [Line2D([], [], color="0.6", lw=0.8, ls=":", label="floor of rounding")]
     rate, mine = report.rate[member], steps[:, member]
     above = np.flatnonzero(mine > 100 * report.floor[member])
     if np.isfinite(rate) and len(above) > 2:
         at = k[above[-1]]
         first = k[above[-1] // 2]
         ax.plot([first, at], mine[above[-1]] * np.exp(rate * (np.array([first, at]) - at)), color=INK, lw=1.4, ls="--")
+        others += [Line2D([], [], color=INK, lw=1.4, ls="--", label=f"rate of input {member}")]
     names = list(report.counts)
-    legend = [Line2D([], [], color=_COLOURS[n], label=f"{n} ({report.counts[n]})", lw=1.4) for n in names]
-    finish(ax, "loop", "step, relative", legend=legend)
+    legend = [Line2D([], [], color=VERDICTS[n], label=f"{n} ({report.counts[n]})", lw=1.4) for n in names]
+    finish(ax, "loop", "step, relative", legend=[*legend, *others])
 
 
 def _multipliers(ax: Any, report: Any) -> None:
@@ -90,7 +92,7 @@ def _multipliers(ax: Any, report: Any) -> None:
     for name in report.counts:
         at = [i for i in _shown(report) if report.verdicts[i] == name]
         values = report.multipliers[at].ravel()
-        ax.plot(values.real, values.imag, "o", ms=2.5, color=_COLOURS[name], alpha=0.6, mew=0)
+        ax.plot(values.real, values.imag, "o", ms=2.5, color=VERDICTS[name], alpha=0.6, mew=0)
     ax.set_aspect("equal", adjustable="datalim")
     if not np.isfinite(report.multipliers).any():
         _say(ax, "no multipliers")
@@ -119,7 +121,7 @@ def _paths(ax: Any, report: Any, member: int) -> None:
         ax.plot(*z.T, color="0.7", lw=0.8, zorder=1)
         ax.plot(*z[-1], "o", mfc="none", mec="0.5", ms=7, mew=0.8, zorder=1)
     z = (own - middle) @ plane
-    colour = _COLOURS[report.verdicts[member]]
+    colour = VERDICTS[report.verdicts[member]]
     ax.plot(*z.T, ".-", color=colour, lw=1.0, ms=3, zorder=2)
     ax.plot(*z[-1], "o", mfc="none", mec=colour, ms=7, mew=1.2, zorder=3)
     restarts = "" if others is None else f" and {others.shape[2]} restarts"
@@ -167,7 +169,7 @@ def _exponents(ax: Any, report: Any, labels: Any) -> None:
         low, high = top[fine].min(), top[fine].max()
         edge = 0.05 * max(high - low, 1e-3)
         groups = [top[fine & (labels == name)] for name in names]
-        inks = [_COLOURS.get(str(name), PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)]
+        inks = [VERDICTS.get(str(name), PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)]
         bins = np.linspace(low - edge, high + edge, 25)
         ax.hist(groups, bins=bins, stacked=True, color=inks, label=[str(n) for n in names])
         ax.axvline(0, color="0.5", lw=0.8, ls=":")

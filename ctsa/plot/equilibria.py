@@ -27,7 +27,7 @@ from .tokens import sphere
 
 # Consensus, bipartite, clustering, polygonal; what turns is as what rests, hatched; grey is what is not known.
 _INKS = (*PALETTE[:4], *PALETTE[:3], "#BBBBBB", "#555555", PALETTE[0], PALETTE[1])
-_COLOURS = dict(zip(KINDS, _INKS, strict=True))
+KIND_INKS = dict(zip(KINDS, _INKS, strict=True))
 _STABLE, _UNSTABLE = PALETTE[0], PALETTE[1]
 _LABEL = {"fontsize": 7, "color": INK}
 _NUMBER = {"fontsize": 6.5, "color": INK}
@@ -240,7 +240,7 @@ def _ink(label: str) -> tuple[Any, str]:
     kind = max((k for k in KINDS if label.startswith(k)), key=len)
     on = re.search(r" on v(\d+)", label)
     pale = 0.0 if on is None else 1 - 0.6 ** int(on[1])
-    colour = (1 - pale) * np.array(colors.to_rgb(_COLOURS[kind])) + pale
+    colour = (1 - pale) * np.array(colors.to_rgb(KIND_INKS[kind])) + pale
     odd = "(unstable)" in label or "(marginal)" in label
     return colour, "////" if kind.startswith("rotating") else "...." if odd else ""
 
@@ -277,7 +277,7 @@ def multipliers(found: Any, *, ax: Any = None) -> Axes:
         >>> ax = multipliers(ctsa.find_fixed_points(layer, 4, n=2, d=2))
     """
     given.result("found", found, "FixedPoints", "ctsa.find_fixed_points", "Cycles")
-    ax = axes_for(ax, "ax", (2.8, 2.8))[0]
+    ax = axes_for(ax, "ax", (2.8 + 0.9 * (len(found) > 1), 2.8))[0]
     ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="0.5", linewidth=0.9))
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     for i in range(min(len(found), len(PALETTE))):
@@ -289,9 +289,8 @@ def multipliers(found: Any, *, ax: Any = None) -> Axes:
         )  # fmt: skip
     ax.autoscale_view()
     ax.set_aspect("equal", adjustable="datalim")
-    if len(found) > 1:
-        ax.legend(loc="best", frameon=False, fontsize=7)
-    return finish(ax, "real part", "imaginary part")
+    legend = ax.get_legend_handles_labels()[0] if len(found) > 1 else ()
+    return finish(ax, "real part", "imaginary part", legend, "beside")  # the circle leaves no room within
 
 
 def basin_bars(found: Any, *, ax: Any = None, by: str = "eigenvector", most: int = 12) -> Axes:

@@ -64,7 +64,8 @@ def energy(report: Any, *, ax: Any = None) -> Axes:
     ax.plot(report.ts, values, color=PALETTE[0], linewidth=1.2)
     if not report.held:
         at = int(np.argmin(np.abs(report.ts - report.at)))
-        against = f"{'fell' if report.sign > 0 else 'rose'} by {report.violation:.2g} at {report.at:.3g}"
+        verb = "falls" if report.sign > 0 else "rises"
+        against = f"{verb} by {report.violation:.2g} between outputs, at {report.at:.3g}"
         ax.axvline(report.ts[at], color=PALETTE[1], linewidth=0.9, linestyle=":", label=against)
         ax.legend(loc="best", frameon=False, fontsize=7, handlelength=1.4)
     verb = "rise" if report.sign > 0 else "fall"
@@ -128,12 +129,17 @@ def _one_state(ax: Any, numbers: dict[str, float]) -> Axes:
         ("update", "update_norm", ("lipschitz",)),
     )  # fmt: skip
     kept = [row for row in rows if np.isfinite(numbers[row[1]])]
+    entries: dict[str, Any] = {}
     for y, (_, name, bounds) in enumerate(reversed(kept)):
         ax.barh(y, numbers[name], height=0.5, color=PALETTE[0], zorder=2)
-        for bound, ink in zip(bounds, ("0.15", "0.6"), strict=False):
+        for bound, ink, label in zip(bounds, ("0.15", "0.6"), ("bound", "bound, any state"), strict=False):
             if np.isfinite(numbers[bound]):
-                ax.plot([numbers[bound]] * 2, [y - 0.36, y + 0.36], color=ink, linewidth=1.4, zorder=3)
+                style = {"color": ink, "linewidth": 1.4, "zorder": 3, "label": label}
+                entries[label] = ax.plot([numbers[bound]] * 2, [y - 0.36, y + 0.36], **style)[0]
     ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
     ax.set_yticks(range(len(kept)), [row[0] for row in reversed(kept)])
     ax.set_xlim(left=0)
-    return finish(ax, "spectral norm, and its bounds")
+    if entries:
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
+        ax.legend(handles=list(entries.values()), frameon=False, fontsize=7, handlelength=0.9, **place)
+    return finish(ax, "spectral norm")

@@ -7,7 +7,7 @@ from matplotlib import colors
 
 import ctsa.plot._given as given
 
-from ._style import PALETTE, axes_for, finish
+from ._style import INK, PALETTE, axes_for, finish
 
 
 def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None) -> np.ndarray[Any, Any]:
@@ -29,7 +29,8 @@ def ends_and_eigenvalues(survey: Any, ends: tuple[str, ...], *, axes: Any = None
     table = colors.ListedColormap(list(colour.values()))
     left.imshow(image, cmap=table, vmin=-0.5, vmax=len(ends) - 0.5, aspect="auto")
     for i, j in np.argwhere(survey.clusters > 1):
-        left.text(j, i, int(survey.clusters[i, j]), ha="center", va="center", fontsize=6, color="white")
+        ink = "white" if survey.end[i, j] in ends[:4] else INK  # as can be read on the colour
+        left.text(j, i, int(survey.clusters[i, j]), ha="center", va="center", fontsize=6, color=ink)
     left.set_xticks(range(len(survey.heads)), survey.heads)
     left.set_yticks(range(len(survey.layers)), survey.layers)
     finish(left, "head", "layer")

@@ -23,7 +23,7 @@ import ctsa.plot._given as given
 import ctsa.plot._labels as written
 
 from ._given import need, on_sphere, read, real, to_numpy
-from ._globe import both_sides, draw_globe, draw_marks, draw_paths, paled
+from ._globe import both_sides, draw_globe, draw_marks, draw_paths, facing, paled
 from ._style import COLUMN, INK, PALETTE, SURFACE, axes_for, colours_of, finish, time_axis
 
 _FEW = 64  # tokens that are drawn as lines of their own on the sphere
@@ -62,9 +62,8 @@ def sphere(
     u = np.zeros((0, n, 3)) if vectors is None else real("vectors", vectors)
     need(u.shape[-2:] == (n, 3) and u.ndim < 4, "vectors", f"({n}, 3) or (k, {n}, 3)", u.shape, "one each")
     new, ax = ax is None, axes_for(ax, "ax", (COLUMN + written.room(legend), COLUMN), projection="3d")[0]
-    x, y, z = np.nan_to_num(last).mean(0)
-    if new and np.hypot(x, y) > 0.1:  # a little from the side, as clusters in the middle look flat
-        ax.view_init(15 + np.clip(60 * z, -25, 25), np.degrees(np.arctan2(y, x)) + 25)
+    if new:
+        ax.view_init(*facing(last))
     ax.set_proj_type("ortho")  # only then is the near side a half-sphere
     ax.computed_zorder = False
     draw_globe(ax)
@@ -84,11 +83,13 @@ def sphere(
     for j, v in enumerate(u.reshape(-1, n, 3)):
         v = 0.35 * v / max(np.nanmax(np.linalg.norm(v, axis=-1)), np.finfo(float).tiny)
         back, side, tip = -0.25 * v, 0.14 * np.cross(last, v), last + v
-        arrows = np.stack([last, tip, tip + back + side, tip, tip + back - side], 1)  # (n, 5, 3)
+        head = (np.linalg.norm(v, axis=-1) > 0.07)[:, None]  # shorter ones start at their tokens, which is enough
+        barbs = (np.where(head, end, tip) for end in (tip + back + side, tip, tip + back - side))
+        arrows = np.stack([last, tip, *barbs], 1)  # (n, 5, 3)
         arrows = arrows[np.linalg.norm(v, axis=-1) > 1e-3]
         apart = np.unique(np.round(arrows.reshape(-1, 15), 2), axis=0, return_index=True)[1]  # one a cluster
         for arrow in arrows[np.sort(apart)]:
-            both_sides(ax, arrow, arrow[:1], (INK, *PALETTE)[j % 8], 4, linewidth=0.8, label="_vector")
+            both_sides(ax, arrow, arrow[:1], ("0.35", *PALETTE)[j % 8], 4, linewidth=0.7, label="_vector")
     ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
     ax.set_box_aspect((1, 1, 1), zoom=1.55)
     return finish(ax, legend=legend, loc="beside")
@@ -154,19 +155,25 @@ def principal(traj: Any, *, ax: Any = None, labels: Any = None, tail: float | No
         >>> ax = principal([[1, 0, 0, 0], [0, 0, 1, 0]])
     """
     (_, every, _), (_, xs, whole) = read(traj, sample), read(traj, sample, tail)
-    states, unit = every.reshape(-1, every.shape[-1]), on_sphere(every)
+    unit = on_sphere(every)
     need(xs.shape[-1] > 1, "traj", "d >= 2", f"states {xs.shape}", "plot.observables(ts, {'x': xs[..., 0]})")
     colours, legend = colours_of(xs.shape[1], labels)
-    states = states[np.isfinite(states).all(-1)]  # a failed solve leaves NaN behind
-    plane = np.linalg.eigh(states.T @ states)[1][:, :-3:-1]  # (d, 2)
-    plane = plane * np.where(states.sum(0) @ plane < 0, -1, 1)
-    share = np.sum((states @ plane) ** 2, 0) / max(np.sum(states**2), np.finfo(float).tiny)
+    plane, share = _plane_of(every)
     ax = axes_for(ax, "ax", (COLUMN + written.room(legend), COLUMN))[0]
     _paths(ax, xs @ plane, colours, whole, {1.0: "0.75"} if unit else {})
     if unit:
         ax.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     one, two = (f"principal direction {i} ({p:.0%})" for i, p in enumerate(share, 1))
     return finish(ax, one, two, legend, "beside")
+
+
+def _plane_of(xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the plane that holds most of states (..., d), as columns (d, 2), and the share of either direction."""
+    states = xs.reshape(-1, xs.shape[-1])
+    states = states[np.isfinite(states).all(-1)]  # a failed solve leaves NaN behind
+    plane = np.linalg.eigh(states.T @ states)[1][:, :-3:-1]  # (d, 2)
+    plane = plane * np.where(states.sum(0) @ plane < 0, -1, 1)
+    return plane, np.sum((states @ plane) ** 2, 0) / max(np.sum(states**2), np.finfo(float).tiny)
 
 
 def trajectory(traj: Any, *, ax: Any = None, **options: Any) -> Any:
@@ -248,7 +255,8 @@ def _heat(places: np.ndarray, axes: np.ndarray, xs: np.ndarray, ordered: bool, n
     n, what = len(places), "" if names is not None else "token (ordered)" if ordered else "token"
     for ax, x in zip(axes, xs[:, places]):
         image = ax.imshow(x @ x.T, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        finish(ax, what, what if ax is axes[0] else "").spines[:].set_visible(True)
+        left = abs(ax.bbox.x0 - axes[0].bbox.x0) < 1
+        finish(ax, what, what if left else "").spines[:].set_visible(True)
         room = 0.8 * ax.bbox.height / ax.figure.dpi * 72 / n  # points a token
         step = int(np.ceil(4.8 / room))
         for axis in (ax.xaxis, ax.yaxis):
@@ -258,7 +266,7 @@ def _heat(places: np.ndarray, axes: np.ndarray, xs: np.ndarray, ordered: bool, n
                 axis.set_ticks(range(0, n, step), [str(names[i]) for i in places[::step]], **text)
             elif ordered:  # places in the order are not the tokens' numbers
                 axis.set_ticks([])
-        ax.tick_params("y", labelleft=ax is axes[0])
+        ax.tick_params("y", labelleft=left)
     bar = axes[0].figure.colorbar(image, ax=list(axes), ticks=[-1, 0, 1], shrink=0.8, aspect=18)
     bar.set_label(r"$\langle x_i, x_j\rangle$", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.6, length=2.5)

@@ -152,9 +152,9 @@ def watched(result: Any, *, axes: Any = None) -> Any:
             ax.errorbar(at, series[name][order], error, fmt="o", color=ink, markersize=3, elinewidth=0.8)
         else:
             ax.plot(at, series[name][order], "o", color=ink, markersize=3)
-        ax.axhline(series[name].mean(), color=ink, linewidth=0.8, linestyle="--")
+        mean = ax.axhline(series[name].mean(), color=ink, linewidth=0.8, linestyle="--", label="mean")
         if name in ("largest", "mean", "asymptotic"):
             ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        finish(ax, "sample, in order", labels[name])
+        finish(ax, "sample, in order", labels[name], legend=[mean])
     return axes

@@ -219,3 +219,7 @@ class Trajectory(Result):
     def plot(self, ax=None, **kwargs):
         """Draw the tokens' paths (circle, sphere, or leading principal plane) and return the ``Axes``."""
         return picture("tokens.trajectory")(self, ax=ax, **kwargs)
+
+    def animate(self, path: str | os.PathLike, **kwargs: Any) -> Path:
+        """Film the tokens (``.gif``, ``.mp4`` or ``.webm``), see ``ctsa.plot.animate``, and return the path."""
+        return picture("film.animate")(self, path, **kwargs)
