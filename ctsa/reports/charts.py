@@ -6,7 +6,7 @@ import numpy as np
 
 from ctsa.observables import order_parameter
 
-from .pieces import Chart, axis, label, numbers, scatter, thinned
+from .pieces import Chart, axis, label, log_axis, numbers, scatter, thinned
 from .spectra import eigenvalues
 from .theme import colour
 from .tokens import on_sphere, stacked
@@ -31,19 +31,18 @@ def comparison(result: Any) -> list[Chart]:
             scatter(steps, middle * steps**result.order, name=f"order {result.order:.2f}", line=guide, hoverinfo="skip")
         )
     what = "error" if result.geometry.flat else "error (angle)"
-    log = {"type": "log", "dtick": None, "exponentformat": "power"}
-    layout = {"xaxis": axis("step", **log), "yaxis": axis(what, **log)}
+    layout = {"xaxis": log_axis("step", steps), "yaxis": log_axis(what, worst, ends)}
     charts = [Chart("Error against the step, with the power of the step that fits.", data, layout)]
     lines = []
     for i, (step, times, errors) in enumerate(zip(steps, np.asarray(result.times), np.asarray(result.errors))):
-        fine = np.flatnonzero(np.isfinite(times) & (errors > 0))
+        fine = np.flatnonzero(np.isfinite(times) & (errors > 0) & (times > 0))
         if len(fine):
             fine = fine[thinned(len(fine), 300)]
             lines.append(
                 scatter(times[fine], errors[fine], name=f"step {step:g}", line={"color": colour(i), "width": 1.5})
             )
     if lines:
-        layout = {"xaxis": axis("time t"), "yaxis": axis(what, **log)}
+        layout = {"xaxis": axis("time t"), "yaxis": log_axis(what, *(line["y"] for line in lines))}
         charts.append(Chart("Distance of the layers from the flow through time.", lines, layout))
     sets = [(f"step {step:g}", z) for step, z in zip(steps, np.asarray(result.measured))]
     found = eigenvalues(sets, False, "Multipliers of the layers at the end state")
@@ -147,7 +146,7 @@ def training_run(run: Any) -> list[Chart]:
         kept = thinned(len(losses), 1000)
         line = {"color": colour(0), "width": 1.3}
         positive = np.where(losses > 0, losses, np.nan)[kept]
-        layout = {"xaxis": axis("step"), "yaxis": axis("cross entropy", type="log", exponentformat="power")}
+        layout = {"xaxis": axis("step"), "yaxis": log_axis("cross entropy", losses)}
         charts.append(Chart("Loss of every step's batch.", [scatter(kept + 1, positive, line=line)], layout))
     if len(run.accuracy):
         style = {"mode": "lines+markers", "line": {"color": colour(2)}}
@@ -177,8 +176,11 @@ def evaluation(result: Any) -> Chart:
     }
     style = {"mode": "lines+markers", "line": {"color": colour(0)}, "error_y": bars}
     data = [scatter(depths, 100 * np.asarray(result.accuracy, float), **style)]
-    log = {"type": "log"} if depths.min() > 0 and depths.max() >= 8 * depths.min() else {}
-    layout = {"xaxis": axis("depth", **log), "yaxis": axis("accuracy (%)", rangemode="tozero")}
+    log = depths.min() > 0 and depths.max() >= 8 * depths.min()
+    layout = {
+        "xaxis": log_axis("depth", depths) if log else axis("depth"),
+        "yaxis": axis("accuracy (%)", rangemode="tozero"),
+    }
     return Chart("Accuracy of whole samples against depth, with standard errors.", data, layout)
 
 
@@ -197,7 +199,7 @@ def diagnosis(result: Any, most: int = 12) -> list[Chart]:
         hover = f"input {i}, loop %{{x}}: %{{y:.3g}}<extra>{label(kind)}</extra>"
         line = {"color": colour(kinds[kind], 0.8), "width": 1.4}
         lines.append(scatter(kept + 1, y, line=line, hovertemplate=hover, legendgroup=kind, **more))
-    layout = {"xaxis": axis("loop"), "yaxis": axis("relative step", type="log", exponentformat="power")}
+    layout = {"xaxis": axis("loop"), "yaxis": log_axis("relative step", steps[:, some])}
     which = f" of {len(some)} of {steps.shape[1]} inputs" if len(some) < steps.shape[1] else ""
     charts = [Chart(f"How far each loop moves the state{which}, coloured by verdict.", lines, layout)]
     verdicts = np.array(result.verdicts)

@@ -11,6 +11,7 @@ import numpy as np
 from .pieces import Chart, Picture, Player, Section
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
+_NUMBER = re.compile("[\N{MINUS SIGN}\\d]|not known|nan|inf")
 _OPEN = ("http:", "https:", "file:", "mailto:")
 
 
@@ -43,13 +44,17 @@ def slug(name: str, number: int) -> str:
 
 def paragraphs(lines: Sequence[str], kind: str = "") -> str:
     """Return sentences as one paragraph."""
-    return f"<p{f' class="{kind}"' if kind else ''}>{' '.join(safe(line) for line in lines)}</p>" if lines else ""
+    mark = f' class="{kind}"' if kind else ""
+    return f"<p{mark}>{' '.join(safe(line) for line in lines)}</p>" if lines else ""
 
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table, of which cells may be pairs of a text and a link."""
-    head = "".join(f'<th scope="col">{safe(h)}</th>' for h in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(c)}</td>' for c in row)}</tr>" for row in rows)
+    """Return a table, of which cells may be pairs of a text and a link; columns of numbers to the right."""
+    words = [any(isinstance(c, tuple) or not _NUMBER.match(c or "0") for c in column) for column in zip(*rows)]
+    marks = [' class="words"' if w else "" for w in words]
+    head = "".join(f'<th scope="col"{mark}>{safe(h)}</th>' for h, mark in zip(heads, marks))
+    cells = ("".join(f"<td{mark}>{_cell(c)}</td>" for c, mark in zip(row, marks)) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
     text = f"<table><caption>{safe(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}">{text}</div>'
 

@@ -151,6 +151,24 @@ def scatter(x: Any, y: Any, **options: Any) -> dict[str, Any]:
     return {"type": "scatter", "x": x, "y": numbers(y, 6), "mode": "lines", "showlegend": "name" in options} | options
 
 
+def log_axis(title: str, *values: Any) -> dict[str, Any]:
+    """Return a logarithmic axis for values, with marks at powers of ten, or at 1, 2 and 5 where there are few of these."""
+    every = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
+    every = every[np.isfinite(every) & (every > 0)]
+    if not every.size:
+        return axis(title, type="log")
+    low, high = np.log10(every.min()), np.log10(every.max())
+    powers = np.arange(np.floor(low), np.ceil(high) + 1)
+    powers = powers[:: max(1, math.ceil(len(powers) / 7))]
+    marks = [float(f"{m * 10**p:.6g}") for p in powers for m in ((1,) if high - low > 2 else (1, 2, 5))]
+    pad = 0.06 * (high - low) or 0.3
+    text = [f"{m:g}" if 1e-3 <= m < 1e4 else f"10<sup>{round(math.log10(m))}</sup>" for m in marks]
+    text = [
+        t if m in (1e-3, 1e4) or not t.startswith("10<") or high - low > 2 else f"{m:.0e}" for t, m in zip(text, marks)
+    ]
+    return axis(title, type="log", tickvals=marks, ticktext=text, range=numbers([low - pad, high + pad], 6))
+
+
 def axis(title: str, **options: Any) -> dict[str, Any]:
     """Return an axis with a title, of which users may have written a part."""
     return {"title": {"text": label(title)}, **options}

@@ -57,7 +57,8 @@ def section(result: Any, detail: float, scenes: bool) -> Section:
     figures, notes = _DRAWS[kind](result, detail, scenes) if kind in _DRAWS else ([], [])
     text = _table(result)
     if not figures and hasattr(result, "plot"):
-        picture = still(result, f"{_words(kind)} as matplotlib draws it.")
+        name = _words(kind)
+        picture = still(result, f"{name[:1].upper()}{name[1:]}, as its own picture shows it.")
         figures = [picture] if picture else []
     return Section(_words(kind), words.say(result), figures, text, notes)
 
@@ -93,7 +94,9 @@ def _equilibria(found: Any, detail: float, scenes: bool) -> Figures:
     notes = [f"{len(some)} of {len(found)} equilibria are shown."] if len(some) < len(found) else []
     figures: list[Any] = []
     if len({e.x.shape for e in some}) == 1:
-        view, more = tokens.player(np.arange(len(some)), np.stack([e.x for e in some]), "equilibrium", detail, scenes)
+        view, more = tokens.player(
+            np.arange(len(some)), np.stack([e.x for e in some]), "equilibrium", detail, scenes, False
+        )
         if view:
             charts_ = {name: c for name, c in view.views.items() if name != "series"}
             names = [f"{i}: {e.kind}, {e._verdict}" for i, e in enumerate(some)]
@@ -104,7 +107,11 @@ def _equilibria(found: Any, detail: float, scenes: bool) -> Figures:
                 view, views=charts_ | {"tokens": shown}, labels=names, start=0, caption=caption, moving=len(still_ones)
             ))  # fmt: skip
             notes += [n for n in more if not n.startswith("Paths")]
-    sets = [(f"{i}: {e.kind}", e.eigenvalues) for i, e in enumerate(some)]
+    kinds = [f"{e.kind} ({e._verdict.split(' (')[0]})" for e in some]
+    sets = [
+        (kind, np.concatenate([e.eigenvalues for e, k in zip(some, kinds) if k == kind]))
+        for kind in dict.fromkeys(kinds)
+    ]
     chart = spectra.eigenvalues(sets, True, "Eigenvalues of the tangent Jacobians")
     return [*figures, *([chart] if chart else [])], notes
 

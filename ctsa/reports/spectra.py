@@ -12,7 +12,7 @@ from .theme import colour
 def spectrum(spec: Any) -> list[Chart]:
     """Return the exponents with their error bars, neutral ones hollow and counted, and how they converged."""
     unit = "per unit time" if spec.continuous else "per layer"
-    titles = {"xaxis": axis("index", tickformat="d"), "yaxis": axis(f"exponent ({unit})")}
+    titles = {"xaxis": axis("index", **_whole(spec.exponents.shape[-1])), "yaxis": axis(f"exponent ({unit})")}
     if spec.exponents.ndim > 1:
         every = spec.exponents.reshape(-1, spec.exponents.shape[-1])
         index = np.arange(1, every.shape[1] + 1)
@@ -31,8 +31,16 @@ def spectrum(spec: Any) -> list[Chart]:
         data.append(
             _bars(index[neutral], values[neutral], errors[neutral], True, f"{int(neutral.sum())} neutral, {expected}")
         )
-    about = f"Neutral ones, {int(neutral.sum())} where {expected}, are hollow"
+    about = (
+        f"Neutral ones are hollow: {int(neutral.sum())}, {expected}"
+        if neutral.any()
+        else f"None is neutral, {expected}"
+    )
     return [Chart(f"Lyapunov exponents with their standard errors. {about}.", data, titles), _convergence(spec)]
+
+
+def _whole(size: int) -> dict[str, Any]:
+    return {"tickformat": "d", **({"dtick": 1} if size <= 12 else {})}
 
 
 def _zero(size: int) -> dict[str, Any]:
@@ -122,4 +130,4 @@ def singular(values: np.ndarray, name: str) -> Chart:
     index = np.arange(1, len(values) + 1)
     style = {"color": colour(0), "size": 7}
     data = [scatter(index, values, mode="lines+markers", marker=style, line={"color": colour(0, 0.5)})]
-    return Chart(f"Leading {name}s.", data, {"xaxis": axis("index", tickformat="d"), "yaxis": axis(name)})
+    return Chart(f"Leading {name}s.", data, {"xaxis": axis("index", **_whole(len(values))), "yaxis": axis(name)})

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .pieces import Chart, Section, axis, count, label, numbers, scatter, short, with_error
-from .theme import colour, sequence
+from .pieces import Chart, Section, axis, count, label, log_axis, numbers, scatter, short, with_error
+from .theme import DIVERGING, colour, sequence
 
 _CELLS, _ROWS, _CHOICES = 40_000, 400, 60  # the most numbers of a chart, rows of the table, combinations of choices
 _LINKS, _ERRORS = "report", "error"
@@ -68,6 +68,7 @@ class _Cut(NamedTuple):
     errors: np.ndarray | None
     hover: np.ndarray
     links: np.ndarray | None
+    failed: np.ndarray | None
 
 
 def chart(data: Any, name: str) -> Chart | None:
@@ -81,7 +82,7 @@ def chart(data: Any, name: str) -> Chart | None:
     if not shown or array.size < 2:
         return None
     inside, outside = [axes[i] for i in shown], [axes[i] for i in range(len(axes)) if i not in shown]
-    text, outside = _is_text(array), [a for a in outside]
+    text = _is_text(array)
     variants = []
     cells = int(np.prod([len(a.values) for a in inside]))
     most = max(1, min(_CHOICES, _CELLS // cells))
@@ -138,15 +139,13 @@ def _cut(data: Any, name: str, inside: list[Axis], where: dict[str, int]) -> _Cu
             else with_error(float(value), float(errors[at]) if errors is not None else np.nan)
         )
         lines = [f"{a.title} = {short(a.values[i])}" for a, i in zip(inside, at)] + [f"{title}: {shown}"]
-        lines += [
-            f"{t}: {_texts(p[at : at + 1] if False else np.asarray([p[at]], object))[0]}" for t, p in others.items()
-        ]
+        lines += [f"{t}: {_texts(np.asarray([p[at]], object))[0]}" for t, p in others.items()]
         if failed is not None and str(failed[at] or ""):
             lines.append(f"failed: {str(failed[at])[:120]}")
         if links is not None and str(links[at] or ""):
             lines.append(f"report: {links[at]}")
         hover[at] = "<br>".join(label(line) for line in lines)
-    return _Cut(values, errors, hover, links)
+    return _Cut(values, errors, hover, links, failed)
 
 
 def _ticks(a: Axis) -> Any:
@@ -160,8 +159,13 @@ def _numbers(cut: _Cut, inside: list[Axis], title: str) -> list[dict[str, Any]]:
         y, x = inside
         bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": label(title), "side": "right"}}
         heat = {"type": "heatmap", "x": _ticks(x), "y": _ticks(y), "z": numbers(cut.values, 5), "colorbar": bar}
-        heat |= {"text": cut.hover.tolist(), "hovertemplate": "%{text}<extra></extra>", "colorscale": sequence()}
-        return [heat | ({"customdata": _texts(cut.links).tolist()} if cut.links is not None else {})]
+        signed = np.nanmin(cut.values, initial=0.0) < 0 < np.nanmax(cut.values, initial=0.0)
+        heat |= {"colorscale": DIVERGING, "zmid": 0} if signed else {"colorscale": sequence()}
+        heat |= {"text": cut.hover.tolist(), "hovertemplate": "%{text}<extra></extra>"}
+        return [
+            heat | ({"customdata": _texts(cut.links).tolist()} if cut.links is not None else {}),
+            *_crosses(cut, inside),
+        ]
     short_first = len(inside) == 2 and len(inside[0].values) <= len(inside[1].values)
     x = inside[-1] if short_first or len(inside) == 1 else inside[0]
     other = None if len(inside) == 1 else inside[0] if short_first else inside[1]
@@ -205,13 +209,25 @@ def _names(cut: _Cut, inside: list[Axis], categories: list[str]) -> list[dict[st
         "colorbar": {"thickness": 12, "outlinewidth": 0, "tickvals": list(range(k)), "ticktext": [label(c) for c in categories]},
         "xgap": 1, "ygap": 1,
     }  # fmt: skip
-    return [heat | hover | links]
+    return [heat | hover | links, *_crosses(cut, inside)]
+
+
+def _crosses(cut: _Cut, inside: list[Axis]) -> list[dict[str, Any]]:
+    """Return a cross at every point of a map that failed."""
+    if cut.failed is None or not (where := np.argwhere(_texts(cut.failed) != "")).size:
+        return []
+    y, x = (_ticks(a) for a in inside)
+    cross = {"symbol": "x-thin", "size": 9, "line": {"color": "@ink", "width": 1.5}}
+    trace = scatter(np.zeros(0), np.zeros(0), mode="markers", marker=cross, hovertemplate="%{text}<extra></extra>")
+    trace |= {"x": [x[j] for _, j in where], "y": [y[i] for i, _ in where], "text": [cut.hover[i, j] for i, j in where]}
+    return [trace | ({"customdata": [str(cut.links[i, j] or "") for i, j in where]} if cut.links is not None else {})]
 
 
 def _layout(inside: list[Axis], categories: list[str] | None, title: str) -> dict[str, Any]:
     def look(a: Axis) -> dict[str, Any]:
-        kind = "category" if not a.numeric else "log" if a.log else "linear"
-        return axis(a.title, type=kind, automargin=True)
+        if a.log:
+            return log_axis(a.title, a.values) | {"autorange": True}
+        return axis(a.title, type="linear" if a.numeric else "category")
 
     if len(inside) == 1:
         names = {"type": "category", "categoryorder": "array", "categoryarray": [label(c) for c in categories or ()]}
@@ -236,7 +252,7 @@ def sentences(data: Any) -> list[str]:
         errors = [e for e in _texts(data[_ERRORS].values).ravel() if e]
         total = int(data[_ERRORS].size)
         found.append(f"{len(errors)} of {total} points failed." if errors else "No point failed.")
-        found += [f"{n} failed with: {e[:160]}" for e, n in Counter(errors).most_common(3)]
+        found += [f"{n} failed with: {e[:160].rstrip('.')}." for e, n in Counter(errors).most_common(3)]
     kept, texts = variables(data)
     for name in texts[:4]:
         names = Counter(t for t in _texts(data[name].values).ravel() if t).most_common(6)
@@ -310,4 +326,4 @@ def sweep(data: Any) -> Section:
     charts = [c for name in (*kept, *texts) if (c := chart(data, name)) is not None]
     heads, rows, left = table(data)
     notes = [f"The table shows {len(rows)} of {len(rows) + left} points."] if left else []
-    return Section("sweep", sentences(data), [*charts], "", notes, [("Points", heads, rows)])
+    return Section("sweep", sentences(data), [*charts], "", notes, [(f"Points ({len(rows)})", heads, rows)])

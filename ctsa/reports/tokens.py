@@ -15,6 +15,7 @@ _FRAMES, _PATHS, _GRAM, _SERIES = (
     48,
     400,
 )  # the most of states, paths, tokens of Gram matrices, points of curves
+_MANY = 2048  # tokens, whose clusters are not looked for
 _HIDDEN = {"visible": False}
 
 
@@ -46,7 +47,7 @@ def observed(xs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def player(
-    ts: np.ndarray, xs: np.ndarray, name: str, detail: float, scenes: bool = True
+    ts: np.ndarray, xs: np.ndarray, name: str, detail: float, scenes: bool = True, grouped: bool = True
 ) -> tuple[Player | None, list[str]]:
     """Return a player of states ``(T, n, d)``, and what was left out; None if there is nothing finite.
 
@@ -55,6 +56,7 @@ def player(
         name: of the times, "t" or "layer".
         detail: share of the usual number of states and points.
         scenes: whether three dimensions are drawn as such.
+        grouped: whether clusters of the last state colour the tokens; otherwise each has a colour of its own.
     """
     if not len(ts) or not xs.size:
         return None, []
@@ -63,24 +65,30 @@ def player(
     kept = thinned(len(ts), int(_FRAMES * detail))
     if len(kept) < len(ts):
         notes.append(f"{len(kept)} of {len(ts)} states are shown.")
-    groups = clusters(xs[-1]) if n <= 2048 else np.zeros(n, int)
+    groups = np.arange(n) if not grouped else clusters(xs[-1]) if n <= _MANY else np.zeros(n, int)
     alone = groups.max() + 1 == n
-    names = [f"token {i}" + ("" if alone or n > 2048 else f", cluster {g}") for i, g in enumerate(groups)]
-    views = {"tokens": _tokens(xs, kept, groups, names, notes, detail, scenes)}
-    view, places, moving = views.pop("tokens")
+    names = [f"token {i}" + ("" if alone or n > _MANY else f", cluster {g}") for i, g in enumerate(groups)]
+    view, places, moving = _tokens(xs, kept, groups, names, notes, detail, scenes)
     charts, frames = {"tokens": view}, {"tokens": packed(places)}
     if n > 1:
         charts["gram"], frames["gram"] = _gram(xs[kept], groups, notes)
     if len(ts) > 1:
         charts["series"] = _series(ts, xs, name, detail)
     labels = [f"{name} = {short(float(t))}" if name != "layer" else f"layer {t:g}" for t in ts[kept]]
-    shown = "on the sphere" if xs.shape[-1] == 3 and scenes and on_sphere(xs) else "in the plane"
-    shown = "on the circle, whose radius grows with time" if xs.shape[-1] == 2 and on_sphere(xs) else shown
-    caption = f"Tokens {shown}" + ("." if alone else ", coloured by the clusters at the end.")
+    caption = f"Tokens{_where(xs, scenes)}" + ("." if alone else ", coloured by the clusters at the end.")
     caption += " Rings mark the start." if len(ts) > 1 else ""
     caption += " Beside them the inner products of all pairs, clusters next to each other." if n > 1 else ""
     at = [float(f"{t:.6g}") for t in ts[kept]]
     return Player(caption, charts, frames, moving, labels, at, len(labels) - 1), notes
+
+
+def _where(xs: np.ndarray, scenes: bool) -> str:
+    d, unit = xs.shape[-1], on_sphere(xs)
+    if d == 2 and unit:
+        return " on the circle" + (", whose radius grows with time" if len(xs) > 1 else "")
+    if d == 3 and scenes:
+        return " on the sphere" if unit else " in space"
+    return " in their principal plane" if d > 2 else " in the plane" if d == 2 else ""
 
 
 # ---------------------------------------------------------------------------------------------------------- the tokens
@@ -165,7 +173,7 @@ def _paths(places: np.ndarray, groups: np.ndarray, notes: list[str], detail: flo
     flat, found = places.shape[-1] == 2, []
     for group in np.unique(groups[drawn]):
         rows = [part for i in drawn[groups[drawn] == group] for part in (places[:, i], gap)]
-        line = {"color": colour(group, 0.45), "width": 1.4 if flat else 3}
+        line = {"color": colour(group, 0.65), "width": 1.4 if flat else 3}
         kind = {"type": "scatter" if flat else "scatter3d", "mode": "lines", "showlegend": False, "hoverinfo": "skip"}
         found.append({**kind, **_coordinates(np.concatenate(rows)), "line": line})
     return found
@@ -200,12 +208,13 @@ def _scene(
     mean = xs[-1].mean(0)
     azimuth = np.arctan2(mean[1], mean[0]) + np.radians(25) if np.hypot(*mean[:2]) > 0.1 else np.radians(-60)
     height = np.radians(15 + np.clip(60 * mean[2], -25, 25))
-    eye = 2.0 * np.array([np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)])
+    eye = 1.15 * np.array([np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)])
     scene: dict[str, Any] = {"camera": {"eye": dict(zip("xyz", numbers(eye))), "projection": {"type": "orthographic"}}}
     for i, name in enumerate("xyz"):
         look = dict(_HIDDEN, range=[-1.02, 1.02]) if unit else axis(f"x{i + 1}", showbackground=False)
         scene[f"{name}axis"] = look
-    scene |= {"aspectmode": "cube" if unit else "data", "dragmode": "orbit"}
+    scene |= {"dragmode": "orbit", "aspectmode": "manual" if unit else "data"}
+    scene |= {"aspectratio": dict.fromkeys("xyz", 1.75)} if unit else {}
     layout = {"scene": scene, "uirevision": "keep", "margin": {"l": 0, "r": 0, "t": 0, "b": 0}}
     return Chart("Tokens", data, layout, 420, square=True), xs[kept], len(data) - 1
 
@@ -214,7 +223,7 @@ def _globe() -> list[dict[str, Any]]:
     """Return a faint sphere, through which the far side is seen, with a graticule."""
     lon, lat = np.meshgrid(np.linspace(0, 2 * np.pi, 37), np.linspace(-np.pi / 2, np.pi / 2, 19))
     grid = 0.985 * np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-    light = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.02, "roughness": 0.9, "fresnel": 0.1}
+    light = {"ambient": 1, "diffuse": 0, "specular": 0.02, "roughness": 0.9, "fresnel": 0.1}
     ball = {
         "type": "surface", **dict(zip("xyz", numbers(grid, 3))), "surfacecolor": numbers(np.zeros(lon.shape)),
         "colorscale": [[0, "@globe"], [1, "@globe"]], "opacity": 0.6, "showscale": False, "hoverinfo": "skip",
@@ -283,7 +292,7 @@ def stacked(x: np.ndarray, series: dict[str, np.ndarray], title: str, caption: s
         data.append(scatter(x, values, line=line, yaxis=which, hovertemplate=hover))
         layout[f"yaxis{which[1:]}"] = axis(name, domain=[top - 1 / k + 0.1 / k * (i < k - 1), top], nticks=4)
     layout["margin"] = {"l": 64, "r": 12, "t": 8, "b": 44}
-    return Chart(caption, data, layout, 90 + 110 * k)
+    return Chart(caption, data, layout, 80 + 120 * k)
 
 
 def single(x: np.ndarray, detail: float, scenes: bool) -> tuple[Player | None, list[str]]:

@@ -18,7 +18,8 @@ def trajectory(traj: Any) -> list[str]:
     runs = f" in {count(int(np.prod(batch)), 'run')}" if batch else ""
     if not len(ts):
         return [f"{count(n, 'token')} in {count(d, 'dimension')}{runs}; no state is finite."]
-    where = f"{count(d, 'dimension')}{', on the sphere' if on_sphere(xs) and d > 1 else ''}"
+    place = {2: ", on the circle"}.get(d, ", on the sphere") if on_sphere(xs) and d > 1 else ""
+    where = f"{count(d, 'dimension')}{place}"
     span = f"layers {ts[0]:g} to {ts[-1]:g}" if layers else f"t = {short(float(ts[0]))} to {short(float(ts[-1]))}"
     found = [f"{count(n, 'token')} in {where}{runs}, {span}."]
     if len(ts) < np.shape(traj.ts)[-1]:
@@ -56,7 +57,7 @@ def spectrum(spec: Any) -> list[str]:
         return [f"{len(every)} runs over {length}: the largest exponent is {lead}, per {unit}."]
     found = [f"The largest exponent is {with_error(spec.exponents[0], spec.stderr[0])} per {unit}, over {length}."]
     found.append(f"{count(spec.neutral_found, 'neutral exponent')}, {spec.neutral_expected} expected.")
-    found.append(f"Verdict: {spec.verdict}.".replace("..", "."))
+    found.append(f"Verdict: {spec.verdict}.".replace("..", ".").replace("+-", "±"))
     if len(spec.exponents) < spec.dimension:
         found.append(f"{len(spec.exponents)} of {spec.dimension} exponents were computed.")
     if np.isfinite(spec.kaplan_yorke) and spec.kaplan_yorke > 0:
@@ -86,14 +87,15 @@ def comparison(result: Any) -> list[str]:
 
 def equilibria(found: Any) -> list[str]:
     """Say how many there are of each kind, and how the search ended."""
-    kinds = Counter((e.kind, e._verdict.split(" (")[0]) for e in found)
-    text = [f"{count(len(found), 'equilibrium', 'equilibria')} up to symmetry: " + _listed(
-        f"{number} {kind}, {stability}" for (kind, stability), number in kinds.most_common()) + "." if len(found) else "No equilibrium was found."]  # fmt: skip
+    if not len(found):
+        text = ["No equilibrium was found."]
+    else:
+        kinds = Counter(f"{e.kind} ({e._verdict.split(' (')[0]})" for e in found).most_common()
+        text = [
+            f"{count(len(found), 'equilibrium', 'equilibria')} up to symmetry: {_listed(f'{n} {kind}' for kind, n in kinds)}."
+        ]
     if getattr(found, "reason", ""):
         text.append(f"The search ended: {found.reason}.".replace("..", "."))
-    report = getattr(found, "report", {})
-    if "starts" in report and "converged" in report:
-        text.append(f"{short(report['converged'])} of {short(report['starts'])} starts converged.")
     return text
 
 
@@ -162,7 +164,11 @@ def diagram(result: Any) -> list[str]:
         f"{count(len(result), 'branch', 'branches')} for {result.parameter} from {low} to {high} ({result.reason})."
     ]
     if kinds:
-        text.append("Special points: " + _listed(f"{v} {k}" for k, v in kinds.most_common()) + ".")
+        text.append(
+            "Special points: "
+            + _listed(count(v, k if " " in k else f"{k} point") for k, v in kinds.most_common())
+            + "."
+        )
     return text
 
 
@@ -174,7 +180,7 @@ def diagnosis(result: Any) -> list[str]:
         text.append(_listed(f"{v} {k}" for k, v in counts.items()).capitalize() + ".")
     for kind in list(counts)[:3]:
         i = result.verdicts.index(kind)
-        text.append(f"{kind.capitalize()}, as input {i}: {result.why[i]}.".replace("..", "."))
+        text.append(f"{kind.capitalize()}, as input {i}: {result.why[i]}.".replace("..", ".").replace("+-", "±"))
     if result.exponents.shape[1]:
         top = int(np.nanargmax(result.exponents[:, 0])) if np.isfinite(result.exponents[:, 0]).any() else 0
         text.append(
@@ -265,5 +271,5 @@ def say(result: Any) -> list[str]:
     say_so = SAYS.get(type(result).__name__)
     if say_so:
         return say_so(result)
-    text = repr(result)
-    return [text.splitlines()[0]] if len(text) < 400 else []
+    text = repr(result).removeprefix(f"{type(result).__name__}(").removesuffix(")")
+    return [f"{text}."] if len(text) < 400 and "\n" not in text else []

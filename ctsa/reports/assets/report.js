@@ -18,16 +18,18 @@
   const theme = () => (printing ? "light" : root.dataset.theme || (wantsDark.matches ? "dark" : "light"));
 
   function hue(name, table) {
-    const [key, alpha] = name.slice(1).split("/");
+    const [key, share] = name.slice(1).split("/");
     const hex = table[key];
-    if (!hex || alpha === undefined) return hex || name;
-    const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-    return `rgba(${r},${g},${b},${alpha})`;
+    if (!hex || share === undefined) return hex || name;
+    const parts = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+    const behind = parts(table.paper);
+    const mixed = parts(hex).map((c, i) => Math.round(share * c + (1 - share) * behind[i]));
+    return `rgb(${mixed})`; // mixed with the paper: see-through colours add up, and differ in three dimensions
   }
 
   function themed(value, table) {
     if (typeof value === "string") return value[0] === "@" ? hue(value, table) : value;
-    if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map((v) => themed(v, table));
+    if (Array.isArray(value)) return typeof value[0] === "number" && typeof value.at(-1) === "number" ? value : value.map((v) => themed(v, table));
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, themed(v, table)]));
   }
