@@ -58,7 +58,7 @@ def basins(result: Any, most: int = 24) -> Chart:
     bars |= {"color": "@ink", "thickness": 1.2, "width": 4}
     text = [f"{s:.1f} % ({a:.1f} to {b:.1f} %)" for s, a, b in zip(share, low, high)]
     faint = [colour(6, 0.6) if name.startswith("unresolved") else colour(0, 0.85) for name, _ in shares]
-    data = {
+    data: dict[str, Any] = {
         "type": "bar",
         "orientation": "h",
         "x": numbers(share),
@@ -97,7 +97,8 @@ def branches(found: list[Any], parameter: str) -> Chart:
             )
             kinds.add(str(good))
             line = {"color": colour(i), "width": 2 if good else 1.5, "dash": "solid" if good else "dash"}
-            hover = f"branch {i}: {label(parameter)} %{{x:.6g}}, {name} %{{y:.5g}}<extra>{'' if good else 'un'}stable</extra>"
+            kind = "stable" if good else "unstable"
+            hover = f"branch {i}: {label(parameter)} %{{x:.6g}}, {name} %{{y:.5g}}<extra>{kind}</extra>"
             data.append(
                 scatter(np.where(mine, p, np.nan), np.where(mine, y, np.nan), line=line, hovertemplate=hover, **more)
             )

@@ -125,7 +125,8 @@ class Figures:
     def _player(self, player: Player, key: str, name: str) -> str:
         views = {view: self._chart(chart, f"{key}-{view}", name) for view, chart in player.views.items()}
         self.players[key] = {
-            "frames": player.frames, "moving": player.moving, "labels": player.labels, "at": player.at, "start": player.start,
+            "frames": player.frames, "moving": player.moving, "labels": player.labels, "at": player.at,
+            "start": player.start,
         }  # fmt: skip
         last, shown = len(player.labels) - 1, safe(player.labels[player.start])
         controls = "" if last < 1 else (

@@ -38,9 +38,10 @@ def write_report(
 ) -> Path:
     """Write results as one HTML page that opens without a network, below 6 MB.
 
-    The page says in words what was found; it has tokens with a slider for time, spectra with error bars, eigenvalues with the
-    boundary of stability, branches, basins, maps of sweeps, and for other results their picture and their table; then what
-    it was made with. It is light or dark, can be printed, and can be read without a mouse. Equal arguments give equal pages.
+    The page says in words what was found; it has tokens with a slider for time, spectra with error bars, eigenvalues with
+    the boundary of stability, branches, basins, maps of sweeps, and for other results their picture and their table; then
+    what it was made with. It is light or dark, can be printed, and can be read without a mouse. Equal arguments give equal
+    pages.
 
     Args:
         results: results of ctsa by name, arrays of any framework; lists of equilibria; of sweeps an ``xarray.Dataset``: a
@@ -196,7 +197,9 @@ def _page(results: dict[str, Any], title: str, summary: list[str], ending: str, 
 <h1>{markup.safe(title)}</h1>
 </header>
 <main id="main" tabindex="-1">
-<section class="summary" aria-labelledby="summary"><h2 id="summary">Summary</h2>{_summary(summary, sections)}{thin}</section>
+<section class="summary" aria-labelledby="summary">
+<h2 id="summary">Summary</h2>
+{_summary(summary, sections)}{thin}</section>
 {body}
 {ending}
 </main>

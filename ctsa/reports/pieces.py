@@ -92,6 +92,8 @@ def short(value: Any) -> str:
     """Return a number in few digits, other values as text."""
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
+    if isinstance(value, complex | np.complexfloating) and not value.imag:
+        return short(float(value.real))
     if isinstance(value, complex | np.complexfloating):
         return f"{value.real:.4g}{value.imag:+.4g}i".replace("-", "\N{MINUS SIGN}")
     if isinstance(value, int | np.integer):

@@ -114,7 +114,7 @@ def eigenvalues(
         edge = {"type": "circle", "xref": "x", "yref": "y", "x0": -1, "x1": 1, "y0": -1, "y1": 1, "line": line}
         low, high, tall = min(every.real.min(), -1.0), max(every.real.max(), 1.0), max(np.abs(every.imag).max(), 1.0)
     pad = 0.06 * (high - low) or 0.1
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": axis("real part", range=numbers([low - pad, high + pad], 6)),
         "yaxis": axis("imaginary part", range=numbers([-1.1 * tall, 1.1 * tall], 6)), "shapes": [edge],
     }  # fmt: skip

@@ -108,7 +108,7 @@ def chart(data: Any, name: str) -> Chart | None:
 
 
 def _lines(inside: list[Axis]) -> list[int]:
-    """Return what to draw as lines: [0] for one axis, a line for each of a few values of the shorter of two, [] for a map."""
+    """Return the lines to draw: one for one axis, for two one for each of a few values of the shorter; none for a map."""
     if len(inside) == 1:
         return [0]
     sizes = [len(a.values) for a in inside]
@@ -204,10 +204,10 @@ def _names(cut: _Cut, inside: list[Axis], categories: list[str]) -> list[dict[st
     k = max(len(categories), 1)
     scale = [[edge, colour(i)] for i in range(k) for edge in (i / k, (i + 1) / k)]
     z = [[code.get(t) for t in row] for row in texts]
+    bar = {"thickness": 12, "outlinewidth": 0, "tickvals": list(range(k)), "ticktext": [label(c) for c in categories]}
     heat = {
         "type": "heatmap", "x": _ticks(x), "y": _ticks(y), "z": z, "zmin": -0.5, "zmax": k - 0.5, "colorscale": scale,
-        "colorbar": {"thickness": 12, "outlinewidth": 0, "tickvals": list(range(k)), "ticktext": [label(c) for c in categories]},
-        "xgap": 1, "ygap": 1,
+        "colorbar": bar, "xgap": 1, "ygap": 1,
     }  # fmt: skip
     return [heat | hover | links, *_crosses(cut, inside)]
 

@@ -25,7 +25,8 @@ def one_run(traj: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     while ts.ndim > 1:  # axes that jax.vmap has added
         ts, xs = ts[0], xs[0]
     batch = xs.shape[1:-2]
-    xs = xs[(slice(None), *[0] * len(batch))]
+    index: tuple[Any, ...] = (slice(None), *[0] * len(batch))
+    xs = xs[index]
     finite = np.isfinite(xs).all((1, 2))
     return ts[finite], xs[finite], batch
 
@@ -193,7 +194,7 @@ def _starts(places: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
 
 def _marks(places: np.ndarray, groups: np.ndarray, names: list[str]) -> dict[str, Any]:
     flat = places.shape[-1] == 2
-    style = {"color": [colour(g) for g in groups], "size": 10 if flat else 6, "opacity": 1}
+    style: dict[str, Any] = {"color": [colour(g) for g in groups], "size": 10 if flat else 6, "opacity": 1}
     style["line"] = {"color": "@paper", "width": 1}
     kind = {"type": "scatter" if flat else "scatter3d", "mode": "markers", "showlegend": False, "text": names}
     where = "(%{x:.3f}, %{y:.3f}" + ("" if flat else ", %{z:.3f}") + ")"

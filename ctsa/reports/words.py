@@ -72,9 +72,8 @@ def spectrum(spec: Any) -> list[str]:
 def comparison(result: Any) -> list[str]:
     """Say how the error falls with the step, and what the layers do that the flow does not."""
     steps = np.asarray(result.step_sizes)
-    found = [
-        f"{result.scheme.capitalize()} layers of {count(len(steps), 'step size')} beside their flow to t = {short(float(np.max(result.ts)))}."
-    ]
+    end, sizes = short(np.max(result.ts)), count(len(steps), "step size")
+    found = [f"{result.scheme.capitalize()} layers of {sizes} beside their flow to t = {end}."]
     if np.isfinite(result.order):
         found.append(f"The largest error falls with the power {result.order:.2f} of the step.")
     least = int(np.argmin(steps))
@@ -91,9 +90,8 @@ def equilibria(found: Any) -> list[str]:
         text = ["No equilibrium was found."]
     else:
         kinds = Counter(f"{e.kind} ({e._verdict.split(' (')[0]})" for e in found).most_common()
-        text = [
-            f"{count(len(found), 'equilibrium', 'equilibria')} up to symmetry: {_listed(f'{n} {kind}' for kind, n in kinds)}."
-        ]
+        number = count(len(found), "equilibrium", "equilibria")
+        text = [f"{number} up to symmetry: {_listed(f'{n} {kind}' for kind, n in kinds)}."]
     if getattr(found, "reason", ""):
         text.append(f"The search ended: {found.reason}.".replace("..", "."))
     return text
@@ -139,20 +137,19 @@ def basins(result: Any) -> list[str]:
         f"{count(len(result), 'start')} led to {count(sum(not k.startswith('unresolved') for k in shares), 'limit')}."
     ]
     for name, (share, low, high) in list(shares.items())[:3]:
-        text.append(f"{share:.0%} went to {name} ({100 * result.confidence:g} % interval {low:.0%} to {high:.0%}).")
+        verb = "are" if name.startswith("unresolved") else "went to"
+        text.append(f"{share:.0%} {verb} {name} ({100 * result.confidence:g} % interval {low:.0%} to {high:.0%}).")
     return text
 
 
 def branch(result: Any) -> list[str]:
     """Say the range, the stable share, and the special points."""
     p = np.asarray(result.parameters)
-    text = [
-        f"{count(len(result), 'point')} for {result.parameter} from {short(float(p.min()))} to {short(float(p.max()))}, {np.mean(result.stable):.0%} stable."
-    ]
-    text += [
-        f"{point.kind.capitalize() if point.kind != 'Hopf' else 'Hopf point'} at {result.parameter} = {short(float(point.parameter))}."
-        for point in result.points
-    ]
+    span = f"{result.parameter} from {short(p.min())} to {short(p.max())}"
+    text = [f"{count(len(result), 'point')} for {span}, {np.mean(result.stable):.0%} stable."]
+    for point in result.points[:8]:
+        kind = "Hopf point" if point.kind == "Hopf" else point.kind.capitalize()
+        text.append(f"{kind} at {result.parameter} = {short(float(point.parameter))}.")
     return text
 
 
@@ -214,9 +211,8 @@ def leading(result: Any) -> list[str]:
     values = np.asarray(result.values)
     if values.ndim > 1:
         return [f"Leading {values.shape[-1]} values of {count(int(np.prod(values.shape[:-1])), 'state')}."]
-    text = [
-        f"{count(len(values), 'leading value')} of the Jacobian of a {'flow' if result.continuous else 'layer'}; the first is {short(values[0])}."
-    ]
+    what = "flow" if result.continuous else "layer"
+    text = [f"{count(len(values), 'leading value')} of the Jacobian of a {what}; the first is {short(values[0])}."]
     return [*text, f"The largest residual is {np.max(result.residuals):.1e}."]
 
 
@@ -231,9 +227,8 @@ def training_run(run: Any) -> list[str]:
     text = [f"{count(len(run.losses), 'step')} on {run.task}, {short(float(run.seconds))} seconds."]
     if len(run.losses):
         end = float(np.mean(np.asarray(run.losses)[-50:]))
-        text.append(
-            f"The loss goes from {short(float(run.losses[0]))} to {short(end)} (mean of the last {min(50, len(run.losses))})."
-        )
+        last = f"mean of the last {min(50, len(run.losses))}"
+        text.append(f"The loss goes from {short(float(run.losses[0]))} to {short(end)} ({last}).")
     if len(run.accuracy):
         text.append(f"Validation accuracy at the end: {run.accuracy[-1]:.1%}.")
     if run.diverged is not None:
@@ -272,4 +267,4 @@ def say(result: Any) -> list[str]:
     if say_so:
         return say_so(result)
     text = repr(result).removeprefix(f"{type(result).__name__}(").removesuffix(")")
-    return [f"{text}."] if len(text) < 400 and "\n" not in text else []
+    return [f"{text.rstrip('.')}."] if len(text) < 400 and "\n" not in text else []

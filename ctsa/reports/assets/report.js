@@ -5,11 +5,7 @@
   const { themes, charts, players } = JSON.parse(document.getElementById("drawn").textContent);
   const wantsDark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
-  const config = {
-    responsive: true, displaylogo: false, scrollZoom: false, showTips: false, showAxisDragHandles: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "pan2d", "zoom2d",
-      "hoverClosest3d", "tableRotation", "resetCameraLastSave3d", "zoom3d", "pan3d", "orbitRotation"],
-  };
+  const config = { responsive: true, scrollZoom: false, showTips: false, displayModeBar: false }; // its buttons are in the way of Tab
   const running = new Map();
   const shownVariant = new Map();
   let printing = false;
@@ -47,7 +43,6 @@
       margin: { l: 60, r: 14, t: 14, b: 46 },
       hoverlabel: { bgcolor: "@paper", bordercolor: "@line", font: { color: "@ink" }, align: "left" },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: clear },
-      modebar: { bgcolor: clear, color: "@muted", activecolor: "@accent" },
       xaxis: {}, yaxis: {}, ...spec.layout,
     };
     for (const key of Object.keys(layout)) if (/^[xy]axis\d*$/.test(key)) layout[key] = { ...axis, ...layout[key] };
@@ -84,6 +79,8 @@
     const box = document.getElementById(id);
     const { data, layout } = figure(id, theme());
     await Plotly.newPlot(box, data, layout, config);
+    if (layout.scene) // as two clicks do in a plane
+      box.addEventListener("dblclick", () => Plotly.relayout(box, { "scene.camera": charts[id].layout.scene.camera }));
     if (data.some((trace) => trace.customdata)) {
       box.classList.add("links");
       box.on("plotly_click", (event) => {
@@ -113,6 +110,7 @@
       const { data, layout } = figure(id, name);
       const box = document.getElementById(id);
       if (layout.scene && box.layout.scene.camera) layout.scene.camera = box.layout.scene.camera;
+      if (printing && !layout.scene) Object.assign(layout, { autosize: false, width: box.closest(".views") ? 330 : 660 });
       Plotly.react(box, data, layout, config);
     }
   }
