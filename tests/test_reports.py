@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import ctsa
-from ctsa.reports import page, pieces, sections, sweeps, theme, write_report
+from ctsa.reports import maps, page, pieces, sections, sweep_data, theme, write_report
 from ctsa.results.base import Result
 
 pytest.importorskip("plotly", reason="reports need plotly")
@@ -290,20 +290,20 @@ def test_sweep_as_maps(tmp_path):
 
 def test_sweep_as_lines():
     data = sweep((9, 2))
-    chart = sweeps.chart(data, "largest")
+    chart = maps.chart(data, "largest")
     assert [t["name"] for t in chart.data] == ["gamma = 0.5", "gamma = 2"]
     assert np.allclose(chart.data[1]["error_y"]["array"], data.largest_stderr[:, 1], rtol=1e-3)
-    one = sweeps.chart(data.isel(gamma=0, drop=True), "verdict")
+    one = maps.chart(data.isel(gamma=0, drop=True), "verdict")
     assert one.data[0]["y"][0] is None and set(one.data[0]["y"][1:]) <= {"chaotic", "equilibrium"}
 
 
 def test_sweep_over_many_axes_has_lists(tmp_path):
-    chart = sweeps.chart(sweep((5, 4, 3)), "largest")
+    chart = maps.chart(sweep((5, 4, 3)), "largest")
     assert chart.choices == [("delta", ["0.5", "1.25", "2"])] and len(chart.variants) == 3
     text = written(tmp_path, {"s": sweep((5, 4, 3))})
     assert text.count("<select") == 2 and "The table shows" not in text
-    many = sweeps.chart(sweep((5, 4, 70)), "largest")
-    assert not many.choices and "Only the first value of delta is shown." in many.caption
+    many = maps.chart(sweep((5, 4, 70)), "largest")
+    assert not many.choices and "Of delta the first value is shown." in many.caption
 
 
 def test_sweep_of_names_and_of_one_point(tmp_path):
@@ -314,9 +314,24 @@ def test_sweep_of_names_and_of_one_point(tmp_path):
     assert "no point" not in text and written(tmp_path, {"s": data.isel(solver=0)})
 
 
+def test_large_sweeps_are_thinned(tmp_path):
+    text = written(tmp_path, {"s": sweep((150, 130))})
+    assert len(text.encode()) < page.LARGEST
+    assert "At most 100 values of a parameter are shown." in text and "The table shows 400 of 19500 points." in text
+    chart = drawn(text)["charts"]["f1"]
+    assert np.shape(chart["data"][0]["z"]) == (100, 100) and chart["data"][0]["y"][-1] == 2
+
+
+def test_sweep_that_failed_everywhere(tmp_path):
+    data = sweep((3, 4))
+    data["largest"][:], data["verdict"][:], data["error"][:] = np.nan, "", "RuntimeError: no"
+    text = written(tmp_path, {"s": data, "lines": data.isel(gamma=[0]), "lazy": data.chunk()})
+    assert text.count("12 of 12 points failed. 12 failed with: RuntimeError: no.") == 4
+
+
 def test_logarithmic_axes():
     data = sweep((5, 4)).assign_coords(beta=[0.5, 1, 2, 4, 8])
-    assert sweeps.axis_of(data, "beta").log and not sweeps.axis_of(data, "gamma").log
+    assert sweep_data.axis_of(data, "beta").log and not sweep_data.axis_of(data, "gamma").log
 
 
 # ---------------------------------------------------------------------------------------------------------------- theme

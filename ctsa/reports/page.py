@@ -111,8 +111,8 @@ def _results(results: Any) -> dict[str, Any]:
         if not isinstance(name, str):
             raise TypeError(f"results must have names that are text, got {name!r}")
         if not (isinstance(value, Result) or is_sweep(value) or is_equilibria(value)):
-            wanted = "a result of ctsa, a list of these, or an xarray.Dataset"
-            hint = "wrap states as ctsa.Trajectory(ts, xs, {})"
+            wanted = "a result of ctsa, Equilibria, or an xarray.Dataset"
+            hint = "give every result of a list a name, and wrap states as ctsa.Trajectory(ts, xs, {})"
             raise TypeError(f"results[{name!r}] must be {wanted}, got {type(value).__name__}: {hint}")
         if is_sweep(value) and "report" in value:
             for address in value["report"].values.ravel().tolist():

@@ -15,6 +15,7 @@ from .pieces import Chart, Picture, Player, Section
 from .sweeps import sweep
 
 Figures = tuple[list[Chart | Player | Picture], list[str]]
+_LINES = 400  # the most of a table
 _NAMES = {"real": "eigenvalue", "modulus": "eigenvalue", "singular": "singular value", "symmetric": "rate of growth"}
 
 
@@ -24,23 +25,26 @@ def is_sweep(value: Any) -> bool:
 
 
 def is_equilibria(value: Any) -> bool:
-    """Tell whether a value is a list of results, such as ``Equilibria``."""
-    return isinstance(value, list | tuple) and all(isinstance(part, Result) for part in value)
+    """Tell whether a value is an ``Equilibria``, or a list of some of its equilibria."""
+    kinds = {type(part).__name__ for part in value} if isinstance(value, list | tuple) else {""}
+    return kinds == {"Equilibrium"} or type(value).__name__ == "Equilibria"
 
 
 def plain(value: Any) -> Any:
-    """Return a result with all arrays as NumPy; tables that files hold as what they stand for."""
+    """Return a result with all arrays as NumPy; tables that files hold as what they stand for; sweeps as computed."""
+    if is_sweep(value):
+        return value.compute()
     if isinstance(value, Result):
-        changed = {}
-        for f in dataclasses.fields(value):  # type: ignore[arg-type]
-            old = getattr(value, f.name)
-            if f.name not in value._code:
-                new = plain(old)
-                if new is not old:
-                    changed[f.name] = new
+        names = [f.name for f in dataclasses.fields(value) if f.name not in value._code]  # type: ignore[arg-type]
+        changed = {name: plain(getattr(value, name)) for name in names}
+        changed = {name: new for name, new in changed.items() if new is not getattr(value, name)}
         return (dataclasses.replace(value, **changed) if changed else value)._restored()  # type: ignore[type-var]
-    if is_equilibria(value) and type(value) in (list, tuple):
-        return type(value)(plain(part) for part in value)
+    if type(value) in (list, tuple, dict):
+        old = list(value.values()) if isinstance(value, dict) else list(value)
+        new = [plain(part) for part in old]
+        if all(a is b for a, b in zip(old, new)):
+            return value
+        return dict(zip(value, new)) if isinstance(value, dict) else type(value)(new)
     return as_numpy(value) if framework(value) is not None and not isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -52,15 +56,15 @@ def section(result: Any, detail: float, scenes: bool) -> Section:
         scenes: whether three dimensions may be drawn as such, of which browsers allow only some.
     """
     if is_sweep(result):
-        return sweep(result)
-    kind = type(result).__name__
+        return sweep(result, detail)
+    kind = "Equilibria" if is_equilibria(result) else type(result).__name__
     figures, notes = _DRAWS[kind](result, detail, scenes) if kind in _DRAWS else ([], [])
-    text = _table(result)
+    text = _shortened(_table(result), int(_LINES * detail))
     if not figures and hasattr(result, "plot"):
         name = _words(kind)
         picture = still(result, f"{name[:1].upper()}{name[1:]}, as its own picture shows it.")
         figures = [picture] if picture else []
-    return Section(_words(kind), words.say(result), figures, text, notes)
+    return Section(_words(kind), words.say(result, kind), figures, text, notes)
 
 
 def _table(result: Any) -> str:
@@ -70,6 +74,13 @@ def _table(result: Any) -> str:
         except ValueError:  # of several states: a table is about one
             return repr(result)
     return repr(result) if isinstance(result, Result) else "\n".join(map(repr, result))
+
+
+def _shortened(text: str, most: int) -> str:
+    lines = text.splitlines()
+    if len(lines) <= most:
+        return text
+    return "\n".join([*lines[: most - 10], f"... {len(lines) - most} lines are left out ...", *lines[-10:]])
 
 
 def _words(kind: str) -> str:

@@ -42,7 +42,7 @@ def observed(xs: np.ndarray) -> dict[str, np.ndarray]:
     found = {"order parameter" if unit else "length of the mean": np.asarray(order_parameter(xs))}
     if xs.shape[-1] > 1 and xs.shape[1] > 1:
         found["effective rank"] = np.asarray(effective_rank(xs))
-    if xs.shape[1] > 1 and xs.shape[1] <= 512:
+    if 1 < xs.shape[1] <= 256:
         found["clusters"] = np.asarray(cluster_count(xs))
     return found
 
@@ -76,7 +76,7 @@ def player(
     if len(ts) > 1:
         charts["series"] = _series(ts, xs, name, detail)
     labels = [f"{name} = {short(float(t))}" if name != "layer" else f"layer {t:g}" for t in ts[kept]]
-    caption = f"Tokens{_where(xs, scenes)}" + ("." if alone else ", coloured by the clusters at the end.")
+    caption = f"Tokens{_where(xs, scenes)}" + ("." if alone or n > _MANY else ", coloured by the clusters at the end.")
     caption += " Rings mark the start." if len(ts) > 1 else ""
     caption += " Beside them the inner products of all pairs, clusters next to each other." if n > 1 else ""
     at = [float(f"{t:.6g}") for t in ts[kept]]
@@ -269,7 +269,8 @@ def _gram(xs: np.ndarray, groups: np.ndarray, notes: list[str]) -> tuple[Chart, 
 
 
 def _series(ts: np.ndarray, xs: np.ndarray, name: str, detail: float) -> Chart:
-    kept = thinned(len(ts), int(_SERIES * detail))
+    few = int(_FRAMES * detail) if xs.shape[1] > 64 else int(_SERIES * detail)  # clusters take n^2 distances
+    kept = thinned(len(ts), few)
     found = observed(xs[kept])
     chart = stacked(ts[kept], found, "time t" if name == "t" else name, "Observables through time")
     cursor = {"type": "line", "xref": "x", "yref": "paper", "x0": ts[-1], "x1": ts[-1], "y0": 0, "y1": 1}

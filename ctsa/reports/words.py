@@ -261,9 +261,9 @@ SAYS: dict[str, Callable[[Any], list[str]]] = {
 }  # fmt: skip
 
 
-def say(result: Any) -> list[str]:
+def say(result: Any, kind: str) -> list[str]:
     """Return the sentences of a result; of a kind that is not known here what its ``repr`` says."""
-    say_so = SAYS.get(type(result).__name__)
+    say_so = SAYS.get(kind)
     if say_so:
         return say_so(result)
     text = repr(result).removeprefix(f"{type(result).__name__}(").removesuffix(")")

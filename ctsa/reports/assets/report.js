@@ -5,7 +5,8 @@
   const { themes, charts, players } = JSON.parse(document.getElementById("drawn").textContent);
   const wantsDark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
-  const config = { responsive: true, scrollZoom: false, showTips: false, displayModeBar: false }; // its buttons are in the way of Tab
+  // The buttons of plotly's bar would be in the way of the Tab key.
+  const config = { responsive: true, scrollZoom: false, showTips: false, displayModeBar: false };
   const running = new Map();
   const shownVariant = new Map();
   let printing = false;
@@ -25,7 +26,10 @@
 
   function themed(value, table) {
     if (typeof value === "string") return value[0] === "@" ? hue(value, table) : value;
-    if (Array.isArray(value)) return typeof value[0] === "number" && typeof value.at(-1) === "number" ? value : value.map((v) => themed(v, table));
+    if (Array.isArray(value)) {
+      const numbers = typeof value[0] === "number" && typeof value.at(-1) === "number"; // no need to look at all
+      return numbers ? value : value.map((v) => themed(v, table));
+    }
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, themed(v, table)]));
   }
@@ -39,7 +43,7 @@
     const layout = {
       paper_bgcolor: clear, plot_bgcolor: clear, height: spec.height, autosize: true, hovermode: "closest",
       dragmode: coarse ? false : "zoom",
-      font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", size: 12, color: "@ink" },
+      font: { family: getComputedStyle(root).getPropertyValue("--sans"), size: 12, color: "@ink" },
       margin: { l: 60, r: 14, t: 14, b: 46 },
       hoverlabel: { bgcolor: "@paper", bordercolor: "@line", font: { color: "@ink" }, align: "left" },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: clear },
@@ -97,9 +101,9 @@
     if (!box.classList.contains("scene")) return;
     const { data, layout } = figure(id, "light");
     if (box.layout && box.layout.scene.camera) layout.scene.camera = box.layout.scene.camera;
-    const size = { width: 560, height: charts[id].height, scale: 2 };
+    const options = { format: "png", width: 560, height: charts[id].height, scale: 2 };
     try {
-      box.nextElementSibling.src = await Plotly.toImage({ data, layout: { ...layout, autosize: false } }, { format: "png", ...size });
+      box.nextElementSibling.src = await Plotly.toImage({ data, layout: { ...layout, autosize: false } }, options);
     } catch { /* without WebGL there is none */ }
   }
 
@@ -110,7 +114,8 @@
       const { data, layout } = figure(id, name);
       const box = document.getElementById(id);
       if (layout.scene && box.layout.scene.camera) layout.scene.camera = box.layout.scene.camera;
-      if (printing && !layout.scene) Object.assign(layout, { autosize: false, width: box.closest(".views") ? 330 : 660 });
+      const width = box.closest(".views") ? 330 : 660; // of paper, where nothing tells how wide it is
+      if (printing && !layout.scene) Object.assign(layout, { autosize: false, width });
       Plotly.react(box, data, layout, config);
     }
   }
@@ -162,7 +167,8 @@
 
   async function start() {
     setTheme();
-    for (const [id, spec] of Object.entries(players)) running.set(id, new Player(id, spec, (owner) => still(`${owner}-tokens`)));
+    const reached = (owner) => still(`${owner}-tokens`);
+    for (const [id, spec] of Object.entries(players)) running.set(id, new Player(id, spec, reached));
     await plotly();
     for (const id of Object.keys(charts)) {
       await draw(id);
