@@ -19,7 +19,9 @@ def main() -> None:
     """Write the report of the page's first example, and take its picture."""
     field = SelfAttention(beta=9.0)
     flow = ctsa.integrate(field, ctsa.random_tokens(32, 3, seed=0), np.linspace(0.0, 20.0, 101))
-    page = write_report({"flow": flow}, Path(tempfile.mkdtemp()) / "report.html", title="Thirty-two tokens on the sphere")
+    page = write_report(
+        {"flow": flow}, Path(tempfile.mkdtemp()) / "report.html", title="Thirty-two tokens on the sphere"
+    )
     with sync_playwright() as driver:
         flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=flags)

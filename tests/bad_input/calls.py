@@ -660,7 +660,13 @@ def _report():
         write_report,
         dict(results={"run": run}, path="report.html", title="A title"),
         dict(
-            results=[("None", None), ("a result", run), ("empty", {}), ("an array", {"run": X}), ("a number", {1: run})],
+            results=[
+                ("None", None),
+                ("a result", run),
+                ("empty", {}),
+                ("an array", {"run": X}),
+                ("a number", {1: run}),
+            ],
             path=v.PATHS,
             title=[("None", None), ("number", 3)],
             about=[("text", "a"), ("things", {"a": v.Thing()})],
