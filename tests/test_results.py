@@ -654,3 +654,15 @@ def test_homes_that_are_not_ours(made, tmp_path, monkeypatch, home):
     with pytest.raises(ValueError, match="it comes from a newer version of ctsa"):
         ctsa.load(path)
     assert "this" not in sys.modules and "antigravity" not in sys.modules
+
+
+def test_reports_tell_of_every_kind(made, tmp_path):
+    pytest.importorskip("plotly", reason="reports need plotly")
+    from ctsa.reports import write_report
+
+    text = write_report(made, tmp_path / "report.html", title="Every kind").read_text(encoding="utf-8")
+    assert len(text.encode()) < 6_000_000
+    for name, result in made.items():
+        found = text.split(f">{name} <span", 1)[1].split("</section>", 1)[0]
+        assert "<p>" in found, name
+        assert "<figure" in found or "<pre" in found or not hasattr(result, "plot"), name

@@ -581,6 +581,7 @@ def calls(face, other):
     )
 
     yield from _datasets()
+    yield _report()
     yield _vote(face)
 
     # geometry and closed forms
@@ -646,6 +647,33 @@ def _vote(face):
             by=[*v.CHOICES, ("None", None), ("none", ())],
             seed=v.SEEDS,
             batch=v.COUNTS[:-1],
+        ),
+    )
+
+
+def _report():
+    from ctsa.reports import write_report
+
+    run = ctsa.Trajectory(np.arange(2.0), np.stack([X, X]), {})
+    return Call(
+        "reports.write_report",
+        write_report,
+        dict(results={"run": run}, path="report.html", title="A title"),
+        dict(
+            results=[
+                ("None", None),
+                ("a result", run),
+                ("empty", {}),
+                ("an array", {"run": X}),
+                ("a number", {1: run}),
+            ],
+            path=v.PATHS,
+            title=[("None", None), ("number", 3)],
+            about=[("text", "a"), ("things", {"a": v.Thing()})],
+            config=[("number", 3), ("dict", {})],
+            repeat=[("list", ["a"])],
+            summary=[("text", "a"), ("number", 3)],
+            links=[("list", ["a"]), ("script", {"a": "javascript:alert(1)"}), ("number", {"a": 3})],
         ),
     )
 

@@ -1,0 +1,60 @@
+"""What a sweep holds: its axes, its numbers, its texts."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .pieces import short
+
+LINKS, ERRORS = "report", "error"  # variables that mean something
+
+
+class Axis(NamedTuple):
+    """A dimension of a sweep: its name, its values, and whether they are numbers, spread evenly on a logarithmic scale."""
+
+    name: str
+    values: np.ndarray
+    numeric: bool
+    log: bool
+    title: str
+
+
+def axis_of(data: Any, name: str) -> Axis:
+    """Return a dimension of a Dataset."""
+    size = data.sizes[name]
+    values = np.asarray(data.coords[name].values) if name in data.coords else np.arange(size)
+    values = values.astype(str) if values.dtype.kind in "mM" else values  # times
+    numeric = values.dtype.kind in "iuf"
+    log = False
+    if numeric and size > 2 and np.all(values > 0) and values.max() >= 8 * values.min():
+        ratios = np.diff(np.log(values.astype(float)))
+        log = bool(np.ptp(ratios) < 0.35 * np.abs(ratios).max())
+    about = data.coords[name].attrs if name in data.coords else {}
+    return Axis(name, values, numeric, log, title_of(name, about))
+
+
+def title_of(name: str, about: Any) -> str:
+    """Return what to call a variable or an axis, by its attributes ``long_name`` and ``units``."""
+    units = f" ({about['units']})" if about.get("units") else ""
+    return str(about.get("long_name", name)).replace("_", " ") + units
+
+
+def texts_of(values: np.ndarray) -> np.ndarray:
+    """Return values as text, "" where there is none."""
+    flat = ["" if v is None or v != v else short(v) for v in np.asarray(values, object).ravel().tolist()]
+    return np.array(flat, object).reshape(values.shape)
+
+
+def is_text(array: Any) -> bool:
+    """Tell whether an array holds text, or yes and no."""
+    return array.dtype.kind in "OUSTb"
+
+
+def variables(data: Any) -> tuple[list[str], list[str]]:
+    """Return the names of numbers and of texts, without error bars, error messages and links."""
+    names = [str(n) for n in data.data_vars if n not in (LINKS, ERRORS)]
+    bars = {n for n in names if n.endswith("_stderr") and n.removesuffix("_stderr") in names}
+    names = [n for n in names if n not in bars]
+    texts = [n for n in names if is_text(data[n])]
+    kept = [n for n in names if n not in texts and data[n].dtype.kind in "iuf"]
+    return kept, texts
