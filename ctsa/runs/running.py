@@ -83,7 +83,21 @@ def run_config(
             _one(folder, name, settings, made, progress, say, config.output.pictures)
         folder.say(state="done", ended=now())
         folder.log("end")
-    return open_run(path)
+    run = open_run(path)
+    if config.output.report:
+        _report(folder, run, say)
+    return run
+
+
+def _report(folder: RunFolder, run: Run, say: Say) -> None:
+    """Write the report; where it cannot be, say so, since all that it would show is there."""
+    from .reporting import report
+
+    try:
+        report(run)
+    except (ImportError, OSError) as error:
+        folder.log("warning", name="report", text=str(error))
+        say(f"no report: {error}")
 
 
 def folder_of(config: Config, out: str | Path | None) -> Path:
