@@ -97,6 +97,7 @@ from .regularise.weights import spectral_regulariser as spectral_regulariser
 from .results import Trajectory as Trajectory, load as load
 from .tangent import (
     CovariantVectors as CovariantVectors,
+    JacobianSpectrum as JacobianSpectrum,
     Leading as Leading,
     LyapunovError as LyapunovError,
     LyapunovSpectrum as LyapunovSpectrum,
@@ -108,6 +109,7 @@ from .tangent import (
     gali as gali,
     jacobian as jacobian,
     jacobian_operator as jacobian_operator,
+    jacobian_spectrum as jacobian_spectrum,
     largest_finite_time as largest_finite_time,
     leading as leading,
     lyapunov_spectrum as lyapunov_spectrum,

@@ -7,6 +7,7 @@ from dynamics import cat, consensus_jacobian, lorenz
 from reference import CASES, D, N, parameters, state
 
 import ctsa
+from ctsa.results.base import as_numpy
 
 FLAT = ctsa.Euclidean()
 # kinks and ties have no finite differences worth the name
@@ -418,3 +419,29 @@ def test_float32_is_no_tf32_on_a_gpu(jax_face, monkeypatch):
         seen.clear()
         ctsa.jacobian(lambda t, x: field(t, x), x)
         assert seen == {"float32"}
+
+
+# ------------------------------------------------------------------------------------------------ all of one state
+def test_jacobian_spectrum(face):
+    """Every number of it is that of the function of its name; at consensus of Oja's flow they are known."""
+    field = face.SelfAttention(value=np.diag([3.0, 2.0, 1.0]), beta=1.5)
+    x = ctsa.random_tokens(5, 3, seed=4)
+    found = ctsa.jacobian_spectrum(field, x)
+    assert np.array_equal(found.eigenvalues, ctsa.eigenvalues(field, x)) and found.continuous
+    assert found.norm == pytest.approx(float(np.squeeze(ctsa.spectral_norm(field, x))), rel=1e-12)
+    assert found.abscissa == pytest.approx(ctsa.numerical_abscissa(field, x), rel=1e-12)
+    assert found.divergence == pytest.approx(ctsa.divergence(field, x), rel=1e-12)
+    assert found.speed == pytest.approx(np.linalg.norm(as_numpy(field(0.0, face.array(x))), axis=-1).max(), rel=1e-14)
+    assert found.abscissa >= found.eigenvalues.real.max() and found.norm >= np.abs(found.eigenvalues).max()
+    pole = ctsa.jacobian_spectrum(face.Oja(np.diag([3.0, 2.0, 1.0])), [[1.0, 0.0, 0.0]])
+    assert np.allclose(np.sort(pole.eigenvalues.real), [-2, -1]) and pole.growing == 0 and pole.speed < 1e-15
+    saddle = ctsa.jacobian_spectrum(face.Oja(np.diag([3.0, 2.0, 1.0])), [[0.0, 1.0, 0.0]])
+    assert saddle.growing == 1 and saddle.abscissa == pytest.approx(1.0)
+
+
+def test_jacobian_spectrum_of_a_layer(face):
+    layer = face.EulerLayer(face.Oja(np.diag([3.0, 2.0, 1.0])), 0.5)
+    found = ctsa.jacobian_spectrum(layer, [[1.0, 0.0, 0.0]])
+    assert np.allclose(found.eigenvalues, [0.5, 0.0]) and not found.continuous  # 1 + step (lambda - 3)
+    assert found.growing == 0 and found.norm == pytest.approx(0.5) and found.speed < 1e-15
+    assert "trace" in found.table() and "after layers" in found.table()

@@ -62,6 +62,7 @@ def _make(face, folder):
         "LyapunovSpectrum": ctsa.lyapunov_spectrum(plain, X, **short),
         "LyapunovSpectrum of an ensemble": ctsa.lyapunov_spectrum(layer, batch, **short),
         "CovariantVectors": ctsa.covariant_vectors(layer, X, intervals=4, transient=3, transient_back=3, count=3),
+        "JacobianSpectrum": ctsa.jacobian_spectrum(plain, X),
         "Leading": ctsa.leading(plain, X, 3),
         "Leading, singular": ctsa.leading(plain, X, 3, which="singular"),
         "Diagram": diagram,
@@ -102,6 +103,7 @@ def _make(face, folder):
         "MonitorRecord": ctsa.monitor(layer, X, 3),
         "MonitorRecord of a module": ctsa.monitor(face.WrappedLayer(lambda x: layer(x)), X, 2),
         "JacobianNorms": ctsa.jacobian_norms(layer, X),
+        "Estimate": ctsa.estimate("lyapunov", plain, X, probe=False),
         "Survey": _survey(),
         "RunState of a spectrum": ctsa.load(folder / "spectrum.npz"),
         "RunState of basins": ctsa.load(folder / "basins.npz"),
@@ -133,13 +135,14 @@ def made(tmp_path_factory):
 
 NAMES = [
     "Trajectory", "Trajectory of an ensemble", "Trajectory of layers", "LyapunovSpectrum",
-    "LyapunovSpectrum of an ensemble", "CovariantVectors", "Leading", "Leading, singular", "Diagram", "Branch",
-    "Branch without special points", "SpecialPoint", "Classification", "LimitCycle", "Equilibrium", "Equilibria", "Basins",
+    "LyapunovSpectrum of an ensemble", "CovariantVectors", "JacobianSpectrum", "Leading",
+    "Leading, singular", "Diagram", "Branch", "Branch without special points", "SpecialPoint", "Classification", "LimitCycle", "Equilibrium", "Equilibria", "Basins",
     "Basins of a layer", "Diagnosis", "Diagnosis with a readout", "BlockForm", "FixedPoints", "FixedPoints, none", "Cycles",
     "Branch of a layer",
     "EulerForm", "MapReport", "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators",
     "EffectiveStep in flat space", "Comparison",
-    "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms", "Survey",
+    "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms",
+    "Estimate", "Survey",
     "RunState of a spectrum", "RunState of basins", "TrainingRun", "Evaluation", "Votes", "Watched", "Findings",
 ]  # fmt: skip
 PRINTED = [name for name in NAMES if not name.startswith("_")]
@@ -505,7 +508,7 @@ def test_an_ensemble_says_so(made):
     "Trajectory", "LyapunovSpectrum", "CovariantVectors", "Diagram", "Branch", "LimitCycle", "Equilibrium", "Equilibria",
     "Basins", "EffectiveStep", "EffectiveStep of oscillators", "Comparison", "EnergyReport", "MonitorRecord",
     "MonitorRecord of a module", "Survey", "Diagnosis", "Diagnosis with a readout", "Branch without special points",
-    "Comparison of turning tokens", "Leading",
+    "Comparison of turning tokens", "JacobianSpectrum", "Leading",
     "Leading, singular", "SpecialPoint", "JacobianNorms",
 ])  # fmt: skip
 def test_drawn(made, name):
@@ -519,6 +522,7 @@ TABLES = {
     "LyapunovSpectrum": ["index  exponent", "motion ", "averaged over "],
     "LyapunovSpectrum of an ensemble": ["mean exponent", "members        2"],
     "CovariantVectors": ["least angle with next"],
+    "JacobianSpectrum": ["spectral norm", "numerical abscissa"],
     "Leading": ["eigenvalue", "modulus"],
     "Leading, singular": ["singular value"],
     "Diagram": ["0       start      13", "beta in 0.2 ... 1, complete"],

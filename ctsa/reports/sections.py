@@ -164,6 +164,11 @@ def _leading(result: Any, detail: float, scenes: bool) -> Figures:
     return ([chart] if chart else []), []
 
 
+def _jacobian(result: Any, detail: float, scenes: bool) -> Figures:
+    chart = spectra.eigenvalues([("", np.asarray(result.eigenvalues))], result.continuous, "Eigenvalues of the Jacobian")
+    return ([chart] if chart else []), []
+
+
 def _simple(draw: Callable[[Any], Any]) -> Callable[[Any, float, bool], Figures]:
     def drawn(result: Any, detail: float, scenes: bool) -> Figures:
         found = draw(result)
@@ -180,6 +185,7 @@ _DRAWS: dict[str, Callable[[Any, float, bool], Figures]] = {
     "Trajectory": _trajectory,
     "LyapunovSpectrum": _simple(spectra.spectrum),
     "Leading": _leading,
+    "JacobianSpectrum": _jacobian,
     "Equilibria": _equilibria,
     "Equilibrium": _equilibrium,
     "LimitCycle": _limit_cycle,

@@ -216,6 +216,17 @@ def leading(result: Any) -> list[str]:
     return [*text, f"The largest residual is {np.max(result.residuals):.1e}."]
 
 
+def jacobian_spectrum(result: Any) -> list[str]:
+    """Say what grows in the end, and what at once."""
+    values = np.asarray(result.eigenvalues)
+    what, border = ("flow", "real part") if result.continuous else ("layer", "modulus")
+    text = [f"{count(len(values), 'eigenvalue')} of the Jacobian of a {what}, {result.growing} of them growing."]
+    text.append(f"The largest {border} is {short(float((values.real if result.continuous else np.abs(values)).max()))}.")
+    if result.continuous:
+        return [*text, f"At once a perturbation grows by at most {short(result.abscissa)} per unit of time."]
+    return [*text, f"One layer stretches a perturbation by at most {short(result.norm)}."]
+
+
 def jacobian_norms(result: Any) -> list[str]:
     """Say whether the bound holds."""
     verdict = "holds" if result.holds else "does not hold"
@@ -256,8 +267,8 @@ SAYS: dict[str, Callable[[Any], list[str]]] = {
     "Trajectory": trajectory, "LyapunovSpectrum": spectrum, "Comparison": comparison, "Equilibria": equilibria,
     "Equilibrium": equilibrium, "LimitCycle": limit_cycle, "FixedPoints": fixed_points, "Cycles": fixed_points,
     "Basins": basins, "Branch": branch, "Diagram": diagram, "Diagnosis": diagnosis, "MonitorRecord": monitor,
-    "EnergyReport": energy_report, "Leading": leading, "JacobianNorms": jacobian_norms, "TrainingRun": training_run,
-    "Evaluation": evaluation, "Findings": findings,
+    "EnergyReport": energy_report, "Leading": leading, "JacobianSpectrum": jacobian_spectrum,
+    "JacobianNorms": jacobian_norms, "TrainingRun": training_run, "Evaluation": evaluation, "Findings": findings,
 }  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from .analyses import ANALYSES as ANALYSES
 from .config import Config as Config, read_config as read_config
-from .jacobian import JacobianSpectrum as JacobianSpectrum
 from .reading import Run as Run, open_run as open_run
 from .running import RunError as RunError, run_config as run_config
 from .telling import answers as answers

@@ -1,20 +1,17 @@
 """What a run can do with a field or a layer: each analysis has a table of settings, the arguments of a function of ctsa."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 import ctsa
 from ctsa.pretrained import survey
 from ctsa.results.base import as_numpy
 from ctsa.settings import Checked, arguments_of
-from ctsa.tangent.jacobians import tangent_matrix
 
-from .jacobian import JacobianSpectrum
 from .simulating import Simulate, simulate
 from .tokens import pretrained_model
 
@@ -99,7 +96,7 @@ class Jacobian(Checked):
     depth: int = Field(default=0, ge=0)
 
 
-def _jacobian(made: Any, s: Any, kept: Kept) -> JacobianSpectrum:
+def _jacobian(made: Any, s: Any, kept: Kept) -> Any:
     flow = made.layer is None
     system, x = made.system, made.one("jacobian")
     if flow and s.time > 0:
@@ -107,14 +104,8 @@ def _jacobian(made: Any, s: Any, kept: Kept) -> JacobianSpectrum:
         x = as_numpy(ctsa.integrate(made.field, x, ts, made.solver, geometry=made.geometry, progress=False).xs)[-1]
     elif not flow and s.depth > 0:
         x = as_numpy(ctsa.iterate(made.layer, x, s.depth).xs)[-1]
-    j = tangent_matrix(system, x, 0.0, made.geometry if flow else None)
-    values = ctsa.eigenvalues(system, x, geometry=made.geometry if flow else None)
-    moved = as_numpy(system(0.0, made.array(x)) if flow else system(made.array(x)) - made.array(x))
-    values = values if flow else values[np.argsort(-np.abs(values), kind="stable")]
-    return JacobianSpectrum(
-        np.asarray(x), values, float(np.linalg.norm(j, 2)), float(np.linalg.eigvalsh((j + j.T) / 2)[-1]),
-        float(np.trace(j)), float(np.linalg.norm(moved, axis=-1).max()), s.time if flow else float(s.depth), flow,
-    )  # fmt: skip
+    found = ctsa.jacobian_spectrum(system, x, geometry=made.geometry if flow else None)
+    return replace(found, time=s.time if flow else float(s.depth))
 
 
 _Diagnose = arguments_of(ctsa.diagnose, (*_GIVEN, "exits", "readout", "score"))

@@ -61,6 +61,9 @@ class Estimate(Result):
         "analysis", "unknowns", "amount", "unit", "seconds", "compile", "memory", "free", "fits", "advice", "probe"
     )  # fmt: skip
 
+    def __repr__(self) -> str:
+        return f"Estimate({self.analysis}: {duration(self.seconds)}, {size(self.memory)}{'' if self.fits else ', too much'})"
+
     def table(self) -> str:
         """Return it as text."""
         rows: list[tuple[str, Any]] = [("analysis", self.analysis), ("unknowns", self.unknowns)]

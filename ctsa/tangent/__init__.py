@@ -17,6 +17,7 @@ from .jacobians import (
     jacobian as jacobian,
 )
 from .leading_modes import jacobian_operator as jacobian_operator, leading as leading
+from .linearisation import JacobianSpectrum as JacobianSpectrum, jacobian_spectrum as jacobian_spectrum
 from .lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from .modes import Leading as Leading
 from .norms import numerical_abscissa as numerical_abscissa, spectral_norm as spectral_norm
