@@ -54,7 +54,7 @@ def run(name: str | None, file: Path | None, options: Options) -> int:
         made = config.make(backend)
         check_room(config, made)
     except (ValueError, TypeError, FileExistsError, ImportError) as error:
-        raise WrongUse(_with_flags(str(error))) from error
+        raise WrongUse(with_flags(str(error))) from error
     except OSError as error:
         raise WrongUse(error.strerror or str(error)) from error
     folder_to_write(out.parent)
@@ -128,7 +128,8 @@ def dry_run(config: Config, backend: str, options: Options) -> int:
     return 0 if all(each.fits for each in found) else 1
 
 
-def _with_flags(text: str) -> str:
+def with_flags(text: str) -> str:
+    """Return a message of the library in the words of the command line."""
     return text.replace("resume goes on with it, another folder", "--resume goes on with it, another --out").replace(
         "or take another folder", "or take another --out"
     ).replace("choose another folder", "choose another --out")  # fmt: skip

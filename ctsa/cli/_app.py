@@ -4,7 +4,7 @@ from cyclopts import App
 
 from ctsa import __version__
 
-from . import _analyses, _demo, _files, _reproduce, _show, _train
+from . import _analyses, _demo, _files, _reproduce, _show, _sweep, _train
 
 app = App(
     name="ctsa",
@@ -15,6 +15,6 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=None,
 )
-for each in (_files, _analyses, _train, _reproduce, _show, _demo):
+for each in (_files, _analyses, _sweep, _train, _reproduce, _show, _demo):
     each.add(app)
 app.register_install_completion_command(name="--install-completion")

@@ -39,11 +39,36 @@ def summary(run: Run) -> dict[str, Any]:
     ).model_dump()  # type: ignore[arg-type]  # fmt: skip
 
 
+def print_sweep(run: Run, as_json: bool) -> None:
+    """Print a sweep: its variables along its axes, or each point as an object of JSON."""
+    data = run.sweep.load()
+    if as_json:
+        import numpy as np
+
+        axes = [str(d) for d in data["done"].dims]
+        points = []
+        for at in np.ndindex(*(data.sizes[d] for d in axes)):
+            place = dict(zip(axes, at, strict=True))
+            point = {d: data[d].values[i].item() for d, i in place.items()}
+            row = data.isel(place)
+            told = {str(name): row[name].values for name in row.data_vars}
+            points.append({"point": point, **jsonable({k: v.item() if not v.ndim else v for k, v in told.items()})})
+        state = dict(ctsa=__version__, folder=str(run.folder), state=run.state, backend=run.about["backend"])
+        print(json.dumps({**state, "points": points}, allow_nan=False))
+        return
+    print(data)
+    print(f"\nwritten to {run.folder}/")
+
+
 def print_run(run: Run, as_json: bool, about: bool = False) -> None:
     """Print a run: its results, and with ``about`` what it is."""
+    if run.about.get("kind") == "sweep":
+        if about and not as_json:
+            print(f"{run.table()}\n")
+        return print_sweep(run, as_json) if run.sweep is not None else print("no point is written yet")
     if as_json:
         print(json.dumps(summary(run), allow_nan=False))
-        return
+        return None
     parts = [run.table()] if about else []
     for name in run.about.get("analyses", {}):
         if name in run.results:

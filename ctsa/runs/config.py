@@ -66,6 +66,7 @@ class Sweep(Checked):
         workers: processes; None as many as there are cores.
         scheduler: address of a Dask scheduler that runs elsewhere.
         refine: where to look closer.
+        keep: every point keeps a run of its own, with a report, in the folder ``points``.
     """
 
     run: str | None = None
@@ -73,6 +74,7 @@ class Sweep(Checked):
     workers: int | None = Field(default=None, ge=0)
     scheduler: str | None = None
     refine: Refine | None = None
+    keep: bool = False
 
 
 class _Top(Checked):

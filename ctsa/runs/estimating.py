@@ -62,7 +62,8 @@ class Estimate(Result):
     )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"Estimate({self.analysis}: {duration(self.seconds)}, {size(self.memory)}{'' if self.fits else ', too much'})"
+        more = "" if self.fits else ", too much"
+        return f"Estimate({self.analysis}: {duration(self.seconds)}, {size(self.memory)}{more})"
 
     def table(self) -> str:
         """Return it as text."""

@@ -95,7 +95,7 @@ class Run:
             return None
         import ctsa.sweeps
 
-        return ctsa.sweeps.open_sweep(self.folder)
+        return ctsa.sweeps.read(self.folder)
 
     def dataset(self, name: str) -> Any:
         """Open a result lazily with xarray: a ``Dataset``, or a ``DataTree`` of one that holds results.

@@ -85,11 +85,11 @@ def run_config(
         folder.log("end")
     run = open_run(path)
     if config.output.report:
-        _report(folder, run, say)
+        write_report(folder, run, say)
     return run
 
 
-def _report(folder: RunFolder, run: Run, say: Say) -> None:
+def write_report(folder: RunFolder, run: Run, say: Say) -> None:
     """Write the report; where it cannot be, say so, since all that it would show is there."""
     from .reporting import report
 

@@ -8,6 +8,12 @@ import numpy as np
 from ctsa import observables
 from ctsa.results.base import as_numpy
 
+_KINDS = ("consensus", "bipartite consensus", "clustering", "polygonal")
+# Axes of arrays, where there are other than NAME_0, NAME_1, ...; None: of a length that differs from run to run.
+AXES: dict[str, tuple[str, ...] | None] = {
+    "exponents": ("exponent",), "exponents_stderr": ("exponent",), "real": ("mode",), "imag": ("mode",),
+    "step_sizes": ("step_size",), "end_errors": ("step_size",), "special_parameters": None,
+}  # fmt: skip
 _MOST = 64  # entries of an array in a summary
 
 
@@ -87,10 +93,9 @@ def _comparison(r: Any) -> dict[str, Any]:
 
 def _equilibria(r: Any) -> dict[str, Any]:
     stable = [e for e in r if e.stable]
-    kinds = sorted({e.kind for e in stable})
     return {
-        "found": len(r), "stable": len(stable), "stable_kinds": ", ".join(kinds), "reason": r.reason,
-        **{f"stable_{kind.replace(' ', '_')}": sum(e.kind == kind for e in stable) for kind in kinds},
+        "found": len(r), "stable": len(stable), "stable_kinds": ", ".join(sorted({e.kind for e in stable})),
+        **{f"stable_{kind.replace(' ', '_')}": sum(e.kind == kind for e in stable) for kind in _KINDS}, "reason": r.reason,
     }  # fmt: skip
 
 

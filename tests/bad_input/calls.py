@@ -159,7 +159,8 @@ def calls(face, other):
         x0=states(),
         count=v.COUNTS[:-1],
     )
-    for name in ("jacobian", "eigenvalues", "jacobian_spectrum", "spectral_norm", "numerical_abscissa", "jacobian_operator"):
+    dense = ("jacobian", "eigenvalues", "jacobian_spectrum", "spectral_norm", "numerical_abscissa", "jacobian_operator")
+    for name in dense:
         yield call(name, getattr(ctsa, name), dict(system=layer, x=x), system=flow_or_layer, x=states())
     yield call(
         "divergence", ctsa.divergence, dict(system=field, x=x), system=without(flow_or_layer, "radial"), x=states()
