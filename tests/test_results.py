@@ -135,15 +135,14 @@ def made(tmp_path_factory):
 
 NAMES = [
     "Trajectory", "Trajectory of an ensemble", "Trajectory of layers", "LyapunovSpectrum",
-    "LyapunovSpectrum of an ensemble", "CovariantVectors", "JacobianSpectrum", "Leading",
-    "Leading, singular", "Diagram", "Branch", "Branch without special points", "SpecialPoint", "Classification", "LimitCycle",
-    "Equilibrium", "Equilibria", "Basins", "Basins of a layer", "Diagnosis", "Diagnosis with a readout", "BlockForm", "FixedPoints", "FixedPoints, none", "Cycles",
-    "Branch of a layer",
-    "EulerForm", "MapReport", "EffectiveStep", "EffectiveStep of a batch", "EffectiveStep of oscillators",
-    "EffectiveStep in flat space", "Comparison",
+    "LyapunovSpectrum of an ensemble", "CovariantVectors", "JacobianSpectrum", "Leading", "Leading, singular",
+    "Diagram", "Branch", "Branch without special points", "SpecialPoint", "Classification", "LimitCycle",
+    "Equilibrium", "Equilibria", "Basins", "Basins of a layer", "Diagnosis", "Diagnosis with a readout", "BlockForm",
+    "FixedPoints", "FixedPoints, none", "Cycles", "Branch of a layer", "EulerForm", "MapReport", "EffectiveStep",
+    "EffectiveStep of a batch", "EffectiveStep of oscillators", "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms",
-    "Estimate", "Survey",
-    "RunState of a spectrum", "RunState of basins", "TrainingRun", "Evaluation", "Votes", "Watched", "Findings",
+    "Estimate", "Survey", "RunState of a spectrum", "RunState of basins", "TrainingRun", "Evaluation", "Votes",
+    "Watched", "Findings",
 ]  # fmt: skip
 PRINTED = [name for name in NAMES if not name.startswith("_")]
 
