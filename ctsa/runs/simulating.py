@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -23,7 +23,9 @@ class Simulate(Checked):
 
     Attributes:
         duration: of a flow, from time 0.
-        points: outputs of a flow, evenly spaced, the start among them.
+        points: outputs of a flow, the start among them.
+        spacing: of these: "even"; "quadratic", dense at the start, t_i = duration (i / (points - 1))^2; "log", even in the
+            logarithm from a ten-thousandth of the duration on.
         depth: layers to pass.
         every: keep every so many layers.
         until: "equilibrium": stop when every token is slower than ``rest``.
@@ -33,11 +35,19 @@ class Simulate(Checked):
 
     duration: float = Field(default=20.0, gt=0, allow_inf_nan=False)
     points: int = Field(default=201, ge=2)
+    spacing: Literal["even", "quadratic", "log"] = "even"
     depth: int = Field(default=100, ge=1)
     every: int = Field(default=1, ge=1)
     until: str | None = None
     rest: float = Field(default=1e-6, gt=0)
     land: bool = False
+
+    def times(self) -> np.ndarray:
+        """Return the outputs of a flow."""
+        share = np.linspace(0.0, 1.0, self.points)
+        if self.spacing == "log":
+            return self.duration * np.concatenate([[0.0], np.geomspace(1e-4, 1.0, self.points - 1)])
+        return self.duration * (share**2 if self.spacing == "quadratic" else share)
 
     @model_validator(mode="after")
     def _fits(self) -> "Simulate":
@@ -62,7 +72,7 @@ def simulate(made: Any, settings: Simulate, home: Path | None = None, bar: Any =
         OSError: ``home`` cannot be written.
     """
     if made.layer is None:
-        ts = np.linspace(0.0, settings.duration, settings.points)
+        ts = settings.times()
 
         def advance(x: Any, a: int, b: int) -> Trajectory:
             return integrate(

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ import numpy as np
 from ctsa import observables, plot, pretrained, theory
 from ctsa.flows.integration import integrate
 from ctsa.geometry import random_tokens
-from ctsa.layers.euler import PostNormLayer
-from ctsa.layers.iteration import iterate
+from ctsa.reports import write_report
 from ctsa.results.base import Trajectory, as_numpy
+from ctsa.results.files import RUN
+from ctsa.runs import read_config, run_config
+from ctsa.runs.about import versions
+from ctsa.runs.folder import CONFIG
 
 SENTENCE = "The bank raised its interest rates again yesterday, and the price of houses in the city began to fall."
 BACKENDS = ("torch", "jax")
+CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,16 @@ def _no_gradients(backend: str) -> Iterator[None]:
 
 
 class _Report:
-    """Prints, and remembers for the summary file."""
+    """Prints, and remembers for the summary file and the report."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]):
         self.folder, self.say = folder, say
         self.facts: dict[str, Any] = {}
+        self.results: dict[str, Trajectory] = {}
+        self.lines: list[str] = []
 
     def keep(self, part: str, trajectory: Trajectory, **facts: Any) -> None:
-        trajectory.save(self.folder / f"{part}.npz")
+        self.results[part] = trajectory
         self.facts[part] = {**{k: v for k, v in trajectory.stats.items() if k != "stopped"}, **facts}
 
     def picture(self, name: str, axes: Any) -> None:
@@ -82,8 +89,13 @@ class _Report:
         plt.close(figure)
 
 
-def _plain(trajectory: Trajectory) -> Trajectory:
-    return Trajectory(as_numpy(trajectory.ts), as_numpy(trajectory.xs), trajectory.stats)
+def _run(report: _Report, name: str, config: str, backend: str, *changes: str) -> Trajectory:
+    """Run a config that ships with the demo into a folder of its own, as ``ctsa run`` does, and return the trajectory."""
+    settled = read_config(CONFIGS / f"{config}.toml", [*changes, "output.pictures=false", "output.report=false"])
+    home = report.folder / name
+    if (home / RUN).exists():  # of an earlier demo
+        shutil.rmtree(home)
+    return run_config(settled, home, backend=backend, progress=False).results["simulate"]
 
 
 def _time_to_cluster(ts: np.ndarray, counts: np.ndarray) -> float | None:
@@ -98,7 +110,8 @@ def run(folder: Path, backend: str, settings: Settings = FULL, text: str = SENTE
     """Run the demo: compute, draw and save into ``folder``; return what the summary says.
 
     Args:
-        folder: where pictures (.png), trajectories (.npz) and ``summary.json`` go; made if absent.
+        folder: where pictures (.png), a folder for each run, ``report.html`` and ``summary.json`` go; made if absent. What
+            an earlier demo has left there is replaced.
         backend: "torch" or "jax".
         settings: ``FULL`` or ``SHORT``.
         text: the sentence for the pretrained heads.
@@ -127,6 +140,12 @@ def run(folder: Path, backend: str, settings: Settings = FULL, text: str = SENTE
                 _of_a_layer(report, backend, model, layer, end, settings, text)
     seconds = time.perf_counter() - started
     _summary(report, seconds)
+    with contextlib.suppress(ImportError):  # plotly
+        write_report(
+            report.results, folder / "report.html", title="The demo of ctsa", summary=report.lines,
+            about={"versions": versions(backend), "backend": backend, "sentence": text},
+            config=(folder / "sphere" / CONFIG).read_text(), repeat=f"ctsa demo --backend {backend}",
+        )  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(report.facts, indent=2) + "\n")
     return report.facts
 
@@ -137,16 +156,16 @@ def _on_the_sphere(report: _Report, backend: str, others: list[str], settings: S
     report.say(f"Flow of {n} tokens on S^2, Q = K = V = I, beta = {beta:g}, to t = {end:g} ({backend})")
     x0, ts = random_tokens(n, 3, seed=0), np.linspace(0.0, end, settings.samples)
     field = _face(backend).SelfAttention(beta=beta)
-    trajectory = _plain(integrate(field, x0, ts, atol=1e-8))
+    sizes = (f"tokens.n={n}", f"simulate.duration={end!r}", f"simulate.points={settings.samples}")
+    trajectory = _run(report, "sphere", "sphere", backend, *sizes)
     counts = observables.cluster_count(trajectory.xs, gap=1e-2)
     energies = as_numpy(observables.energy(field, _face_array(backend, trajectory.xs)))
     facts: dict[str, Any] = {"clusters": int(counts[-1]), "time_to_cluster": _time_to_cluster(ts, counts)}
     facts["energy_monotone"] = bool((np.diff(energies) >= -1e-9 * np.abs(energies[:-1])).all())
     for other in others:
-        with _no_gradients(other):
-            second = integrate(_face(other).SelfAttention(beta=beta), x0, ts, atol=1e-8)
-        facts["parity"] = float(np.abs(as_numpy(second.xs) - trajectory.xs).max())
-        facts["parity_steps"] = [trajectory.stats["steps"], second.stats["steps"]]
+        first, second = (_whole(name, beta, x0, ts) for name in (backend, other))
+        facts["parity"] = float(np.abs(as_numpy(second.xs) - as_numpy(first.xs)).max())
+        facts["parity_steps"] = [first.stats["steps"], second.stats["steps"]]
     exact = theory.equiangular_time(0.9, 2.0, 8)
     check = integrate(_face(backend).SelfAttention(beta=2.0), np.eye(8), [0.0, float(exact)], atol=1e-10)
     facts["closed_form_error"] = abs(float(as_numpy(observables.gram(check.xs[-1]))[0, 1]) - 0.9)
@@ -159,6 +178,11 @@ def _on_the_sphere(report: _Report, backend: str, others: list[str], settings: S
     report.picture("sphere", plot.trajectory(trajectory, labels=observables.clusters(trajectory.xs[-1], 1e-2)))
     report.picture("sphere_gram", plot.gram(trajectory, order="clusters"))
     report.picture("sphere_observables", plot.panels(ts, series))
+
+
+def _whole(backend: str, beta: float, x0: np.ndarray, ts: np.ndarray) -> Trajectory:
+    with _no_gradients(backend):
+        return integrate(_face(backend).SelfAttention(beta=beta), x0, ts, atol=1e-8)
 
 
 def _face_array(backend: str, x: np.ndarray) -> Any:
@@ -177,11 +201,12 @@ def _of_a_layer(
         f"Layer {layer} of all-MiniLM-L6-v2: {len(heads.query)} heads, {n} tokens in R^{d}, beta = {heads.beta:.1f}, "
         f"flow to t = {end:g} and {settings.depth} discrete layers"
     )
-    field = _face(backend).SelfAttention(heads.query, heads.key, heads.value, heads.beta)
-
-    ts = end * np.linspace(0.0, 1.0, settings.samples) ** 2  # dense where tokens meet
-    flow = _plain(integrate(field, heads.x, ts, atol=1e-7))
-    discrete = _plain(iterate(PostNormLayer(field), heads.x, settings.depth))
+    said = json.dumps(text, ensure_ascii=False)
+    where = (f"field.layer={layer}", f"field.text={said}", f"tokens.layer={layer}", f"tokens.text={said}")
+    sizes = (f"simulate.duration={end!r}", f"simulate.points={settings.samples}")
+    flow = _run(report, f"layer{layer}-flow", "layer-flow", backend, *where, *sizes)
+    discrete = _run(report, f"layer{layer}-discrete", "layer-discrete", backend, *where, f"simulate.depth={settings.depth}")
+    ts = flow.ts
     total = heads.value.sum(0)
     facts: dict[str, Any] = {}
     ends = {}
@@ -201,7 +226,7 @@ def _of_a_layer(
         facts["period"] = float(2 * np.pi / abs((phase[-1] - phase[half]) / (ts[-1] - ts[half])))
         facts["predicted_period"] = float(2 * np.pi / abs(values[lead].imag))
     report.keep(f"layer{layer}_flow", flow, **facts)
-    discrete.save(report.folder / f"layer{layer}_discrete.npz")
+    report.results[f"layer{layer}_discrete"] = discrete
     report.picture(f"layer{layer}_flow", plot.trajectory(flow))
     report.picture(f"layer{layer}_discrete", plot.trajectory(discrete))
     report.picture(f"layer{layer}_gram", plot.gram(flow, times=[0.0, 1.0, 3.0, 9.0], names=heads.tokens))
@@ -222,9 +247,14 @@ def _plural(count: int) -> str:
 
 
 def _summary(report: _Report, seconds: float) -> None:
-    say, facts = report.say, report.facts
+    facts = report.facts
+
+    def say(line: str) -> None:
+        report.say(line)
+        report.lines.append(line.strip())
+
     s = facts["sphere"]
-    say("\nSummary")
+    report.say("\nSummary")
     say(f"  S^2: {_plural(s['clusters'])}, {_when(s['time_to_cluster'], 't =')}; {s['steps']} steps, "
         f"{s['rejected']} rejected; energy {'never decreases' if s['energy_monotone'] else 'DECREASES'}")  # fmt: skip
     say(f"  Closed form (equiangular tokens): error {s['closed_form_error']:.1e}")
@@ -244,4 +274,4 @@ def _summary(report: _Report, seconds: float) -> None:
         if "period" in f:
             theirs = f"predicted 2 pi / Im(lambda) = {f['predicted_period']:.2f}"
             say(f"  {label} rotates: period {f['period']:.2f}, {theirs}")
-    say(f"  Pictures and arrays in {report.folder} ({seconds:.0f} s)")
+    report.say(f"  Pictures and arrays in {report.folder} ({seconds:.0f} s); begin with {report.folder / 'report.html'}")
