@@ -117,17 +117,19 @@ from .tangent import (
 )
 
 if TYPE_CHECKING:
-    from . import plot as plot, training as training
+    from . import plot as plot, sweeps as sweeps, training as training
+    from .sweeps import sweep as sweep
     from .training import train as train
 else:
-    _LATER = ("plot", "training", "train")  # matplotlib, and what only training needs
+    _HOMES = {"sweep": "sweeps", "train": "training"}  # functions that come later
+    _LATER = ("plot", "sweeps", "training", *_HOMES)  # matplotlib, and what only training or sweeps need
 
     def __getattr__(name: str):
         if name in _LATER:
             from importlib import import_module
 
-            found = import_module("ctsa.training" if name == "train" else f"ctsa.{name}")
-            return found.train if name == "train" else found
+            found = import_module(f"ctsa.{_HOMES.get(name, name)}")
+            return getattr(found, name) if name in _HOMES else found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():

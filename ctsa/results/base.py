@@ -32,6 +32,7 @@ class Result:
     named in ``_static``. ``_dims`` names the axes of every array; ``"..."`` stands for the batch axes, which otherwise
     follow the first axis. ``_code`` names the fields that hold fields and layers: they are code, which no file keeps,
     and come back as None. ``_tables`` names the dicts that hold arrays and nothing else, which files keep as such.
+    ``_derived`` says what a table of many results has beside the fields: a name, the attribute, and its axes.
     """
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
@@ -39,6 +40,7 @@ class Result:
     _code: ClassVar[tuple[str, ...]] = ()
     _tables: ClassVar[tuple[str, ...]] = ()
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    _derived: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
