@@ -1,6 +1,7 @@
 """Where tasks run: in this process, or on workers of Dask, a bounded number of them on their way at any time."""
 
 import contextlib
+import logging
 import queue
 import time
 import uuid
@@ -97,7 +98,7 @@ class OnDask:
         self.stack = contextlib.ExitStack()
         try:
             self.client = self._client(distributed, scheduler, workers, most)
-            plugin = _plugin(distributed)(self.key, pickled, Surroundings.here())
+            plugin = _plugin(distributed)(self.key, pickled, Surroundings.here(), scheduler is None)
             self.client.register_plugin(plugin, name=f"ctsa-{self.key}")
             self.stack.callback(self._unregister)
             self.client.wait_for_workers(1)
@@ -121,7 +122,7 @@ class OnDask:
         try:
             cluster = distributed.LocalCluster(
                 n_workers=max(1, min(workers or CPU_COUNT, most)), threads_per_worker=1, processes=True,
-                dashboard_address=None, env={name: "1" for name in _ONE_THREAD},
+                dashboard_address=None, env={name: "1" for name in _ONE_THREAD}, silence_logs=logging.ERROR,
             )  # fmt: skip
         except RuntimeError as error:
             raise RuntimeError(
@@ -166,8 +167,8 @@ class OnDask:
         _, task = self.tasks.pop(future.key)
         try:
             return task, future.result()
-        except KilledWorker as error:
-            return task, Died(f"the process that ran it died, {error.last_worker.name if error.last_worker else ''}")
+        except KilledWorker:
+            return task, Died("the process that ran this point died each time: did it need too much memory?")
 
     def _gone_since(self, gone: float | None) -> float | None:
         if self.client.status == "running" and self.client.scheduler is not None:
@@ -205,11 +206,11 @@ def _plugin(distributed: Any) -> Any:
     class Plugin(distributed.WorkerPlugin):
         """Leaves in every worker, also those that come later, what the tasks need."""
 
-        def __init__(self, key: str, pickled: bytes, surroundings: Surroundings):
-            self.key, self.pickled, self.surroundings = key, pickled, surroundings
+        def __init__(self, key: str, *given: Any):
+            self.key, self.given = key, given
 
         def setup(self, worker: Any) -> None:
-            hand_over(self.key, self.pickled, self.surroundings)
+            hand_over(self.key, *self.given)
 
         def teardown(self, worker: Any) -> None:
             forget(self.key)

@@ -341,8 +341,11 @@ def read(out: str | os.PathLike) -> Any:
         raise FileNotFoundError(f"out: no sweep at {path}")
     data = xarray.open_zarr(path, consolidated=False, chunks=None)
     data.attrs.pop(ENTRY)
-    names = [v.name for v in store.layout or ()] + ["error", "done"] * (store.block is not None)
-    data = data[names].assign_coords({axis.name: axis.coordinates for axis in store.axes})
+    data = data.assign_coords({axis.name: axis.coordinates for axis in store.axes})
+    if store.block is None:  # nothing has been run
+        data["error"] = store.names, np.full(store.shape, "", dtype=object)
+        data["done"] = store.names, np.zeros(store.shape, dtype=bool)
+    data = data[[*(v.name for v in store.layout or ()), "error", "done"]]
     for name, variable in data.data_vars.items():
         if variable.dtype.kind in "TO":  # netCDF and others know Python's str
             data[name] = (variable.dims, np.asarray(variable.values).astype(object))

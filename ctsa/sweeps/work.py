@@ -1,5 +1,7 @@
 """What is done where points run: a task, a block of points, is carried out and written."""
 
+import logging
+import signal
 import sys
 import threading
 import time
@@ -228,9 +230,14 @@ _READY: dict[str, Given] = {}
 _LOCK = threading.Lock()
 
 
-def hand_over(key: str, pickled: bytes, surroundings: Surroundings) -> None:
-    """Leave in this worker what its tasks will need."""
+def hand_over(key: str, pickled: bytes, surroundings: Surroundings, ours: bool) -> None:
+    """Leave in this worker what its tasks will need; ``ours``: it lives for one sweep only, which Ctrl-C ends."""
     _PICKLED[key] = pickled, surroundings
+    if not ours:
+        return
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says of its own end
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
 
 
 def forget(key: str) -> None:
