@@ -19,7 +19,7 @@ from .refine import judged, midpoints
 from .store import Store, load_block, write_block
 from .work import Index, Report, Setting, Task
 
-_SECONDS = 0.5  # that a task of short points takes
+_SECONDS = 1.0  # that a task of short points takes
 _SHARES = 8  # tasks for every thread, so that all end at about the same time
 _CHUNKS = 1000  # about the most chunks that a variable shall have, where points are long
 _BYTES = 2**24  # about the largest chunk
@@ -78,47 +78,54 @@ class Driver:
         self._all((self._task(None, points, patience=5.0) for points in firsts), ahead=False)
 
     def _all(self, tasks: Iterator[Task], ahead: bool) -> None:
-        """Hand in tasks as there is room, and take what comes back."""
-        again: list[Task] = []  # of blocks in which a process has died: one point at a time
-        busy: set[Region] = set()
+        """Hand in tasks as there is room, and take what comes back.
+
+        A task that was with a process that died may have been waiting there. Its points are run one by one, and those that
+        are again with one that dies at last quite alone: only then it is their fault.
+        """
+        again: list[Task] = []
+        suspects: list[Task] = []
+        busy: set[Region | None] = set()
         while True:
             while self.executor.free(ahead):
                 task = next((t for t in again if t.region not in busy), None)
                 if task is not None:
                     again.remove(task)
-                    busy.add(task.region)  # type: ignore[arg-type]
+                    busy.add(task.region)
                 else:
                     task = next(tasks, None)
                 if task is None:
                     break
                 self.executor.submit(task, self._setting())
             if not self.executor.pending():
-                return
+                break
             task, outcome = self.executor.next()
-            busy.discard(task.region)  # type: ignore[arg-type]
-            if isinstance(outcome, Died):
-                again += self._alone(task, outcome)
+            busy.discard(task.region)
+            if not isinstance(outcome, Died):
+                self._take(outcome)
+            elif len(task.points) > 1:
+                again += self._apart(task)
             else:
-                self._take(task, outcome)
+                suspects.append(task)
+        for task in (alone for suspect in suspects for alone in self._apart(suspect)):
+            self.executor.submit(task, self._setting())
+            _, outcome = self.executor.next()
+            if isinstance(outcome, Died):
+                index = task.points[0]
+                outcome = Report(1, [(index, f"{outcome}\n")], [1.0], [(index, f"Died: {outcome}")])
+            self._take(outcome)
 
-    def _take(self, task: Task, report: Report) -> None:
+    def _apart(self, task: Task) -> list[Task]:
+        """Return the points of a task that are not written yet as tasks of their own."""
+        done = np.zeros(self.store.shape, bool) if task.region is None else self.store.marks()[0]
+        points = zip(task.points, task.values, strict=True)
+        return [replace(task, points=(index,), values=(values,)) for index, values in points if not done[index]]
+
+    def _take(self, report: Report) -> None:
         if report.held:
             self._write(report)
-        failed = [index for index, _ in report.failures]
         self._log(report.failures)
-        self.say(report.count, len(failed))
-
-    def _alone(self, task: Task, died: Died) -> list[Task]:
-        """Return the points that a process has died on as tasks of their own; a single one is written down as failed."""
-        points = list(zip(task.points, task.values, strict=True))
-        if task.region is not None and self.store.block is not None:
-            done = self.store.marks()[0]
-            points = [(index, values) for index, values in points if not done[index]]
-        if len(points) > 1:
-            return [replace(task, points=(index,), values=(values,)) for index, values in points]
-        for index, _ in points:
-            self._take(task, Report(1, [(index, f"{died}\n")], [1.0], [(index, f"Died: {died}")]))
-        return []
+        self.say(report.count, len(report.failures))
 
     def _write(self, report: Report) -> None:
         """Write answers that came here because the layout was not known; the first that is one fixes it."""
@@ -219,7 +226,7 @@ def log_of(store: Store) -> Any:
 
 
 def _indices(mask: np.ndarray) -> Iterator[Index]:
-    return (tuple(int(i) for i in at) for at in zip(*np.nonzero(mask), strict=True))
+    return map(tuple, np.argwhere(mask).tolist())
 
 
 class Bar:
