@@ -1,4 +1,4 @@
-"""What sweeps of the tests run, and a process that runs one until it is killed: ``python sweep_points.py OUT [SCHEDULER]``."""
+"""What sweeps of the tests run, and a process that runs one until it is killed: ``sweep_points.py OUT [SCHEDULER]``."""
 
 import os
 import signal
@@ -16,7 +16,12 @@ def point(beta, seed):
     if beta == 2.0 and seed == 3:
         raise ArithmeticError("no such point")
     rng = np.random.default_rng(int(100 * beta) + seed)
-    return {"a": rng.normal(), "b": rng.normal(size=(3, 2)), "verdict": "even" if seed % 2 == 0 else "odd", "c": seed > 2}
+    return {
+        "a": rng.normal(),
+        "b": rng.normal(size=(3, 2)),
+        "verdict": "even" if seed % 2 == 0 else "odd",
+        "c": seed > 2,
+    }
 
 
 def slow(beta, seed):
@@ -54,7 +59,12 @@ def compilations(beta):
         jax.monitoring.register_event_duration_secs_listener(listen)
     before = len(COMPILED)
     found = spectrum(beta, 0, "jax")
-    return {"compiled": len(COMPILED) - before, "process": os.getpid(), "begun": time.time(), "lead": found.exponents[0]}
+    return {
+        "compiled": len(COMPILED) - before,
+        "process": os.getpid(),
+        "begun": time.time(),
+        "lead": found.exponents[0],
+    }
 
 
 def root(x):

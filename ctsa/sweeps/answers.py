@@ -20,8 +20,8 @@ def answer(value: Any, taken: Set[str] = frozenset()) -> Answer:
 
     A number, a text or an array is called "value". A dict gives names; each of its values is a number, a text, an array
     (axes ``NAME_0``, ``NAME_1``, ...), a pair (names of axes, array) as in xarray, a result of ``ctsa`` (its variables then
-    begin with ``NAME_``), or None, which is left out. A result gives its own variables and axes. Complex numbers become two,
-    ``NAME_real`` and ``NAME_imag``.
+    begin with ``NAME_``), or None, which is left out. A result gives its own variables and axes. Complex numbers become
+    two, ``NAME_real`` and ``NAME_imag``.
 
     Args:
         value: what was returned.
@@ -96,7 +96,9 @@ def _of_dict(parts: Mapping[Any, Any]) -> Answer:
             for part, array in _arrays(name, value):
                 axes = tuple(f"{name}_{i}" for i in range(array.ndim)) if given is None else tuple(given)
                 if len(axes) != array.ndim or len(set(axes)) != len(axes):
-                    raise ValueError(f"{name} has the shape {array.shape}, which the axes {axes} do not fit: name each once")
+                    raise ValueError(
+                        f"{name} has the shape {array.shape}, which axes {axes} do not fit: name each once"
+                    )
                 found[part] = axes, array
     return found
 

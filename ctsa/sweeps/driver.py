@@ -7,17 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from .answers import Answer
 from .executors import Died, Executor
 from .grid import Region, block_shape, blocks, home, slices
-from .layout import Block, bytes_of, layout_of
+from .layout import bytes_of, layout_of
 from .refine import judged, midpoints
-from .store import Store, load_block, write_block
-from .work import Index, Report, Setting, Task
+from .store import Setting, Store, load_block, write_block
+from .work import Index, Report, Task
 
 _SECONDS = 1.0  # that a task of short points takes
 _SHARES = 8  # tasks for every thread, so that all end at about the same time
@@ -36,7 +36,6 @@ class Driver:
         executor: where it runs.
         batched: whether the function takes several points at once.
         batch: points of a block, None: to be chosen.
-        key: of what the executor has been given.
         say: receives how many points were done, and how many failed.
         more: receives how many points have been added.
     """
@@ -45,7 +44,6 @@ class Driver:
     executor: Executor
     batched: bool
     batch: int | None
-    key: str
     say: Callable[[int, int], None]
     more: Callable[[int], None]
 
@@ -61,8 +59,8 @@ class Driver:
             left = left & ~self.store.marks()[0]
         if left.any():
             raise RuntimeError(
-                f"{int(left.sum())} points were run {_PASSES} times, and are not in {self.store.path}: can all workers write "
-                "to this folder?"
+                f"{int(left.sum())} points were run {_PASSES} times, and are not in {self.store.path}: can all workers "
+                "write to this folder?"
             )
 
     def _begin(self, left: np.ndarray) -> None:
@@ -180,7 +178,7 @@ class Driver:
 
     def _setting(self) -> Setting:
         store = self.store
-        return Setting(store.path, store.names, store.shape, store.layout, self.batched, self.key)
+        return Setting(store.path, store.names, store.shape, store.layout, self.batched, self.executor.key)
 
     def _log(self, failures: list[tuple[Index, str]]) -> None:
         if not failures:
@@ -232,12 +230,12 @@ def _indices(mask: np.ndarray) -> Iterator[Index]:
 class Bar:
     """A bar of points with their rate, failures and the time that is left."""
 
-    def __init__(self, shown: bool, total: int, done: int):
+    def __init__(self, shown: bool, total: int, left: int):
         from tqdm import tqdm
 
         self.failed, self.ahead = 0, 0
         self.bar = tqdm(
-            total=total, initial=done, desc="sweep", unit="point", disable=not shown, leave=False, mininterval=0.2,
+            total=total, initial=total - left, desc="sweep", unit="point", disable=not shown, leave=False, mininterval=0.2,
             smoothing=0.05, file=sys.stderr,
         )  # fmt: skip
 
@@ -259,6 +257,8 @@ class Bar:
         self.bar.total += count
         self.bar.refresh()
 
-    def close(self) -> None:
-        """Take it away."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: Any) -> None:
         self.bar.close()

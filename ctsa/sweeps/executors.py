@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from ctsa import checks
 
-from .work import Given, Report, Setting, Surroundings, Task, carry_out, forget, hand_over, on_worker
+from .store import Setting
+from .work import Given, Report, Surroundings, Task, carry_out, forget, hand_over, on_worker
 
 _AHEAD = 2  # tasks on their way for every thread: one runs, one waits
 _PATIENCE = 30.0  # seconds without a scheduler
@@ -21,9 +22,10 @@ class Died(RuntimeError):
 
 
 class Executor(Protocol):
-    """Runs tasks. ``threads``: how many at once; ``free``: whether one more may be handed in now."""
+    """Runs tasks. ``threads``: how many at once; ``key``: whose they are."""
 
     threads: int
+    key: str
 
     def free(self, ahead: bool) -> bool:
         """Whether a task may be submitted; ``ahead``: also to wait for a thread."""
@@ -52,7 +54,8 @@ class Here:
     threads = 1
 
     def __init__(self, given: Given, each: Callable[[], None]):
-        self.given, self.each, self.waiting = given, each, list[tuple[Task, Setting]]()
+        self.given, self.each, self.key = given, each, uuid.uuid4().hex
+        self.waiting: list[tuple[Task, Setting]] = []
 
     def free(self, ahead: bool) -> bool:
         return not self.waiting
@@ -76,7 +79,7 @@ class OnDask:
 
     def __init__(self, given: Given, scheduler: Any, workers: int | None, most: int):
         try:
-            import cloudpickle
+            import cloudpickle  # type: ignore[import-untyped]
             import distributed
         except ImportError as error:
             raise ImportError(
@@ -122,7 +125,7 @@ class OnDask:
         try:
             cluster = distributed.LocalCluster(
                 n_workers=max(1, min(workers or CPU_COUNT, most)), threads_per_worker=1, processes=True,
-                dashboard_address=None, env={name: "1" for name in _ONE_THREAD}, silence_logs=logging.ERROR,
+                dashboard_address=None, env=dict.fromkeys(_ONE_THREAD, "1"), silence_logs=logging.ERROR,
             )  # fmt: skip
         except RuntimeError as error:
             raise RuntimeError(

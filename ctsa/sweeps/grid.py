@@ -14,7 +14,7 @@ Region = tuple[tuple[int, int], ...]  # of a block: first and last + 1, along ev
 
 @dataclass(frozen=True)
 class Axis:
-    """One parameter: coordinates ``(m,)``, numbers, truth values or text; ``values``: what coordinates that are labels mean."""
+    """One parameter: coordinates ``(m,)``, numbers, truth values or text; ``values``: what labels mean."""
 
     name: str
     coordinates: np.ndarray
@@ -49,7 +49,9 @@ def _axis(name: Any, values: Any) -> Axis:
         raise TypeError(f"grid: names of parameters must be text without a slash, got {name!r}")
     if name in RESERVED:
         raise ValueError(f"grid: a parameter cannot be called {name!r}, as a variable of every sweep is: rename it")
-    wanted = f"grid[{name!r}] must be a sequence of numbers, of truth values or of text, or a dict from labels to anything"
+    wanted = (
+        f"grid[{name!r}] must be a sequence of numbers, of truth values or of text, or a dict from labels to anything"
+    )
     if isinstance(values, Mapping):
         if not values or not all(isinstance(label, str) for label in values):
             raise TypeError(f"{wanted}; the labels of a dict are text, and there is at least one")

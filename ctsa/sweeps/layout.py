@@ -9,7 +9,8 @@ import numpy as np
 from .answers import Answer
 from .grid import Region
 
-NOTHING: dict[str, Any] = {"float64": np.nan, "float32": np.nan, "bool": False, "text": ""}  # where a point has no value
+# What stands where a point has no value.
+NOTHING: dict[str, Any] = {"float64": np.nan, "float32": np.nan, "bool": False, "text": ""}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def misfit(answer: Answer, layout: Layout) -> str:
     known = {variable.name: variable for variable in layout}
     for name, (dims, array) in answer.items():
         if name not in known:
-            return f"{name} is a variable that the first point did not return ({', '.join(known)}): return the same from all"
+            return f"{name} is no variable of the first point ({', '.join(known)}): return the same from all"
         first = known[name]
         if array.shape != first.shape or dims != first.dims:
             return (

@@ -25,11 +25,13 @@ def rounds_of(refine: Any, rounds: Any, axes: tuple[Axis, ...]) -> dict[str, int
             f"refine must be the name of a parameter, or a dict from names to rounds, as {{'beta': 3}}, got {refine!r}"
         )
     known = {axis.name: axis for axis in axes}
-    for name, count in wanted.items():
+    for name in wanted:
         if name not in known:
             raise ValueError(f"refine: {name!r} is no parameter of the grid, which has {', '.join(known)}")
         if known[name].coordinates.dtype.kind not in "if":
-            raise ValueError(f"refine: {name!r} has no numbers between whose values others lie: choose another parameter")
+            raise ValueError(
+                f"refine: {name!r} has no numbers between whose values others lie: choose another parameter"
+            )
     return {name: checks.integer("rounds", count, low=1) for name, count in wanted.items()}
 
 
@@ -49,7 +51,9 @@ def judged(by: str | None, layout: Layout) -> str:
     return name
 
 
-def midpoints(axes: tuple[Axis, ...], along: int, values: np.ndarray, known: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+def midpoints(
+    axes: tuple[Axis, ...], along: int, values: np.ndarray, known: np.ndarray
+) -> list[tuple[Any, np.ndarray]]:
     """Find where neighbours along an axis differ: coordinates between them, and for which values of the other parameters.
 
     Neighbours are the points next to each other that have an answer; text and truth values differ if they are not the same,

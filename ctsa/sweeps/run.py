@@ -1,9 +1,9 @@
 """``ctsa.sweep``: a function at all points of a grid, in parallel, into one store."""
 
+import contextlib
 import multiprocessing
 import os
 import tempfile
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,18 +43,19 @@ def sweep(
     ``function(beta=2.0, seed=3)`` is called for all combinations of the values. What it returns becomes variables:
 
     - a number, a text or an array: the variable ``value``;
-    - a dict: variables of these names. An array has axes ``NAME_0``, ``NAME_1``, ...; a pair ``(names of axes, array)`` names
-      them, as in xarray: ``{"gram": (("token", "other"), G)}``. Standard errors go by the name ``NAME_stderr``. None: no value;
+    - a dict: variables of these names. An array has axes ``NAME_0``, ``NAME_1``, ...; a pair ``(names of axes, array)``
+      names them, as in xarray: ``{"gram": (("token", "other"), G)}``. Standard errors go by the name ``NAME_stderr``. None
+      is no value;
     - a result of ``ctsa``: its variables by their own axes, its numbers and its verdict; of a spectrum ``exponents`` and
-      ``exponents_stderr``. Within a dict their names begin with that of the entry. Results in results, fields and layers are
-      left out. A spectrum holds its whole history: return ``{"exponents": spectrum.exponents}`` where that is too much.
+      ``exponents_stderr``. Within a dict their names begin with that of the entry. Results in results, fields and layers
+      are left out. A spectrum holds its whole history: return ``{"exponents": spectrum.exponents}`` where that is too much.
 
     Numbers become float64 (arrays of float32 stay), complex ones two, ``NAME_real`` and ``NAME_imag``. A name that is a
     parameter's, "error" or "done" gets an underscore at its end. The first point that is done fixes variables and shapes:
     one of another shape is an error of that point, a variable that is missing is empty there.
 
-    The dataset has an axis for each parameter, in front of the variables' own, and two more variables: ``error``, "" where a
-    point succeeded, and ``done``. A point that fails is written down with its error, its traceback goes to ``sweep.log``
+    The dataset has an axis for each parameter, in front of the variables' own, and two more variables: ``error``, "" where
+    a point succeeded, and ``done``. A point that fails is written down with its error, its traceback goes to ``sweep.log``
     beside the store, and the sweep goes on.
 
     With ``out=`` answers are written as they come, and the same call goes on after whatever has stopped it: a point that is
@@ -118,33 +119,21 @@ def sweep(
     try:
         store = _store(path, function, axes, batched, folder is None, allow_unverified)
         given = Given(function, {axis.name: dict(axis.values) for axis in axes if axis.values is not None})
-        _bring(store, given, (scheduler, workers), (batched, batch, retry), (checked_rounds, by), shown)
+        done, failed = store.marks()
+        left = store.wanted() & (~done | failed if retry else ~done)
+        more = max(checked_rounds.values(), default=0) > len(store.plan)
+        if left.any() or more:
+            with Bar(shown, int(store.wanted().sum()), int(left.sum())) as bar:
+                run = executor(given, scheduler, workers, int(max(left.sum(), 1)), bar.one)
+                with contextlib.closing(run):
+                    driver = Driver(store, run, batched, batch, bar, bar.more)
+                    driver.run(left)
+                    driver.refine(checked_rounds, by)
         data = read(path)
         return data if folder is None else data.load()
     finally:
         if folder is not None:
             remove(folder)
-
-
-def _bring(store: Store, given: Given, where: Any, how: Any, refinement: Any, shown: bool) -> None:
-    """Run what is left of a sweep."""
-    batched, batch, retry = how
-    done, failed = store.marks()
-    wanted = store.wanted()
-    left = wanted & (~done | failed if retry else ~done)
-    bar = Bar(shown, int(wanted.sum()), int((wanted & ~left).sum()))
-    run = None
-    try:
-        if left.any() or max(refinement[0].values(), default=0) > len(store.plan):
-            run = executor(given, *where, most=int(max(left.sum(), 1)), each=bar.one)
-            key = getattr(run, "key", uuid.uuid4().hex)
-            driver = Driver(store, run, batched, batch, key, bar, bar.more)
-            driver.run(left)
-            driver.refine(*refinement)
-    finally:
-        if run is not None:
-            run.close()
-        bar.close()
 
 
 def _store(
@@ -167,7 +156,9 @@ def _store(
         not np.array_equal(mine.coordinates[:size], axis.coordinates)
         for mine, axis, size in zip(store.axes, axes, store.base, strict=True)
     ):
-        raise ValueError(f"{name} belongs to another run, with another grid: pass what that run was given, or begin anew")
+        raise ValueError(
+            f"{name} belongs to another run, with another grid: pass what that run was given, or begin anew"
+        )
     store.repair()
     return store
 
@@ -176,6 +167,6 @@ def _not_again() -> None:
     """Raise RuntimeError in a process of a sweep that is about to begin the same sweep once more."""
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         raise RuntimeError(
-            "ctsa.sweep starts processes, each of which imports the script anew and would start a sweep of its own: put the "
-            "call under `if __name__ == '__main__':`"
+            "ctsa.sweep starts processes, each of which imports the script anew and would start a sweep of its own: put "
+            "the call under `if __name__ == '__main__':`"
         )

@@ -13,10 +13,12 @@ import platform
 import shutil
 import sys
 import uuid
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +118,7 @@ class Store:
         try:
             group = zarr.open_group(path, mode="r")
             about = dict(group.attrs)
-            entry = json.loads(about.pop(ENTRY))
+            entry = json.loads(str(about.pop(ENTRY)))
             if entry["format"] != FORMAT:
                 raise ValueError(f"its format is {entry['format']}, and here {FORMAT} is read")
             axes = tuple(Axis(name, np.array(values, dtype=kind)) for name, kind, values in entry["axes"])
@@ -226,10 +228,14 @@ class Store:
 
     def _entry(self) -> str:
         entry = {
-            "format": FORMAT, "identity": self.identity,
-            "axes": [(a.name, a.coordinates.dtype.str, a.coordinates.tolist()) for a in self.axes], "block": self.block, "layout": None if self.layout is None else written(self.layout),
-            "base": self.base, "plan": self.plan,
-        }  # fmt: skip
+            "format": FORMAT,
+            "identity": self.identity,
+            "axes": [(axis.name, axis.coordinates.dtype.str, axis.coordinates.tolist()) for axis in self.axes],
+            "block": self.block,
+            "layout": None if self.layout is None else written(self.layout),
+            "base": self.base,
+            "plan": self.plan,
+        }
         return json.dumps(entry)
 
     def _group(self, mode: Any = "r+") -> Any:
@@ -245,12 +251,24 @@ class Store:
             raise _saying(self.path)(error) from error
 
 
-class Where(Protocol):
-    """What tells where a block is written: the store, its shape, and whose call this is."""
+@dataclass(frozen=True)
+class Setting:
+    """What all tasks have in common: small, as it goes with each of them.
+
+    Attributes:
+        path: the store.
+        names: the parameters.
+        shape: how many values each of them has.
+        layout: the variables, None if these are not known yet.
+        batched: whether the function takes several points at once.
+        key: of what the workers have been given.
+    """
 
     path: Path
+    names: tuple[str, ...]
     shape: tuple[int, ...]
     layout: Layout | None
+    batched: bool
     key: str
 
 
@@ -263,14 +281,14 @@ def _arrays(path: Path, names: tuple[str, ...], shape: tuple[int, ...], key: str
     return {name: group[name] for name in names}
 
 
-def _of(where: Where, block: Block) -> dict[str, Any]:
-    return _arrays(where.path, (*block.arrays, "error", "done"), where.shape, where.key)
+def _of(setting: Setting, block: Block) -> dict[str, Any]:
+    return _arrays(setting.path, (*block.arrays, "error", "done"), setting.shape, setting.key)
 
 
-def load_block(where: Where, region: Region) -> Block:
+def load_block(setting: Setting, region: Region) -> Block:
     """Return a block with what the store has of it."""
-    block = Block(region, where.layout)
-    arrays, inside = _of(where, block), slices(region)
+    block = Block(region, setting.layout)
+    arrays, inside = _of(setting, block), slices(region)
     block.done[...] = arrays["done"][inside]
     if block.done.any():
         block.error[...] = arrays["error"][inside].astype(object)
@@ -279,18 +297,18 @@ def load_block(where: Where, region: Region) -> Block:
     return block
 
 
-def write_block(where: Where, block: Block) -> None:
+def write_block(setting: Setting, block: Block) -> None:
     """Write a block: variables, then errors, then what is done.
 
     Raises:
         StoreError: that is not possible.
     """
     try:
-        arrays, inside = _of(where, block), slices(block.region)
+        arrays, inside = _of(setting, block), slices(block.region)
         for name, values in (*block.arrays.items(), ("error", block.error), ("done", block.done)):
             arrays[name][inside] = values
     except OSError as error:
-        raise _saying(where.path)(error) from error
+        raise _saying(setting.path)(error) from error
 
 
 def about(function: Any) -> dict[str, str]:
@@ -301,7 +319,7 @@ def about(function: Any) -> dict[str, str]:
         function = function.func
     module = getattr(function, "__module__", None) or type(function).__module__
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    loaded = {name: version(name) for name in ("numpy", "torch", "jax") if name in sys.modules}
+    loaded = {str(package): version(package) for package in ("numpy", "torch", "jax") if package in sys.modules}
     begun = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "title": f"sweep of {name}", "function": f"{module}.{name}", "ctsa": ctsa.__version__,
@@ -339,7 +357,9 @@ def read(out: str | os.PathLike) -> Any:
     store = Store.opened(path)
     if store is None:
         raise FileNotFoundError(f"out: no sweep at {path}")
-    data = xarray.open_zarr(path, consolidated=False, chunks=None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object at")  # half a file that a killed process has left
+        data = xarray.open_zarr(path, consolidated=False, chunks=None)
     data.attrs.pop(ENTRY)
     data = data.assign_coords({axis.name: axis.coordinates for axis in store.axes})
     if store.block is None:  # nothing has been run

@@ -8,15 +8,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .answers import Answer, answer, answers
 from .grid import RESERVED, Region
-from .layout import Block, Layout
-from .store import StoreError, load_block, write_block
+from .layout import Block
+from .store import Setting, StoreError, load_block, write_block
 
 _LONGEST = 500  # characters of an error that the store keeps; the log has all of it
 _SHARE = 0.1  # of the time at most goes into writing
@@ -39,18 +38,6 @@ class Task:
     points: tuple[Index, ...]
     values: tuple[tuple[Any, ...], ...]
     patience: float = float("inf")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What tasks have in common: small, as it goes with each of them."""
-
-    path: Path
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    layout: Layout | None
-    batched: bool
-    key: str
 
 
 @dataclass(frozen=True)
@@ -150,9 +137,7 @@ def _together(points: list[Any], setting: Setting, given: Given, report: Report)
             name: np.array([_meant(given, name, v) for v in column])
             for name, column in zip(setting.names, columns, strict=True)
         }
-        results: list[Answer | str] = list(
-            answers(given.function(**arrays), len(points), {*setting.names, *RESERVED})
-        )
+        results: list[Answer | str] = list(answers(given.function(**arrays), len(points), {*setting.names, *RESERVED}))
         trace = ""
     except (Exception, SystemExit) as error:
         if len(points) > 1:
@@ -248,7 +233,7 @@ def forget(key: str) -> None:
 
 def on_worker(task: Task, setting: Setting) -> Report:
     """Carry out a task in a worker. The function is unpickled once: what JAX compiles for it is compiled once, too."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     with _LOCK:
         if setting.key not in _READY:
@@ -257,4 +242,3 @@ def on_worker(task: Task, setting: Setting) -> Report:
             _READY[setting.key] = cloudpickle.loads(pickled)
         given = _READY[setting.key]
     return carry_out(task, setting, given)
-

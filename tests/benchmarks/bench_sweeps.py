@@ -2,8 +2,8 @@
 
 ``python tests/benchmarks/bench_sweeps.py [spectra] [trivial] [seeds] [--workers 2] [--face jax]``
 
-- spectra: 20 beta x 8 seeds of spectra of 32 tokens in R^3, on workers against a plain loop in one process; both start with an
-  empty cache of compiled programs, and the time of starting the workers counts.
+- spectra: 20 beta x 8 seeds of spectra of 32 tokens in R^3, on workers against a plain loop in one process; both start with
+  an empty cache of compiled programs, and the time of starting the workers counts.
 - trivial: 10,000 points that do nothing: wall time a point, peak memory of this process, files of the store.
 - seeds: 8 seeds of one spectrum in one call, as a batch of states, against one after the other (CPU seconds, one thread).
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
     os.environ.setdefault(_name, "1")
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-import ctsa
+import ctsa  # noqa: E402
 
 BETAS, SEEDS = np.linspace(0.5, 10.0, 20), range(8)
 
