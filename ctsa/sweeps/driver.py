@@ -224,7 +224,7 @@ def log_of(store: Store) -> Any:
 
 
 def _indices(mask: np.ndarray) -> Iterator[Index]:
-    return map(tuple, np.argwhere(mask).tolist())
+    return (tuple(at.tolist()) for at in np.argwhere(mask))
 
 
 class Bar:
