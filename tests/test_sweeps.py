@@ -174,7 +174,7 @@ def test_all_fail_and_are_retried(tmp_path):
     assert again.value.values.tolist() == [1, 2, 3] and (again.error == "").all()
 
 
-def test_batched_gives_what_points_give_and_spares_the_others():
+def test_batched_gives_what_points_give_and_spares_the_others(client):
     calls = []
 
     def f(beta, seed):
@@ -190,6 +190,7 @@ def test_batched_gives_what_points_give_and_spares_the_others():
     assert data["sum"].sel(beta=3.0).values.tolist() == [3, 4, 5, 6]
     assert data.pair.sel(beta=2.0, seed=3).values.tolist() == [2, 3]
     assert data.text.sel(beta=1.0).values.tolist() == ["0", "1", "2", "3"]
+    assert same(ctsa.sweep(f, grid, scheduler=client, batched=True), data)
     data = ctsa.sweep(lambda x: 1.0, {"x": [1, 2]}, workers=0, batched=True)
     assert "leading axis of 1 points" in data.error.values[0]
 

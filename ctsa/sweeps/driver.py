@@ -65,11 +65,11 @@ class Driver:
 
     def _begin(self, left: np.ndarray) -> None:
         """Choose the block: as told, or by how long the first points take."""
+        self.executor.free(False)  # looks how many threads there are
         if self.batched or self.batch is not None:
             most = math.ceil(left.size / self.executor.threads)
             self.store.set_block(block_shape(self.store.shape, self.batch or min(_LARGE, most)))
             return
-        self.executor.free(False)  # how many threads there are
         each = 2 if left.sum() >= 4 * self.executor.threads else 1  # the first call compiles
         indices = itertools.islice(_indices(left), each * self.executor.threads)
         firsts = list(iter(lambda: list(itertools.islice(indices, each)), []))

@@ -118,6 +118,8 @@ class Store:
         try:
             group = zarr.open_group(path, mode="r")
             about = dict(group.attrs)
+            if ENTRY not in about:
+                raise ValueError("it does not say which sweep it is")
             entry = json.loads(str(about.pop(ENTRY)))
             if entry["format"] != FORMAT:
                 raise ValueError(f"its format is {entry['format']}, and here {FORMAT} is read")

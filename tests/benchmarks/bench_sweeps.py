@@ -116,7 +116,7 @@ if __name__ == "__main__":
     parser.add_argument("parts", nargs="*", default=["spectra", "trivial", "seeds"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--face", default="jax")
-    parser.add_argument("--intervals", type=int, default=400)
+    parser.add_argument("--intervals", type=int, default=600)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--points", type=int, default=10_000)
     given = parser.parse_args()
