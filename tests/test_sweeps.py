@@ -483,6 +483,17 @@ def test_what_cannot_be_sent_is_said():
         ctsa.sweep(lambda x: lock and x, {"x": [1.0]}, workers=1)
 
 
+def test_what_workers_cannot_open_is_said(client, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def f(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    with pytest.raises(RuntimeError, match="function cannot be opened by a worker.*only_here"):
+        ctsa.sweep(only_here.f, {"x": [1.0, 2.0]}, tmp_path, scheduler=client)
+    assert not read(tmp_path).done.any()
+    assert ctsa.sweep(only_here.f, {"x": [1.0, 2.0]}, tmp_path, workers=0).value.values.tolist() == [1.0, 2.0]
+
+
 def test_no_scheduler_and_no_sweep(tmp_path):
     with pytest.raises(FileNotFoundError, match="no sweep"):
         read(tmp_path)

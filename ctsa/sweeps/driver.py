@@ -114,10 +114,14 @@ class Driver:
             self._take(outcome)
 
     def _apart(self, task: Task) -> list[Task]:
-        """Return the points of a task that are not written yet as tasks of their own."""
-        done = np.zeros(self.store.shape, bool) if task.region is None else self.store.marks()[0]
+        """Return the points of a task that have no answer yet as tasks of their own."""
+        done, failed = self.store.marks()
         points = zip(task.points, task.values, strict=True)
-        return [replace(task, points=(index,), values=(values,)) for index, values in points if not done[index]]
+        return [
+            replace(task, points=(index,), values=(values,))
+            for index, values in points
+            if not done[index] or failed[index]
+        ]
 
     def _take(self, report: Report) -> None:
         if report.held:

@@ -1,16 +1,18 @@
 """Where tasks run: in this process, or on workers of Dask, a bounded number of them on their way at any time."""
 
+import asyncio
 import contextlib
 import logging
 import queue
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any, Protocol
 
 from ctsa import checks
 
-from .store import Setting
+from .store import Setting, StoreError
 from .work import Given, Report, Surroundings, Task, carry_out, forget, hand_over, on_worker
 
 _AHEAD = 2  # tasks on their way for every thread: one runs, one waits
@@ -102,9 +104,10 @@ class OnDask:
         try:
             self.client = self._client(distributed, scheduler, workers, most)
             plugin = _plugin(distributed)(self.key, pickled, Surroundings.here(), scheduler is None)
-            self.client.register_plugin(plugin, name=f"ctsa-{self.key}")
-            self.stack.callback(self._unregister)
-            self.client.wait_for_workers(1)
+            with self._connected():
+                self.client.register_plugin(plugin, name=f"ctsa-{self.key}")
+                self.stack.callback(self._unregister)
+                self.client.wait_for_workers(1)
         except BaseException:
             self.stack.close()
             raise
@@ -142,21 +145,23 @@ class OnDask:
 
     def free(self, ahead: bool) -> bool:
         if time.monotonic() - self.looked > 5.0:  # clusters grow and shrink
-            self.threads = max(1, sum(self.client.nthreads().values()))
+            with self._connected():
+                self.threads = max(1, sum(self.client.nthreads().values()))
             self.looked = time.monotonic()
         return len(self.tasks) < self.threads * (_AHEAD if ahead else 1)
 
     def submit(self, task: Task, setting: Setting) -> None:
         key = f"sweep-{self.key}-{self.count}"
         self.count += 1
-        future = self.client.submit(on_worker, task, setting, key=key, pure=False)
+        with self._connected():
+            future = self.client.submit(on_worker, task, setting, key=key, pure=False)
         self.tasks[key] = future, task
         future.add_done_callback(self.finished.put)
 
     def next(self) -> tuple[Task, Report | Died]:
         from distributed import KilledWorker
 
-        gone = None
+        gone: float | None = None
         while True:
             try:
                 future = self.finished.get(timeout=0.5)
@@ -169,7 +174,8 @@ class OnDask:
             raise self._lost()
         _, task = self.tasks.pop(future.key)
         try:
-            return task, future.result()
+            with self._connected():
+                return task, future.result()
         except KilledWorker:
             return task, Died("the process that ran this point died each time: did it need too much memory?")
 
@@ -181,6 +187,17 @@ class OnDask:
             raise self._lost()
         return now if gone is None else gone
 
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        from distributed.client import ClosedClientError
+
+        try:
+            yield
+        except StoreError:  # the one OSError that comes from a task
+            raise
+        except (OSError, TimeoutError, asyncio.CancelledError, futures.CancelledError, ClosedClientError) as error:
+            raise self._lost() from error
+
     def _lost(self) -> ConnectionError:
         return ConnectionError(
             "the scheduler of Dask is gone or has dropped the tasks: what is done is kept, and the same call goes on from "
@@ -191,11 +208,11 @@ class OnDask:
         return len(self.tasks)
 
     def close(self) -> None:
-        futures = [future for future, _ in self.tasks.values()]
+        running = [future for future, _ in self.tasks.values()]
         self.tasks.clear()
         with contextlib.suppress(Exception):
-            if futures and self.client.status == "running":
-                self.client.cancel(futures, force=True)
+            if running and self.client.status == "running":
+                self.client.cancel(running, force=True)
         self.stack.close()
 
 

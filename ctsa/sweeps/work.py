@@ -1,5 +1,6 @@
 """What is done where points run: a task, a block of points, is carried out and written."""
 
+import contextlib
 import logging
 import signal
 import sys
@@ -163,18 +164,21 @@ def _error(error: BaseException) -> tuple[str, str]:
     return said, "".join(traceback.format_exception(error))
 
 
+_JAX = ("jax_enable_x64", "jax_platforms", "jax_default_matmul_precision")
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """Settings of the frameworks that a worker takes over from the process that asks.
 
     Attributes:
-        x64: whether JAX computes in 64 bits; None: JAX is not used.
+        jax: settings of JAX by name; None: it is not used.
         faced: whether ``ctsa.jax`` is used.
         cache: where JAX keeps what it compiles.
         dtype: the type of PyTorch's floats, if it is not the usual one.
     """
 
-    x64: bool | None = None
+    jax: dict[str, Any] | None = None
     faced: bool = False
     cache: str | None = None
     dtype: str = ""
@@ -184,26 +188,23 @@ class Surroundings:
         """Return those of this process; imports no framework."""
         jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
         dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else "float32"
-        return cls(
-            None if jax is None else bool(jax.config.jax_enable_x64), "ctsa.jax" in sys.modules,
-            None if jax is None else jax.config.jax_compilation_cache_dir, "" if dtype == "float32" else dtype,
-        )  # fmt: skip
+        kept = None if jax is None else {name: getattr(jax.config, name) for name in _JAX}
+        cache = None if jax is None else jax.config.jax_compilation_cache_dir
+        return cls(kept, "ctsa.jax" in sys.modules, cache, "" if dtype == "float32" else dtype)
 
     def take_over(self) -> None:
         """Set them in this process. Before anything is unpickled: arrays of 64 bits would lose half of them."""
-        if self.x64 is not None:
+        if self.jax is not None:
             import jax
 
-            jax.config.update("jax_enable_x64", self.x64)
-            if self.faced and jax.config.jax_compilation_cache_dir is None:
+            for name, value in self.jax.items():
+                if getattr(jax.config, name) != value:
+                    jax.config.update(name, value)
+            if jax.config.jax_compilation_cache_dir is None and (self.faced or self.cache is not None):
                 from ctsa.jax import keep_compiled
 
-                try:
+                with contextlib.suppress(OSError):
                     keep_compiled(self.cache)
-                except OSError:
-                    pass
-            elif self.cache is not None:
-                jax.config.update("jax_compilation_cache_dir", self.cache)
         if self.dtype:
             import torch
 
@@ -239,6 +240,12 @@ def on_worker(task: Task, setting: Setting) -> Report:
         if setting.key not in _READY:
             pickled, surroundings = _PICKLED[setting.key]
             surroundings.take_over()
-            _READY[setting.key] = cloudpickle.loads(pickled)
+            try:
+                _READY[setting.key] = cloudpickle.loads(pickled)
+            except Exception as error:  # whatever its objects raise
+                raise RuntimeError(
+                    f"function cannot be opened by a worker ({type(error).__name__}: {error}): are the modules that it "
+                    "comes from, and what they need, installed there?"
+                ) from error
         given = _READY[setting.key]
     return carry_out(task, setting, given)
