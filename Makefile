@@ -74,11 +74,13 @@ bench: $(DEV)  ## Measure speed against peers (tests/benchmarks; one thread, min
 	$(BIN)/python tests/benchmarks/bench_tangent.py torch
 	$(BIN)/python tests/benchmarks/bench_lyapunov.py $(ARGS)
 	$(BIN)/python tests/benchmarks/bench_basins.py
+	$(BIN)/python tests/benchmarks/bench_sweeps.py
 
 trust: $(DEV)  ## Print how often verdicts, error bars and messages are right (many minutes)
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/verdicts.py $(ARGS)
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/verdicts.py --held-out $(ARGS)
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/coverage.py $(ARGS)
+	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/sweeps.py
 	$(ONE_THREAD) MPLBACKEND=Agg PYTHONPATH=.:tests $(BIN)/python -m bad_input
 
 clean:  ## Remove what builds and tests left behind

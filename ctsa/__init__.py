@@ -119,13 +119,14 @@ from .tangent import (
 )
 
 if TYPE_CHECKING:
-    from . import plot as plot, runs as runs, training as training
+    from . import plot as plot, runs as runs, sweeps as sweeps, training as training
     from .runs.estimating import Estimate as Estimate, estimate as estimate
+    from .sweeps import sweep as sweep
     from .training import train as train
 else:
     # What needs matplotlib, pydantic, Zarr or Dask comes when it is asked for.
-    _LATER = dict.fromkeys(("plot", "training", "runs")) | {
-        "train": "training", "estimate": "runs.estimating", "Estimate": "runs.estimating"
+    _LATER = dict.fromkeys(("plot", "runs", "sweeps", "training")) | {
+        "train": "training", "sweep": "sweeps", "estimate": "runs.estimating", "Estimate": "runs.estimating"
     }  # fmt: skip
 
     def __getattr__(name: str):

@@ -125,6 +125,11 @@ class Diagnosis(Result):
         "change": ("loop", "input"), "scores": ("state", "input"), "path": ("state", "coordinate", "input"),
         "restart_paths": ("point", "coordinate", "restart", "input"), "ends_sum": ("sum",),
     }  # fmt: skip
+    _derived: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "verdict": ("verdict", ()), "parts": ("parts", ("part",)), "rules": ("rules", ("rule",)),
+        **{name: (name, ("input",)) for name in ("verdicts", "why", "modes", "part_verdicts", "radius")},
+        "exponents_stderr": ("stderr", ("input", "exponent")), "slope_stderr": ("slope_error", ("input",)),
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("verdicts", "why", "modes", "parts", "part_verdicts", "rules"):  # lists, where files were read

@@ -73,6 +73,9 @@ class Basins(Result):
         **dict.fromkeys(("kind_index", "eigenvector", "overlap", "stability_index", "growth"), ("start",)),
         **dict.fromkeys(("speed", "times", "attractor", "period"), ("start",)),
     }  # fmt: skip
+    _derived: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        name: (name, ("start",)) for name in ("kind", "stability", "resolved")
+    }
 
     def __len__(self) -> int:
         return len(self.kind_index)

@@ -33,6 +33,7 @@ class Result:
     follow the first axis. ``_code`` names the fields that hold fields and layers: they are code, which no file keeps,
     and come back as None. ``_tables`` names the dicts that hold arrays and nothing else, which files keep as such.
     ``_units`` are those of arrays that have some.
+    ``_derived`` says what a table of many results has beside the fields: a name, the attribute, and its axes.
     """
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
@@ -41,6 +42,7 @@ class Result:
     _tables: ClassVar[tuple[str, ...]] = ()
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     _units: ClassVar[dict[str, str]] = {}
+    _derived: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -21,7 +21,7 @@ def labelled(result: Any) -> Any:
         import xarray
     except ImportError as error:
         raise ImportError("to_xarray needs xarray: pip install xarray") from error
-    variables, attributes = _contents(result)
+    variables, attributes = contents(result)
     data = xarray.Dataset(variables, attrs=attributes)
     data = data.set_coords("ts") if "ts" in variables else data
     parts = result._parts()
@@ -43,7 +43,7 @@ def labelled(result: Any) -> Any:
     return xarray.DataTree(data.rename_dims(taken), children=children)
 
 
-def _contents(result: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def contents(result: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the variables and attributes of a result, without the results in it, and without code."""
     outer = [f"sample_{i}" for i in range(np.ndim(as_numpy(getattr(result, "ts", 0))) - 1)]  # made by jax.vmap
     variables: dict[str, Any] = {}

@@ -89,6 +89,10 @@ class LyapunovSpectrum(Result):
         "x": ("...", "token", "component"),
         **dict.fromkeys(("speed", "rotations", "step"), ("...",)),
     }
+    _derived: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "exponents": ("exponents", ("...", "exponent")), "exponents_stderr": ("stderr", ("...", "exponent")),
+        **{name: (name, ()) for name in ("verdict", "kaplan_yorke", "kaplan_yorke_stderr", "entropy", "entropy_stderr")},
+    }  # fmt: skip
 
     def __repr__(self) -> str:
         if self.exponents.ndim > 1:

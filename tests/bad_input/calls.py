@@ -361,6 +361,25 @@ def calls(face, other):
         seed=v.SEEDS,
         progress=v.FLAGS,
     )
+    yield Call(
+        "sweep",
+        ctsa.sweep,
+        dict(function=lambda x: x, grid={"x": [1.0, 2.0]}, workers=0),
+        dict(
+            function=[("None", None), ("text", "a"), ("number", 3)],
+            grid=[("None", None), ("text", "a"), ("empty", {}), ("one value", {"x": 1.0}), ("none", {"x": []})],
+            out=[("number", 3.5), ("thing", v.Thing())],
+            scheduler=v.CHOICES,
+            workers=without(v.INTEGERS, *optional),
+            batch=without(v.COUNTS, *optional, "too many"),
+            batched=v.FLAGS,
+            retry=v.FLAGS,
+            refine=v.CHOICES,
+            by=[("number", 3), ("list", ["a"])],
+            allow_unverified=v.FLAGS,
+            progress=v.FLAGS,
+        ),
+    )
     yield call(
         "Loop",
         lambda **given: ctsa.iterate(face.Loop(**given), x, 1),
