@@ -134,6 +134,73 @@ def test_dry_run(here, capsys):
     assert not list(here.iterdir())
 
 
+SWEEP = """
+[field]
+value = {kind = "goe", seed = 1}
+[tokens]
+n = 4
+[lyapunov]
+intervals = 10
+transient = 30
+[sweep]
+axes."field.beta" = [0.5, 1.0, 2.0]
+axes."tokens.seed" = {count = 2}
+"""
+
+
+def test_sweep(face, here, capsys):
+    """Every point is what the library says there; a point that fails is told, and the others are there."""
+    (here / "grid.toml").write_text(SWEEP)
+    arguments = ["sweep", "grid.toml", "--backend", face.name, "--workers", "0"]
+    assert "6 points; the first of them" in says(capsys, *arguments, "--dry-run").out
+    said = json.loads(says(capsys, *arguments, "--json").out)
+    assert len(said["points"]) == 6 and said["state"] == "done"
+    data = ctsa.load("ctsa-sweep").sweep
+    assert data.exponents.dims == ("field.beta", "tokens.seed", "exponent") and (data.error == "").all()
+    config = read_config("grid.toml", ["field.beta=2.0", "tokens.seed=1"]).only("lyapunov")
+    wanted = ANALYSES["lyapunov"].run(config.make(face.name), config.analyses["lyapunov"], Kept())
+    point = data.sel({"field.beta": 2.0, "tokens.seed": 1})
+    assert np.array_equal(point.exponents, wanted.exponents) and point.verdict.item() == wanted.verdict.name
+    assert said["points"][-1]["point"] == {"field.beta": 2.0, "tokens.seed": 1}
+    assert said["points"][-1]["exponents"] == wanted.exponents.tolist()
+    assert "holds a run already" in says(capsys, *arguments, status=2).err
+    assert "6 points, 0 failed" in says(capsys, *arguments, "--resume").err
+    assert "field.beta" in says(capsys, "show", "ctsa-sweep").out
+    assert "6 points over field.beta" in (here / "ctsa-sweep" / "report.html").read_text()
+    other = ["--resume", "--set", "lyapunov.intervals=11"]
+    assert "lyapunov.intervals (10 there, 11 here)" in says(capsys, *arguments, *other, status=2).err
+    more = ["--out", "b", "--set", 'sweep.axes={"tokens.n" = [2, 3]}', "--set", "solver.max_steps=1"]
+    failed = says(capsys, *arguments, *more, status=1)
+    assert "2 points, 2 failed" in failed.err and (ctsa.load("b").sweep.error != "").all()
+
+
+def test_sweep_that_keeps_its_runs(here, capsys):
+    (here / "grid.toml").write_text(SWEEP + "keep = true\n")
+    changes = ["--set", 'sweep.axes={"field.beta" = [0.5, 1.0]}']
+    says(capsys, "sweep", "grid.toml", "--backend", "torch", "--workers", "0", *changes)
+    data = ctsa.load("ctsa-sweep").sweep
+    for link in data.report.values:
+        assert (here / "ctsa-sweep" / str(link)).read_text().startswith("<!")
+    assert "points/field.beta=0.5/report.html" in (here / "ctsa-sweep" / "report.html").read_text()
+    kept = ctsa.load("ctsa-sweep/points/field.beta=1").results["lyapunov"]
+    assert np.array_equal(kept.exponents, data.exponents.sel({"field.beta": 1.0}))
+
+
+def test_sweep_looks_closer(here, capsys):
+    """The abscissa of factor times Oja's flow at its leading eigenvector is - factor: its zero is found by halving."""
+    (here / "grid.toml").write_text(
+        '[field]\nkind = "Oja"\nvalue = {kind = "diagonal", values = [2.0, 1.0]}\n[tokens]\nkind = "equiangular"\n'
+        'n = 1\nd = 2\n[jacobian]\n[sweep]\naxes."field.factor" = [-1.0, 1.5]\n'
+        'refine = {axis = "field.factor", by = "abscissa", rounds = 4}\n'
+    )
+    says(capsys, "sweep", "grid.toml", "--backend", "torch", "--workers", "0")
+    data = ctsa.load("ctsa-sweep").sweep
+    factor, sign = data["field.factor"].values, np.sign(data.abscissa.values)
+    assert np.allclose(data.abscissa.values, -factor, atol=1e-12) and len(factor) == 6
+    at = int(np.flatnonzero(np.diff(sign))[0])
+    assert factor[at] < 0 < factor[at + 1] and factor[at + 1] - factor[at] == 2.5 / 16
+
+
 # ------------------------------------------------------------------------------------------------ what goes wrong
 @pytest.mark.parametrize("arguments, words", [
     (["simulat"], ["simulate"]), (["lyapunov", "nix.toml"], ["nix.toml", "No such file"]), (["run", "."], ["directory"]),

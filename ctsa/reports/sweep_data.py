@@ -6,7 +6,7 @@ import numpy as np
 
 from .pieces import short
 
-LINKS, ERRORS = "report", "error"  # variables that mean something
+LINKS, ERRORS, DONE = "report", "error", "done"  # variables that mean something
 
 
 class Axis(NamedTuple):
@@ -53,6 +53,8 @@ def is_text(array: Any) -> bool:
 def variables(data: Any) -> tuple[list[str], list[str]]:
     """Return the names of numbers and of texts, without error bars, error messages and links."""
     names = [str(n) for n in data.data_vars if n not in (LINKS, ERRORS)]
+    if DONE in names and bool(np.all(data[DONE].values)):
+        names.remove(DONE)
     bars = {n for n in names if n.endswith("_stderr") and n.removesuffix("_stderr") in names}
     names = [n for n in names if n not in bars]
     texts = [n for n in names if is_text(data[n])]

@@ -16,7 +16,8 @@ _ROWS, _CHARTS = 400, 16  # the most rows of the table, and charts
 
 def sentences(data: Any) -> list[str]:
     """Say how many points there are, which failed, and between what the numbers lie."""
-    axes = [axis_of(data, str(d)) for d in data.sizes]
+    dims = data[ERRORS].dims if ERRORS in data else data.sizes  # a variable may have axes of its own
+    axes = [axis_of(data, str(d)) for d in dims]
     total = int(np.prod([len(a.values) for a in axes])) if axes else 1
     spans = [f"{a.title} ({len(a.values)}: {_ends(a)})" for a in axes]
     found = [f"{count(total, 'point')} over {', '.join(spans)}." if spans else "A sweep of one point."]
@@ -38,6 +39,9 @@ def sentences(data: Any) -> list[str]:
             low, high = (np.unravel_index(f(values), values.shape) for f in (np.nanargmin, np.nanargmax))
             at = [_where(data, name, i) for i in (low, high)]
             title = title_of(name, data[name].attrs)
+            if values[low] == values[high]:
+                found.append(f"{title[:1].upper()}{title[1:]} is {short(values[low])} everywhere.")
+                continue
             found.append(
                 f"{title[:1].upper()}{title[1:]} lies between {short(values[low])}{at[0]} and {short(values[high])}{at[1]}."
             )

@@ -128,7 +128,7 @@ class OnDask:
         try:
             cluster = distributed.LocalCluster(
                 n_workers=max(1, min(workers or CPU_COUNT, most)), threads_per_worker=1, processes=True,
-                dashboard_address=None, env=dict.fromkeys(_ONE_THREAD, "1"), silence_logs=logging.ERROR,
+                dashboard_address="127.0.0.1:0", env=dict.fromkeys(_ONE_THREAD, "1"), silence_logs=logging.ERROR,
             )  # fmt: skip
         except RuntimeError as error:
             raise RuntimeError(
