@@ -36,6 +36,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "myst_parser",
+    "cyclopts.ext.sphinx",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
