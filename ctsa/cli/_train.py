@@ -29,7 +29,7 @@ def train(
     """Train a model of recurrent attention as a file says, and evaluate it.
 
     The folder --out receives config.json, log.jsonl, checkpoint.safetensors, model.safetensors, run.npz and
-    evaluation-*.npz.
+    evaluation-PART.npz.
     """
     return run(config, options or Options(), example)
 
