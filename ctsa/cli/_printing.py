@@ -1,7 +1,7 @@
 """What commands print: a run as tables, or as JSON of a fixed shape."""
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -15,7 +15,7 @@ class Summary(BaseModel):
 
     ctsa: str = Field(description="version")
     folder: str
-    state: Literal["running", "done", "failed", "interrupted"]
+    state: str = Field(json_schema_extra={"enum": ["running", "done", "failed", "interrupted"]})
     backend: str
     dtype: str
     seed: int
@@ -36,7 +36,7 @@ def summary(run: Run) -> dict[str, Any]:
         ctsa=__version__, folder=str(run.folder), state=run.state, backend=run.about["backend"], dtype=run.about["dtype"],
         seed=run.about["seed"], seconds={name: known.get("seconds") for name, known in told.items()},
         errors={name: known["error"] for name, known in told.items() if known.get("error")}, results=results,
-    ).model_dump()  # type: ignore[arg-type]  # fmt: skip
+    ).model_dump()  # fmt: skip
 
 
 def print_sweep(run: Run, as_json: bool) -> None:

@@ -273,7 +273,8 @@ def _directions(made: Any, s: Any) -> int:
 
 
 def _lyapunov_memory(made: Any, s: Any) -> float:
-    k, n, d = _directions(made, s), *made.x0.shape[-2:]
+    k = _directions(made, s)
+    n, d = made.x0.shape[-2:]
     tangents = (2 * _STAGES + 4.0) * k * _state(made)
     between = k * float(np.prod(made.x0.shape[:-2])) * _item(made) * (n * d * d if d < 16 else n * n * _heads(made.system))
     return _attention(made) + tangents + between + 8.0 * 2 * s.intervals * k * float(np.prod(made.x0.shape[:-2]))
