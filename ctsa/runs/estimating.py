@@ -193,7 +193,8 @@ def _timed(
     run = ANALYSES[analysis].run
 
     def probe(share: float) -> tuple[float, float, float]:
-        part, spent = part_of(made, settings, share), []
+        part = part_of(made, settings, share)
+        spent: list[float] = []
         while len(spent) < 3 and sum(spent) < _LONG:
             began = time.perf_counter()
             with warnings.catch_warnings():
