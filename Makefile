@@ -81,6 +81,7 @@ trust: $(DEV)  ## Print how often verdicts, error bars and messages are right (m
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/verdicts.py --held-out $(ARGS)
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/coverage.py $(ARGS)
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/sweeps.py
+	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/runs.py
 	$(ONE_THREAD) MPLBACKEND=Agg PYTHONPATH=.:tests $(BIN)/python -m bad_input
 
 clean:  ## Remove what builds and tests left behind
