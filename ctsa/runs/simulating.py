@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ctsa.flows import integrate
 from ctsa.layers import iterate
+from ctsa.observables import cluster_count
 from ctsa.results.base import Trajectory, as_numpy
 from ctsa.results.npz import replacing
 from ctsa.results.store import HEADER, header_of, zarr
@@ -98,7 +99,14 @@ def simulate(made: Any, settings: Simulate, home: Path | None = None, bar: Any =
         kept.append(as_numpy(piece.ts), as_numpy(piece.xs), dict(piece.stats), made.layer is None)
         if bar is not None:
             bar.update(b - a)
+            bar.set_postfix_str(_standing(kept.last(), made.layer is None, kept.reached()))
     return kept.trajectory()
+
+
+def _standing(x: np.ndarray, flow: bool, reached: float) -> str:
+    """Return where a trajectory stands, for the bar: the time, and of one state how many clusters there are."""
+    where = f"t = {reached:.4g}" if flow else f"layer {reached:g}"
+    return f"{where}, {int(cluster_count(x, gap=1e-2))} clusters" if x.ndim == 2 and len(x) <= 2000 else where
 
 
 def _pieces(points: int, first: int) -> Iterator[tuple[int, int]]:
@@ -134,6 +142,9 @@ class _Memory:
 
     def last(self) -> np.ndarray:
         return self.xs[self.count - 1]
+
+    def reached(self) -> float:
+        return float(self.ts[self.count - 1])
 
     def append(self, ts: np.ndarray, xs: np.ndarray, stats: dict[str, Any], flow: bool) -> None:
         rows = slice(self.count, self.count + len(ts) - 1)
@@ -178,6 +189,9 @@ class _Store:
 
     def last(self) -> np.ndarray:
         return np.asarray(self.group["xs"][self.count - 1])
+
+    def reached(self) -> float:
+        return float(self.group["ts"][self.count - 1])
 
     def append(self, ts: np.ndarray, xs: np.ndarray, stats: dict[str, Any], flow: bool) -> None:
         start = float(self.group["ts"][self.count - 1])

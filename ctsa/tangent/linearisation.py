@@ -38,6 +38,7 @@ class JacobianSpectrum(Result):
     time: float
     continuous: bool
     _static: ClassVar[tuple[str, ...]] = ("norm", "abscissa", "divergence", "speed", "time", "continuous")
+    _units: ClassVar[dict[str, str]] = {"eigenvalues": "per unit of time, or layer"}
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {"x": ("token", "component"), "eigenvalues": ("mode",)}
 
     @property

@@ -79,6 +79,7 @@ class LyapunovSpectrum(Result):
     _static: ClassVar[tuple[str, ...]] = (
         "interval", "start", "dimension", "continuous", "identity", "driven", "bounded", "eps", "atol", "overflow",
     )  # fmt: skip
+    _units: ClassVar[dict[str, str]] = {"history": "per unit of time, or layer"}
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "history": ("interval_index", "exponent"),
         "states": ("interval_index", "coordinate"),
