@@ -57,6 +57,8 @@ def test_help(name, capsys):
 @pytest.mark.parametrize("name", [n for n in ANALYSES if n != "survey"])
 def test_every_analysis(name, face, here, capsys):
     """What is printed is what the library says, and follows its schema; the folder holds it, too."""
+    if face.name == "jax" and name not in ("simulate", "lyapunov", "diagnose"):
+        pytest.skip("compiles for long; what it computes is compared in test_runs.py")
     layer = ANALYSES[name].system == "layer"
     changes = ["tokens.n=4", *LAYER, "diagnose.loops=16"] if layer else SMALL
     small = [c for c in changes if c.partition(".")[0] in ("tokens", "layer", name)]
