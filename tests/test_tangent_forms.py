@@ -105,8 +105,8 @@ def test_chunks(face, close, monkeypatch, case, form):
 def test_chunks_hold_no_more_than_allowed(torch_face, monkeypatch):
     monkeypatch.setattr(dense, "LARGEST", 2 * N * N)
     sizes = []
-    whole = dense._scores
-    monkeypatch.setattr(dense, "_scores", lambda h, p, u: (sizes.append(len(u)), whole(h, p, u))[1])
+    whole = dense.by_scores
+    monkeypatch.setitem(dense.RULES, "scores", lambda w, p, d: (sizes.append(len(d[0])), whole(w, p, d))[1])
     field = make(torch_face, "identity")
     attend_tangent(field.heads, torch_face.array(state("identity")), torch_face.array(directions(7, N, D)), "scores")
     assert sizes == [2, 2, 2, 2]

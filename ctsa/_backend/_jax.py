@@ -23,7 +23,7 @@ partial = eqx.Partial
 __all__ = [
     "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
     "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
-    "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
+    "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
 ]  # fmt: skip
 
@@ -136,8 +136,13 @@ def repeat(f, x, count):
 
 
 def map(f, xs):
-    """Apply ``f`` to every ``xs[i]`` in turn and stack the results."""
+    """Apply ``f`` to every ``xs[i]``, or to the i-th parts of a tuple, in turn and stack the results."""
     return jax.lax.map(f, xs)
+
+
+def remat(f):
+    """Return ``f`` of a tuple of arrays such that reverse mode computes it anew in place of keeping what is inside."""
+    return jax.checkpoint(f, prevent_cse=False)
 
 
 def repeat_while(condition, step, carry):

@@ -57,8 +57,13 @@ def materialise(values):
 
 
 def map(f, xs):
-    """Apply ``f`` to every ``xs[i]`` in turn and stack the results."""
-    return xp.stack([f(x) for x in xs])
+    """Apply ``f`` to every ``xs[i]``, or to the i-th parts of a tuple, in turn and stack the results."""
+    return xp.stack([f(x) for x in (zip(*xs, strict=True) if isinstance(xs, tuple) else xs)])
+
+
+def remat(f):
+    """Return ``f``: there are no derivatives here."""
+    return f
 
 
 qr = xp.linalg.qr

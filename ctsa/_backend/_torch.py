@@ -7,6 +7,7 @@ import torch as xp
 from torch import logsumexp, softmax
 from torch.func import vmap
 from torch.special import erf
+from torch.utils.checkpoint import checkpoint
 
 from ._solve import SOLVERS_OF
 from ._torch_attention import in_transform, jvp, vjp
@@ -22,7 +23,7 @@ partial = functools.partial
 __all__ = [
     "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
     "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
-    "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
+    "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
 ]  # fmt: skip
 
@@ -120,8 +121,18 @@ def repeat(f, x, count):
 
 
 def map(f, xs):
-    """Apply ``f`` to every ``xs[i]`` in turn and stack the results."""
-    return xp.stack([f(x) for x in xs])
+    """Apply ``f`` to every ``xs[i]``, or to the i-th parts of a tuple, in turn and stack the results."""
+    return xp.stack([f(x) for x in (zip(*xs, strict=True) if isinstance(xs, tuple) else xs)])
+
+
+def remat(f):
+    """Return ``f`` of a tuple of arrays such that reverse mode computes it anew in place of keeping what is inside."""
+
+    def called(xs):
+        wanted = xp.is_grad_enabled() and not in_transform() and not xp.compiler.is_compiling()
+        return checkpoint(f, xs, use_reentrant=False) if wanted else f(xs)
+
+    return called
 
 
 def repeat_while(condition, step, carry):

@@ -1,14 +1,17 @@
 """Attention behind one call: the output, its derivative along directions, its Jacobian, each ``how`` it is cheapest."""
 
+from functools import partial
 from typing import Any
 
 from ctsa.derivatives import jvp_batched
 
-from .dense import along, assembled_fits, compressed, jacobian, parts_of
-from .heads import Heads, act, lift, score_parts, weigh
+from . import chunked
+from .dense import RULES, along, assembled_fits, compressed, differentials, jacobian, parts_of
+from .heads import Heads, act, inverse_temperature, lift, of_keys, score_parts, weigh
 
 Array = Any
-HOW = ("auto", "scores", "outer", "assembled")
+HOW = ("auto", "chunked", "dense", "scores", "outer", "assembled")
+DENSE = ("dense", "scores", "outer", "assembled")  # that have all scores at once
 
 
 def cost(how: str, n: int, d: int, m: int, heads: int, k: int) -> float:
@@ -40,8 +43,15 @@ def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
 
 
 def attend(heads: Heads, x: Array, how: str = "auto") -> Array:
-    """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``."""
+    """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``.
+
+    ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many, the others take all of them.
+    """
     xh = lift(heads, x)
+    if how not in DENSE:
+        side = side_of(heads, xh)
+        if how == "chunked" or chunked.pays(heads.weights, side):
+            return _summed(heads, chunked.output(heads.weights, side))
     return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
 
 
@@ -52,18 +62,34 @@ def attend_tangent(heads: Heads, x: Array, u: Array, how: str = "auto") -> tuple
         heads: parameters.
         x: tokens ``(..., n, d)``.
         u: directions ``(k, ..., n, d)``.
-        how: "auto" chooses by ``choose``; "scores", "outer" or "assembled" override it.
+        how: "auto" chooses by ``choose`` and the number of scores; "scores", "outer" and "assembled" override it with all
+            scores at once, "dense" the best of these; "chunked" takes a block of rows at a time.
 
     Returns:
         ``(..., n, d)`` and ``(k, ..., n, d)``.
     """
     if not heads.weights.closed:
         return jvp_batched(lambda z: attend(heads, z, how), x, u)
+    n, d = x.shape[-2:]
+    if how not in DENSE:
+        side = side_of(heads, lift(heads, x))
+        if how == "chunked" or chunked.pays(heads.weights, side, u.shape[0]):
+            k, m = u.shape[0], side.q.shape[-1]
+            form = min(("scores", "outer"), key=lambda form: cost(form, n, d, m, heads.count, k))
+            of = partial(differentials, heads, side.key)
+            y, dy = chunked.with_tangent(heads.weights, side, RULES[form], of, u)
+            return _summed(heads, y), _summed(heads, dy)
     parts = parts_of(heads, x)
-    if how == "auto":
-        n, d = x.shape[-2:]
+    if how in ("auto", "chunked", "dense"):
         how = choose(n, d, parts.q.shape[-1], heads.count, u.shape[0])
     return _summed(heads, parts.y), along(heads, parts, u, how)
+
+
+def side_of(heads: Heads, xh: Array) -> chunked.Side:
+    """Return queries, keys and values of tokens that have an axis of heads where there is one."""
+    q, key = inverse_temperature(heads) * act(heads.query, xh), act(heads.key, xh)
+    column, mask = of_keys(heads, xh, key), None if heads.causal else heads.mask
+    return chunked.Side(q, key, act(heads.value, xh), column, mask, heads.causal)
 
 
 def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, Array]:
@@ -97,7 +123,7 @@ def attend_compressed(heads: Heads, x: Array, left: Array, right: Array) -> tupl
 
 def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:
     """Tell whether ``k`` directions are served best by one Jacobian."""
-    if not heads.weights.closed or how in ("scores", "outer"):
+    if not heads.weights.closed or how in ("chunked", "scores", "outer"):
         return False
     d = x.shape[-1]
     m = d if heads.query is None else heads.query.shape[-2]

@@ -15,12 +15,14 @@ where ``g_j`` is the key field's part (and, for l2, ``-beta <k_j, dk_j>``). Thre
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ctsa._backend import backend
 from ctsa.derivatives import apply_jacobian
 
 from .heads import Heads, act, inverse_temperature, lift, mask_of, score_parts
+from .weights import Weights
 
 Array = Any
 
@@ -59,7 +61,13 @@ def along(heads: Heads, parts: Parts, u: Array, form: str) -> Array:
         return apply_jacobian(jacobian(heads, parts), u)
     (n, d), m = parts.v.shape[-2:], parts.q.shape[-1]
     each = math.prod(parts.a.shape[:-2]) * n * (n if form == "scores" else (d + 1) * m)
-    return in_chunks({"scores": _scores, "outer": _outer}[form], heads, parts, u, max(1, LARGEST // each))
+    return in_chunks(_summed_rule, heads, (RULES[form], parts), u, max(1, LARGEST // each))
+
+
+def _summed_rule(heads: Heads, how: tuple, u: Array) -> Array:
+    rule, parts = how
+    dy = rule(heads.weights, parts, differentials(heads, parts.key, u))
+    return dy.sum(-3) if heads.headed else dy
 
 
 def in_chunks(rule: Any, heads: Any, parts: Any, u: Array, size: int) -> Array:
@@ -76,7 +84,7 @@ def in_chunks(rule: Any, heads: Any, parts: Any, u: Array, size: int) -> Array:
     return dy.reshape(chunks * size, *dy.shape[2:])[:k]
 
 
-def _differentials(heads: Heads, key: Array, u: Array) -> tuple[Array, Array, Array | None, Array]:
+def differentials(heads: Heads, key: Array, u: Array) -> tuple[Array, Array, Array | None, Array]:
     """Return dq, dk, the part of ds that depends on j alone (..., n, 1) or None, and V u."""
     uh = lift(heads, u)
     dk = act(heads.key, uh)
@@ -89,15 +97,14 @@ def _differentials(heads: Heads, key: Array, u: Array) -> tuple[Array, Array, Ar
     return inverse_temperature(heads) * act(heads.query, uh), dk, g, act(heads.value, uh)
 
 
-def _scores(heads: Heads, parts: Parts, u: Array) -> Array:
+def by_scores(weights: Weights, parts: tuple, differentials: tuple) -> Array:
+    """Return the derivative of the output, or of some of its rows: those of q, a, w, y and dq."""
     q, key, a, w, v, y = parts
-    dq, dk, g, du = _differentials(heads, key, u)
+    dq, dk, g, du = differentials
     ds = dq @ key.mT + q @ dk.mT
     wds = w * (ds if g is None else ds + g.mT)
     dy = wds @ v + a @ du
-    if heads.weights.normalised:
-        dy = dy - wds.sum(-1, keepdims=True) * y
-    return dy.sum(-3) if heads.headed else dy
+    return dy - wds.sum(-1, keepdims=True) * y if weights.normalised else dy
 
 
 def _mix(a: Array, z: Array, axes: int) -> Array:
@@ -106,12 +113,13 @@ def _mix(a: Array, z: Array, axes: int) -> Array:
     return y.reshape(*y.shape[:-1], *z.shape[-axes:])
 
 
-def _outer(heads: Heads, parts: Parts, u: Array) -> Array:
+def by_outer(weights: Weights, parts: tuple, differentials: tuple) -> Array:
+    """Return the same by outer products, which need no derivative of the scores."""
     q, key, a, w, v, y = parts
-    xp = backend(u).xp
-    dq, dk, g, du = _differentials(heads, key, u)
+    dq, dk, g, du = differentials
+    xp = backend(dq).xp
     one = xp.ones_like(v[..., :1])
-    v1 = xp.concatenate([v, one], -1) if heads.weights.normalised else v  # the last column sums w ds itself
+    v1 = xp.concatenate([v, one], -1) if weights.normalised else v  # the last column sums w ds itself
     # Directions go beside the columns, so that one product with w serves them all.
     dk_last = xp.moveaxis(dk, 0, -2)  # (..., n, k, m)
     outer = v1[..., None, :, None] * dk_last[..., :, None, :]  # (..., n, k, e, m)
@@ -121,9 +129,10 @@ def _outer(heads: Heads, parts: Parts, u: Array) -> Array:
     own = _mix(w, v1[..., :, None] * key[..., None, :], 2)  # sum_j w_ij v_j (x) k_j: (..., n, e, m)
     dy1 = xp.moveaxis(dy1, -2, 0) + (own @ dq[..., None])[..., 0]
     dy = dy1[..., : v.shape[-1]] + xp.moveaxis(_mix(a, xp.moveaxis(du, 0, -2), 2), -2, 0)
-    if heads.weights.normalised:
-        dy = dy - dy1[..., -1:] * y
-    return dy.sum(-3) if heads.headed else dy
+    return dy - dy1[..., -1:] * y if weights.normalised else dy
+
+
+RULES: dict[str, Callable[[Weights, tuple, tuple], Array]] = {"scores": by_scores, "outer": by_outer}
 
 
 def jacobian(heads: Heads, parts: Parts) -> Array:

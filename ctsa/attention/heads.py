@@ -66,12 +66,19 @@ def act(matrix: Array | None, x: Array) -> Array:
 def score_parts(heads: Heads, x: Array) -> tuple[Array, Array, Array]:
     """Return the scores (..., n, n), the scaled queries and the keys."""
     q, k = inverse_temperature(heads) * act(heads.query, x), act(heads.key, x)
-    s = q @ k.mT
+    s, column = q @ k.mT, of_keys(heads, x, k)
+    return s if column is None else s + column.mT, q, k
+
+
+def of_keys(heads: Heads, x: Array, k: Array) -> Array | None:
+    """Return what scores have of the key alone ``(..., n, 1)``: the key field's part, and that of distances."""
+    column = None
     if heads.key_field is not None:
-        s = s + inverse_temperature(heads) * (x @ heads.key_field[..., None]).mT
+        column = inverse_temperature(heads) * (x @ heads.key_field[..., None])
     if heads.weights.distance:
-        s = s - 0.5 * inverse_temperature(heads) * (k * k).sum(-1, keepdims=True).mT
-    return s, q, k
+        pull = 0.5 * inverse_temperature(heads) * (k * k).sum(-1, keepdims=True)
+        column = -pull if column is None else column - pull
+    return column
 
 
 def mask_of(heads: Heads, s: Array) -> Array | None:

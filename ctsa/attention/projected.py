@@ -6,11 +6,13 @@ costs what its width is. All arrays have an axis of heads here.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ctsa._backend import backend
 
-from .dense import in_chunks
+from . import chunked
+from .dense import by_scores, in_chunks
 from .positions import turned
 from .weights import Weights
 
@@ -87,6 +89,14 @@ def _queries(p: Projected, x: Array) -> Array:
     return turned(p.turn_query, z if p.query_bias is None else z + p.beta * p.query_bias, p.halves)
 
 
+def _side(p: Projected, x: Array) -> chunked.Side:
+    """Return queries, keys and values of tokens ``(..., n, d)``."""
+    xh = x[..., None, :, :]
+    q, k = _queries(p, xh), _project(p, "key", xh)
+    column = -0.5 * p.beta * (k * k).sum(-1, keepdims=True) if p.weights.distance else None
+    return chunked.Side(q, k, _project(p, "value", xh), column, None if p.causal else p.mask, p.causal)
+
+
 def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
     """Return scores, scaled queries, keys, and the mask."""
     xp, xh = backend(x).xp, x[..., None, :, :]
@@ -114,11 +124,18 @@ def projected_weights(p: Projected, x: Array) -> Array:
 
 def projected_output(p: Projected, x: Array) -> Array:
     """Return the output ``(..., n, d)``, without the output bias."""
+    side = _side(p, x)
+    if chunked.pays(p.weights, side):
+        return _combine(p, chunked.output(p.weights, side))
     return _combine(p, projected_weights(p, x) @ _project(p, "value", x[..., None, :, :]))
 
 
 def projected_tangent(p: Projected, x: Array, u: Array, largest: int) -> tuple[Array, Array]:
     """Return the output and its derivative along directions ``(k, ..., n, d)``; no temporary exceeds ``largest``."""
+    side = _side(p, x)
+    if chunked.pays(p.weights, side, u.shape[0]):
+        y, dy = chunked.with_tangent(p.weights, side, by_scores, partial(_differentials, p, side.key), u)
+        return _combine(p, y), _combine(p, dy)
     s, q, key, mask = _scored(p, x)
     a, w = p.weights.with_slope(s, mask)
     v = _project(p, "value", x[..., None, :, :])
@@ -135,17 +152,15 @@ def _numbers(a: Array) -> int:
 
 
 def _along(p: Projected, parts: tuple, u: Array) -> Array:
-    q, key, a, w, v, y = parts
+    return _combine(p, by_scores(p.weights, parts, _differentials(p, parts[1], u)))
+
+
+def _differentials(p: Projected, key: Array, u: Array) -> tuple[Array, Array, Array | None, Array]:
+    """Return those of queries, keys, of what scores have of the key alone, and of values."""
     uh = u[..., None, :, :]
     dk = _project(p, "key", uh, bias=False)
-    ds = (p.beta * _project(p, "query", uh, bias=False)) @ key.mT + q @ dk.mT
-    if p.weights.distance:
-        ds = ds - p.beta * (key * dk).sum(-1, keepdims=True).mT
-    wds = w * ds
-    dy = wds @ v + a @ _project(p, "value", uh, bias=False)
-    if p.weights.normalised:
-        dy = dy - wds.sum(-1, keepdims=True) * y
-    return _combine(p, dy)
+    g = -p.beta * (key * dk).sum(-1, keepdims=True) if p.weights.distance else None
+    return p.beta * _project(p, "query", uh, bias=False), dk, g, _project(p, "value", uh, bias=False)
 
 
 def projected_compressed(p: Projected, x: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ from ctsa import checks
 from ctsa._backend import backend, framework
 from ctsa.attention import Positions, Weights
 from ctsa.attention.calls import choose
+from ctsa.attention.chunked import SURELY
 from ctsa.attention.dense import LARGEST
 from ctsa.attention.projected import (
     Projected,
@@ -181,6 +182,10 @@ class MultiHeadAttention(Field):
 
     def _shift(self, y: Array) -> Array:
         return y if self.output_bias is None else y + self.output_bias
+
+    def in_blocks(self, n: int) -> bool:
+        """Tell whether the scores of ``n`` tokens are taken a block of rows at a time."""
+        return self.weights.rowwise and n >= SURELY
 
     def drift(self, t, x):
         return self._shift(projected_output(self.heads, x))

@@ -16,6 +16,7 @@ from ctsa.attention import (
     dense_pays,
     scores,
 )
+from ctsa.attention.chunked import SURELY
 from ctsa.geometry import Geometry
 from ctsa.parts import constant, parameter, static
 
@@ -49,8 +50,9 @@ class SelfAttention(Field):
             tokens of weight ``w_j``. Unnormalised, linear and sigmoid weights keep dividing by ``n`` under a mask.
         key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
-        how: the way in which attention and its derivative are evaluated: "auto" chooses by size; "scores", "outer",
-            "assembled" override (see ``ctsa.attention.dense``). The numbers are the same to rounding.
+        how: the way in which attention and its derivative are evaluated: "auto" chooses by size; "chunked" takes a block of
+            rows at a time, in memory that grows as n; "dense" has all scores at once; "scores", "outer", "assembled" say
+            how its derivative is taken then (see ``ctsa.attention.dense``). The numbers are the same to rounding.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -109,6 +111,10 @@ class SelfAttention(Field):
         parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
         geometry = self._check_geometry(geometry, d)
         checks.choice("how", how, HOW)
+        if how == "chunked" and not weights.rowwise:
+            raise ValueError(
+                f"how='chunked' takes rows by themselves, but weights={weights.name!r} look at all of them: use how='dense'"
+            )
         self._assign(
             **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, how=how
         )
@@ -142,6 +148,10 @@ class SelfAttention(Field):
     def heads(self) -> Heads:
         """The parameters, bundled for the functions of ``ctsa.attention``."""
         return Heads(self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field)
+
+    def in_blocks(self, n: int) -> bool:
+        """Tell whether the scores of ``n`` tokens are taken a block of rows at a time: never are all of them there."""
+        return self.how == "chunked" or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
 
     def drift(self, t, x):
         return attend(self.heads, x, self.how)
