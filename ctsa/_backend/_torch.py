@@ -125,8 +125,19 @@ def map(f, xs):
     return xp.stack([f(x) for x in (zip(*xs, strict=True) if isinstance(xs, tuple) else xs)])
 
 
+@functools.cache
+def _keep_freed_memory():
+    """Let glibc keep what blocks free: it gives small heaps back at once, and maps their pages anew for the next block.
+
+    Its thresholds follow the largest block that was freed, up to 32 MiB. Nothing is written to this one. Measured on a flow
+    of 16384 tokens: 11 CPU seconds in place of 37.
+    """
+    xp.empty(2**22 - 1024, dtype=xp.float64, device="cpu")  # freed at once
+
+
 def remat(f):
     """Return ``f`` of a tuple of arrays such that reverse mode computes it anew in place of keeping what is inside."""
+    _keep_freed_memory()
 
     def called(xs):
         wanted = xp.is_grad_enabled() and not in_transform() and not xp.compiler.is_compiling()

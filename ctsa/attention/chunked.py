@@ -17,7 +17,7 @@ from .weights import Weights
 Array = Any
 
 BLOCK = 2**18  # scores of a block, which stays in a processor's cache
-LEAST = 32  # rows of a block, where they are longer than that
+LEAST = 8  # rows of a block, where they are longer than that
 FROM, TOKENS = 2**21, 512  # scores, and tokens, from which blocks are the faster way, see docs/benchmarks.md
 SURELY = 4097  # tokens from which they are, whatever else there is: SURELY^2 > LARGEST
 
