@@ -158,17 +158,47 @@ def clusters(x: States, gap: float = 1e-3) -> np.ndarray:
         >>> ctsa.clusters(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
         array([0, 1, 0])
     """
-    from scipy.sparse.csgraph import connected_components
-
     gap = checks.number("gap", gap, low=0.0, strict=True)
     x = checks.states(x, finite=True)
     points = np.asarray(backend(x).to_numpy(x), dtype=float)
     flat = points.reshape(-1, *points.shape[-2:])
     labels = np.empty(flat.shape[:2], dtype=int)
     for row, sample in zip(labels, flat, strict=True):
-        gaps = np.linalg.norm(sample[:, None] - sample[None], axis=-1)
-        row[:] = _in_order(connected_components(gaps < gap, directed=False)[1])
+        row[:] = _in_order(_linked(sample, gap))
     return labels.reshape(points.shape[:-1])
+
+
+_PAIRS = 2**24  # of near points that are listed; where there are more, groups are tight, and few rounds do
+
+
+def _linked(points: np.ndarray, gap: float) -> np.ndarray:
+    """Label the components of points ``(n, d)`` that are nearer than ``gap``, in memory that grows as n."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    n, d = points.shape
+    labels = np.arange(n)
+    rows = max(1, 2**22 // (n * d))
+    if rows >= n:
+        near = np.linalg.norm(points[:, None] - points[None], axis=-1) < gap
+        return connected_components(near, directed=False)[1]
+    tree = KDTree(points)
+    if tree.count_neighbors(tree, gap) <= _PAIRS:
+        a, b = tree.query_pairs(np.nextafter(gap, 0.0), output_type="ndarray").T
+        return connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1]
+    while True:  # every point is joined to the neighbour of least label: components at least halve in number
+        least = np.empty(n, int)
+        for i in range(0, n, rows):
+            near = np.linalg.norm(points[i : i + rows, None] - points[None], axis=-1) < gap
+            least[i : i + rows] = np.where(near, labels, n).argmin(1)
+        graph = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), np.concatenate([least, labels]))), shape=(n, n))
+        merged = connected_components(graph, directed=False)[1]
+        if merged.max() == len(np.unique(labels)) - 1:
+            return merged
+        first = np.full(n, n)
+        np.minimum.at(first, merged, np.arange(n))
+        labels = first[merged]
 
 
 def _in_order(labels: np.ndarray) -> np.ndarray:

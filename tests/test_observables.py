@@ -197,3 +197,26 @@ def test_clusters_need_tokens():
     assert ctsa.clusters([[1.0, 0.0]]).tolist() == [0]
     with pytest.raises(TypeError, match="x must be"):
         ctsa.clusters("tokens")
+
+
+@pytest.mark.parametrize("pairs", [0, 2**24])
+def test_clusters_of_many_tokens(pairs, monkeypatch):
+    """In blocks of rows as all at once: chains, groups, and tokens alone."""
+    from scipy.sparse.csgraph import connected_components
+
+    from ctsa import observables
+
+    monkeypatch.setattr(observables, "_PAIRS", pairs)  # 0: in blocks of rows
+    rng = np.random.default_rng(0)
+    chain = np.linspace(0.0, 3.0, 1500)
+    x = np.concatenate([
+        np.stack([np.cos(chain), np.sin(chain)], 1), ctsa.random_tokens(300, 2, seed=1),
+        np.array([[0.0, -1.0]]) + 1e-4 * rng.normal(size=(400, 2)),
+    ])[rng.permutation(2200)]  # fmt: skip
+    for gap in (1e-3, 2.1e-3, 1e-2):
+        gaps = np.linalg.norm(x[:, None] - x[None], axis=-1)
+        wanted = connected_components(gaps < gap, directed=False)
+        found = ctsa.clusters(x, gap)
+        assert found.max() + 1 == wanted[0]
+        assert len({*zip(found.tolist(), wanted[1].tolist(), strict=True)}) == wanted[0]  # the same groups
+        assert np.array_equal(np.unique(found, return_index=True)[1], np.sort(np.unique(found, return_index=True)[1]))
