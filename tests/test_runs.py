@@ -10,6 +10,7 @@ import pytest
 from run_configs import LAYER, config_of, made_of
 
 import ctsa
+from ctsa._backend import no_graph
 from ctsa.results.base import as_numpy
 from ctsa.runs import ANALYSES, Run, RunError, answers, read_config, run_config
 from ctsa.runs.analyses import Kept
@@ -26,8 +27,9 @@ def test_every_analysis_does_what_its_function_does(face):
         "equilibria": [e.kind for e in ctsa.find_equilibria(field, 4, 3, starts=4, seed=3)],
         "basins": ctsa.basins(field, 8, n=4, d=3, seed=3, solver=ctsa.Solver(atol=1e-7)).ends,
         "monitor": ctsa.monitor(field, x0, duration=1.0, points=5, solver=ctsa.Solver(atol=1e-7)).pseudo_energy,
-        "jacobian": ctsa.eigenvalues(field, ctsa.integrate(field, x0, [0.0, 2.0], atol=1e-7).xs[-1]),
     }
+    with no_graph():
+        direct["jacobian"] = ctsa.eigenvalues(field, ctsa.integrate(field, x0, [0.0, 2.0], atol=1e-7).xs[-1])
     read = {
         "lyapunov": lambda r: r.exponents, "compare": lambda r: r.end_errors, "equilibria": lambda r: [e.kind for e in r],
         "basins": lambda r: r.ends, "monitor": lambda r: r.pseudo_energy, "jacobian": lambda r: r.eigenvalues,
@@ -46,7 +48,7 @@ def test_layers_and_diagnoses(face):
     found = ANALYSES["diagnose"].run(made, config.analyses["diagnose"], Kept())
     wanted = ctsa.diagnose(layer, ctsa.random_tokens(4, 3), 16)
     assert np.array_equal(found.verdicts, wanted.verdicts) and np.array_equal(found.exponents, wanted.exponents)
-    path = ANALYSES["simulate"].run(made, read_config(None, ["simulate.depth=30"]).analyses["simulate"], Kept())
+    path = ANALYSES["simulate"].run(made, read_config(None, [*LAYER, "simulate.depth=30"]).analyses["simulate"], Kept())
     assert np.array_equal(path.xs, as_numpy(ctsa.iterate(layer, ctsa.random_tokens(4, 3), 30).xs))
     assert path.ts.tolist() == list(range(31)) and path.stats["layers"] == 30
 
@@ -115,6 +117,59 @@ def test_a_folder_is_not_written_over(tmp_path):
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds no run"):
         run_config(config, tmp_path / "b", backend="torch")
+
+
+def test_settings_of_what_was_run(tmp_path):
+    """An analysis without a table was run with the defaults: a table that comes later is another run."""
+    plain, more = read_config(None, ["tokens.n=4"]), read_config(None, ["tokens.n=4", "jacobian.time=2"])
+    run_config(plain.only("jacobian"), tmp_path / "a", backend="torch", progress=False)
+    run_config(plain.only("jacobian"), tmp_path / "a", backend="torch", progress=False, resume=True)
+    with pytest.raises(ValueError, match=r"jacobian.time \(None there, 2 here\)"):
+        run_config(more, tmp_path / "a", backend="torch", progress=False, resume=True)
+    run_config(more, tmp_path / "b", backend="torch", progress=False)
+    with pytest.raises(ValueError, match=r"jacobian.time \(2 there, None here\)"):
+        run_config(plain.only("jacobian"), tmp_path / "b", backend="torch", progress=False, resume=True)
+    run = run_config(plain.only("monitor"), tmp_path / "b", backend="torch", progress=False, resume=True)  # may join
+    assert run.about["table"]["jacobian"] == {"time": 2} and sorted(run.results) == ["jacobian", "monitor"]
+
+
+def test_a_sweep_is_no_run(tmp_path):
+    config = read_config(None, ["tokens.n=4", "sweep.run=jacobian", "sweep.axes.seed={count=1}"])
+    ctsa.runs.run_sweep(config, tmp_path / "a", backend="torch", workers=0, progress=False)
+    run_config(config.only("jacobian"), tmp_path / "b", backend="torch", progress=False)
+    with pytest.raises(ValueError, match="holds a sweep, not a run"):
+        run_config(config.only("jacobian"), tmp_path / "a", backend="torch", resume=True, progress=False)
+    with pytest.raises(ValueError, match="holds a run, not a sweep"):
+        ctsa.runs.run_sweep(config, tmp_path / "b", backend="torch", workers=0, resume=True, progress=False)
+
+
+def test_nothing_is_recorded(torch_face, monkeypatch):
+    """PyTorch keeps no graph of what a trajectory passes, which would take more memory than all its states."""
+    import torch
+
+    from ctsa.runs import simulating
+
+    seen = []
+    for name in ("integrate", "iterate"):
+        for home in (simulating, ctsa):
+
+            def watched(*args, call=getattr(home, name), **kwargs):
+                seen.append(torch.is_grad_enabled())
+                return call(*args, **kwargs)
+
+            monkeypatch.setattr(home, name, watched)
+    for changes in (["simulate.points=3", "jacobian.time=1"], [*LAYER, "simulate.depth=3", "jacobian.depth=2"]):
+        config = read_config(None, ["tokens.n=4", *changes])
+        for name, settings in config.analyses.items():
+            ANALYSES[name].run(config.make("torch"), settings, Kept())
+    assert len(seen) >= 4 and not any(seen)
+
+
+def test_outputs_even_in_the_logarithm():
+    for points in (2, 3, 12):
+        ts = read_config(None, ["simulate.spacing=log", f"simulate.points={points}", "simulate.duration=7"])
+        ts = ts.analyses["simulate"].times()
+        assert len(ts) == points and ts[0] == 0 and ts[-1] == 7 and (np.diff(ts) > 0).all()
 
 
 def test_other_files_are_another_run(tmp_path):

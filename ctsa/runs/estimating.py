@@ -20,7 +20,7 @@ from ctsa.results.base import Result
 from ctsa.results.text import lines
 from ctsa.settings import one_of
 
-from .analyses import ANALYSES, Kept
+from .analyses import ANALYSES, Kept, check_system
 from .config import Made
 
 _PROBE = 0.3  # seconds after which a probe is long enough
@@ -148,6 +148,7 @@ def estimate(
     one_of("analysis", analysis, ANALYSES)
     told = ANALYSES[analysis].settings.read(settings, analysis)
     layer = not system_of(system, geometry).flow
+    check_system(analysis, told, layer)
     x = np.asarray(checks.states(x0, "x0"))
     method = solver if isinstance(solver, Solver) else Solver(solver)
     flow, block = (None, system) if layer else (system, None)

@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, create_model
@@ -36,7 +36,7 @@ class _PretrainedField(Checked):
 
 class _PretrainedLayer(Checked):
     kind: str
-    layers: int | list[int] = 0
+    layers: int | Annotated[list[int], Field(min_length=2, max_length=2)] = 0
     inject: str | None = None
     share: float = 1.0
     scale: float | None = None

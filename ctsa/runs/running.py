@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def folder_of(config: Config, out: str | Path | None) -> Path:
     return Path(out if out is not None else config.out or "ctsa-run")
 
 
-def check_folder(config: Config, path: Path, backend: str, resume: bool) -> dict[str, Any] | None:
+def check_folder(config: Config, path: Path, backend: str, resume: bool, kind: str = "run") -> dict[str, Any] | None:
     """Return what the folder says of the run that it holds, if that is this one; None if it is empty, or not there.
 
     Raises:
@@ -119,7 +119,10 @@ def check_folder(config: Config, path: Path, backend: str, resume: bool) -> dict
     if not resume:
         raise FileExistsError(f"{path} holds a run already: resume goes on with it, another folder starts anew")
     about = open_run(path).about
-    apart = _apart(about.get("table", {}), config.told())
+    if about.get("kind", "run") != kind:
+        raise ValueError(f"{path} holds a {about['kind']}, not a {kind}: choose another folder")
+    begun = [name for name, known in about.get("analyses", {}).items() if known.get("state") != "waiting"]
+    apart = _apart(about.get("table", {}), config.told(), begun, config.analyses)
     apart += [f"backend ({about['backend']} there, {backend} here)"] if about.get("backend") != backend else []
     files = inputs(config.table, config.folder)
     apart += [f"what is in {name}" for name, told in files.items() if about.get("inputs", {}).get(name, told) != told]
@@ -128,18 +131,24 @@ def check_folder(config: Config, path: Path, backend: str, resume: bool) -> dict
     return about
 
 
-def _apart(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Name the keys at which two tables differ; an analysis that only one of them has does not count."""
+def _apart(there: dict[str, Any], here: dict[str, Any], begun: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Name the keys at which two tables differ.
+
+    An analysis that only one of them has counts if the folder has ``begun`` it with other settings, those of no table among
+    them: if there is a table here, or it is ``wanted`` here.
+    """
     found = []
     for name in sorted({*there, *here}):
         if name in ANALYSES and (name not in there or name not in here):
-            continue
+            if name not in begun or (name not in here and name not in wanted):
+                continue
         a, b = there.get(name, {}), here.get(name, {})
         if isinstance(a, dict) and isinstance(b, dict):
             keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
             found += [f"{name}.{k} ({a.get(k)!r:.40} there, {b.get(k)!r:.40} here)" for k in keys]
         elif a != b:
-            found.append(f"{name} ({a or None!r:.40} there, {b or None!r:.40} here)")
+            a, b = (str(table.get(name))[:40] for table in (there, here))
+            found.append(f"{name} ({a} there, {b} here)")
     return found
 
 

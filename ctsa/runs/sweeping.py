@@ -120,7 +120,7 @@ def run_sweep(
         raise ValueError(f"{config.where}: sweep is missing: a table [sweep] with axes")
     say = say or (lambda text: None)
     path = folder_of(config, out or config.out or "ctsa-sweep")
-    found = check_folder(config, path, backend, resume)
+    found = check_folder(config, path, backend, resume, "sweep")
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
         folder = _opened(config, path, backend, found, command)
