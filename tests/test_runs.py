@@ -149,11 +149,11 @@ def test_nothing_is_recorded(torch_face, monkeypatch):
 
     from ctsa.runs import simulating
 
-    seen = []
-    for name in ("integrate", "iterate"):
+    seen, calls = [], {name: getattr(ctsa, name) for name in ("integrate", "iterate")}
+    for name in calls:
         for home in (simulating, ctsa):
 
-            def watched(*args, call=getattr(home, name), **kwargs):
+            def watched(*args, call=calls[name], **kwargs):
                 seen.append(torch.is_grad_enabled())
                 return call(*args, **kwargs)
 
@@ -163,6 +163,29 @@ def test_nothing_is_recorded(torch_face, monkeypatch):
         for name, settings in config.analyses.items():
             ANALYSES[name].run(config.make("torch"), settings, Kept())
     assert len(seen) >= 4 and not any(seen)
+
+
+def test_a_batch_of_starts(face, tmp_path):
+    changes = ["tokens.n=4", "tokens.batch=[2, 2]", "simulate.points=3", "lyapunov.intervals=3", "lyapunov.transient=0"]
+    run = run_config(read_config(None, changes), tmp_path / "a", backend=face.name, progress=False)
+    assert run.state == "done" and run.results["simulate"].xs.shape == (3, 2, 2, 4, 3)
+    found = run.results["lyapunov"]
+    assert found.exponents.shape == (2, 2, 8) and np.array_equal(answers(found)["exponents"], found.exponents)
+    one = ctsa.lyapunov_spectrum(face.SelfAttention(), ctsa.random_tokens(4, 3, batch=(2, 2)), intervals=3, transient=0)
+    assert np.array_equal(found.exponents, one.exponents)
+
+
+@pytest.mark.parametrize("kind", [
+    [], ["field.kind=Oja", "field.value=gaussian"], ["field.factor=0.5"], ["layer.kind=PostNormLayer"], ["layer.kind=AKOrN"]
+])  # fmt: skip
+def test_single_precision_is_that_of_all(face, kind):
+    """Numbers that stand alone do not carry a run of float32 to float64."""
+    made = read_config(None, ["dtype=float32", "tokens.n=4", *kind]).make(face.name)
+    if made.layer is None:
+        xs = ctsa.integrate(made.field, made.x0, [0.0, 1.0], atol=1e-5).xs
+    else:
+        xs = ctsa.iterate(made.layer, made.x0, 2).xs
+    assert as_numpy(xs).dtype == np.float32
 
 
 def test_outputs_even_in_the_logarithm():

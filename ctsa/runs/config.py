@@ -19,7 +19,7 @@ from ctsa.settings import Checked, arguments_of, changed, one_of, read_toml
 from ctsa.settings.files import put
 
 from .analyses import ANALYSES, check_system
-from .making import Sizes, check_field, check_layer, make_field, make_layer
+from .making import Sizes, check_field, check_layer, in_dtype, make_field, make_layer
 from .tokens import check_tokens, geometry_of, tokens
 
 DTYPES = ("float64", "float32")
@@ -229,8 +229,8 @@ class Config:
             geometry = geometry_of(self.tokens)
             sizes = Sizes(x0.shape[-2], x0.shape[-1], self.seed, self.folder, geometry, self.dtype)
             own = self.layer is not None and self.layer.kind == "pretrained"
-            field = None if own else make_field(list(self.fields), face, sizes)
-            layer = None if self.layer is None else make_layer(self.layer, field, face, sizes)
+            field = None if own else in_dtype(make_field(list(self.fields), face, sizes), self.dtype)
+            layer = None if self.layer is None else in_dtype(make_layer(self.layer, field, face, sizes), self.dtype)
             if own and self.tokens.kind == "sentence":
                 x0 = _before(self, sizes)
             checks.fit_field(layer if field is None else field, x0.shape, "tokens")
@@ -307,7 +307,7 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
         if not terms:
             raise ValueError("field must have at least one term, got an empty list")
         fields = tuple(check_field(t, f"field.{i}" if several else "field") for i, t in enumerate(terms))
-        layer = None if top.layer is None else check_layer(top.layer)
+        layer: Any = None if top.layer is None else check_layer(top.layer)
         solver = check_solver().read(top.solver, "solver")
         try:
             Solver(**solver.model_dump(exclude_unset=True))
