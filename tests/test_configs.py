@@ -324,6 +324,12 @@ def test_wrong_files(name, tmp_path, monkeypatch, capsys):
     (["tokens.kind=equiangular", "tokens.d=3"], "tokens.d must be at least"),
     (["tokens.channels=2"], "channels"), (["tokens.kind=file", "tokens.path=nix.npy"], "No such file"),
     (["layer.kind=RungeKuttaLayer", "layer.method=rk5"], "layer: method"),
+    (["tokens.kind=file", "tokens.path=nan.npy"], "must hold finite numbers"),
+    (["tokens.kind=file", "tokens.path=far.npy"], "set tokens.normalize = true"),
+    (["tokens.kind=file", "tokens.path=none.npy"], "must hold finite numbers, got none"),
+    (["tokens.kind=file", "tokens.path=zero.npy", "tokens.normalize=true"], "a token of length 0"),
+    (["tokens.kind=file", "tokens.path=far.npy", "tokens.channels=2"], "does not divide"),
+    (["monitor.points=3", "tokens.batch=2"], "monitor takes one state"),
     (["field.beta=identity"], "field.beta must be a number, got the matrix identity"),
     (["field.beta={kind='gaussian'}"], "field.beta must be a number"), (["field.key_field=identity"], "square matrix"),
     (["solver.name=dopri9"], "must be one of"), (["solver.name=euler"], "pass step="),
@@ -332,7 +338,22 @@ def test_what_cannot_be_made(changes, words, tmp_path, monkeypatch, capsys):
     from ctsa import cli
 
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["simulate", *[w for c in changes for w in ("--set", c)]]) == 2
+    arrays = {"nan": [[np.nan, 0.0]], "far": 5 * np.eye(3), "none": np.zeros((0, 3)), "zero": np.zeros((2, 3))}
+    for name, a in arrays.items():
+        np.save(f"{name}.npy", a)
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["run", *[w for c in changes for w in ("--set", c)]]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1, said
-    assert not list(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_changes_of_quoted_keys():
+    from ctsa.settings import changed
+
+    wanted = {"sweep": {"axes": {"field.beta": [1, 2]}}}
+    for change in ('sweep.axes."field.beta"=[1, 2]', "sweep.axes.'field.beta'=[1, 2]", 'sweep . axes."field.beta"=[1,2]'):
+        assert changed({}, [change]) == wanted
+    for wrong in ("a..b=1", ".a=1", "a.=1", "=1", "a"):
+        with pytest.raises(ValueError, match="wanted key=value"):
+            changed({}, [wrong])

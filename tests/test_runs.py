@@ -195,6 +195,56 @@ def test_outputs_even_in_the_logarithm():
         assert len(ts) == points and ts[0] == 0 and ts[-1] == 7 and (np.diff(ts) > 0).all()
 
 
+def test_names_of_files_elsewhere(tmp_path):
+    """A config in another folder names the same files; texts for models stay, whatever they end in."""
+    from ctsa.runs.about import inputs, moved
+
+    np.save(tmp_path / "v.npy", np.eye(3))
+    absolute = str(tmp_path / "v.npy")
+    table = {"field": [{"value": "v.npy", "model": "m"}, {"value": absolute}], "tokens": {"text": "v.npy", "model": "/m"}}
+    found = moved(table, tmp_path, tmp_path / "a")
+    assert found["field"] == [{"value": "../v.npy", "model": "../m"}, {"value": absolute}]
+    assert found["tokens"] == table["tokens"] and sorted(inputs(table, tmp_path)) == sorted(["v.npy", absolute])
+
+
+def test_killed_between_two_writes(tmp_path, monkeypatch):
+    """What is written last may be missing: the folder is resumed all the same, and tells the truth."""
+    from ctsa.runs.folder import RunFolder
+
+    config = read_config(None, ["tokens.n=4", "jacobian.time=1"])
+    go = dict(backend="torch", progress=False, resume=True)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(RunFolder, "configured", killed)
+        run_config(config, tmp_path / "a", **go)
+    run = run_config(config, tmp_path / "a", **go)
+    assert run.state == "done" and "jacobian" in run.config
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        say = RunFolder.say_of
+        m.setattr(RunFolder, "say_of", lambda s, n, **w: killed() if w.get("state") == "done" else say(s, n, **w))
+        run_config(config, tmp_path / "b", **go)
+    run = run_config(config, tmp_path / "b", **go)
+    assert run.state == run.about["analyses"]["jacobian"]["state"] == "done"
+
+
+def test_a_store_replaces_results_only(tmp_path):
+    found = ctsa.jacobian_spectrum(read_config(None, ["tokens.n=4"]).make("torch").field, ctsa.random_tokens(4, 3))
+    found.save(tmp_path / "a.zarr")
+    found.save(tmp_path / "a.zarr")
+    (tmp_path / "b.zarr").mkdir()
+    found.save(tmp_path / "b.zarr")
+    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "c.zarr" / "precious").write_text("a")
+    (tmp_path / "d.zarr").write_text("a")
+    for name in ("c.zarr", "d.zarr"):
+        with pytest.raises(FileExistsError, match="is no result of ctsa"):
+            found.save(tmp_path / name)
+    assert (tmp_path / "c.zarr" / "precious").exists() and len(list(tmp_path.iterdir())) == 4
+
+
 def test_other_files_are_another_run(tmp_path):
     np.save(tmp_path / "v.npy", np.eye(3))
     (tmp_path / "run.toml").write_text('[field]\nvalue = "v.npy"\n[tokens]\nn = 4\n[simulate]\nduration = 1\n')

@@ -99,7 +99,7 @@ def _put_in_place(new: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     if path.exists():
         if not path.is_dir() or (any(path.iterdir()) and not is_group(path)):
-            raise FileExistsError(f"{path} exists and holds no result of ctsa, which alone is written over: choose another name")
+            raise FileExistsError(f"{path} exists and is no result of ctsa, which alone is replaced: choose another name")
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)

@@ -237,6 +237,7 @@ class Config:
             one = backend_of(backend).asarray(x0[..., :1, :1])  # says so where JAX counts in 32 bits
             solver = Solver(**self.solver.model_dump(exclude_unset=True))
             if layer is None:
+                checks.tokens(x0, field, geometry, name="tokens")
                 check_solver_here(replace(solver, rtol=solver.rtol or 0.0, atol=solver.atol or 1.0,
                                           max_steps=solver.max_steps or 1), one)  # fmt: skip
         except (ValueError, TypeError, OSError) as error:
@@ -247,7 +248,7 @@ class Config:
 def _with(where: str, error: Exception) -> tuple[Any, ...]:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, f"{where}: {error.strerror}"
-    return (f"{where}: {error}",)
+    return (f"{where}: {str(error).replace('pass normalize=True', 'set tokens.normalize = true')}",)
 
 
 def _before(config: Config, sizes: Sizes) -> np.ndarray:

@@ -172,6 +172,8 @@ def check_room(config: Any, made: Any) -> None:
 def estimate_of(analysis: str, made: Any, settings: Any, probe: bool = True) -> Estimate:
     """Foretell what an analysis of a config takes; arguments as ``ANALYSES`` has them."""
     x0, plan = made.x0, PLANS[analysis]
+    if analysis in ("jacobian", "compare", "monitor"):
+        made.one(analysis)
     memory = plan.memory(made, settings)
     free = float(checks.MEMORY)
     amount, unit = plan.amount(made, settings), plan.unit(made, settings)
@@ -345,7 +347,8 @@ PLANS: dict[str, Plan] = {
     ),
     "diagnose": Plan(
         lambda m, s: "loops", lambda m, s: float(s.loops), _diagnose_part,
-        lambda m, s: _attention(m) + (s.loops + 40.0) * _state(m), 8.0, "take fewer loops or inputs",
+        lambda m, s: (s.restarts + 1.0) * (2.0 * (s.exponents + 1) * _attention(m) / 3 + (s.loops + 40.0) * _state(m)),
+        8.0, "take fewer loops or inputs",
     ),
     "compare": Plan(
         lambda m, s: "units of time", lambda m, s: float(s.duration), _compare_part,

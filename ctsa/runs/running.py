@@ -15,7 +15,7 @@ from .about import git_state, inputs, machine, moved, versions
 from .analyses import ANALYSES, Kept
 from .config import Config, Made
 from .estimating import check_room
-from .folder import CONFIG, PICTURES, RunFolder, now
+from .folder import PICTURES, RunFolder, now
 from .lock import hold
 from .reading import Run, open_run
 from .telling import answers
@@ -73,11 +73,12 @@ def run_config(
     say = say or (lambda text: None)
     config = config if config.analyses else config.only("simulate")
     path, backend = folder_of(config, out), backend or config.backend or _installed()
-    found = check_folder(config, path, backend, resume)
+    check_folder(config, path, backend, resume)
     made = config.make(backend) if made is None else made
     check_room(config, made)
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
+        found = check_folder(config, path, backend, resume)  # again: now that no other process is at it
         folder = _opened(config, path, backend, found, command)
         for name, settings in config.analyses.items():
             _one(folder, name, settings, made, progress, say, config.output.pictures)
@@ -113,7 +114,7 @@ def check_folder(config: Config, path: Path, backend: str, resume: bool, kind: s
         ValueError: it holds another run.
     """
     if not (path / RUN).exists():
-        if path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(p.name[0] != "." for p in path.iterdir())):
             raise FileExistsError(f"{path} exists and holds no run: choose another folder")
         return None
     if not resume:
@@ -160,7 +161,7 @@ def _opened(config: Config, path: Path, backend: str, found: dict[str, Any] | No
         folder.running()
         folder.log("resume", command=command)
         with_all = {**moved(config.table, config.folder, path), **{k: v for k, v in known.items() if k in ANALYSES}}
-        (path / CONFIG).write_text(as_toml(with_all, backend))
+        folder.configured(as_toml(with_all, backend))
         return folder
     about = dict(
         kind="run", command=command, backend=backend, dtype=config.dtype, seed=config.seed, versions=versions(backend),
@@ -177,6 +178,8 @@ def _one(folder: RunFolder, name: str, settings: Any, made: Made, progress: bool
     store = folder.store(name)
     if is_group(store):
         say(f"{name}: done before")
+        if folder.about["analyses"].get(name, {}).get("state") != "done":  # killed before it could say so
+            folder.say_of(name, state="done", error=None)
         return
     began = time.perf_counter()
     folder.say_of(name, state="running", error=None)

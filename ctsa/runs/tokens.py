@@ -144,7 +144,15 @@ def _file(s: Any, seed: int, folder: Path) -> np.ndarray:
     x = read_array(folder / path, name, "tokens.path").astype(float)
     if x.ndim < 2:
         raise ValueError(f"tokens.path: tokens are (..., n, d), got an array of shape {x.shape}")
-    return Sphere(s.channels).retract(x) if s.normalize else x
+    if not x.size or not np.isfinite(x).all():
+        raise ValueError(f"tokens.path: {s.path} must hold finite numbers, got {'none' if not x.size else 'nan or inf'}")
+    sphere = Sphere(s.channels)
+    sphere.check_dimension(x.shape[-1])
+    if not s.normalize:
+        return x
+    if not (np.asarray(sphere.radius(x)) > 0).all():
+        raise ValueError(f"tokens.normalize: {s.path} has a token of length 0, which has no direction")
+    return sphere.retract(x)
 
 
 def _sentence(s: Any, seed: int, folder: Path) -> np.ndarray:
