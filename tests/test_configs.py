@@ -293,6 +293,7 @@ WRONG = {
     "a table as a number": ("field = 3\n", "field must be a table or be a valid list, got 3"),
     "empty text": ('out = ""\n', "out must have at least 1 character, got ''"),
     "reserved word": ("[continu]\n", "did you mean continue?"),
+    "continue in float32": ("dtype = 'float32'\n[continue]\n", "take dtype"),
     "no TOML": ("field = \n", "is no TOML"),
 }  # fmt: skip
 
@@ -330,6 +331,7 @@ def test_wrong_files(name, tmp_path, monkeypatch, capsys):
     (["tokens.kind=file", "tokens.path=zero.npy", "tokens.normalize=true"], "a token of length 0"),
     (["tokens.kind=file", "tokens.path=far.npy", "tokens.channels=2"], "does not divide"),
     (["monitor.points=3", "tokens.batch=2"], "monitor takes one state"),
+    (["dtype=float32"], "below what float32 can hold"),
     (["field.beta=identity"], "field.beta must be a number, got the matrix identity"),
     (["field.beta={kind='gaussian'}"], "field.beta must be a number"), (["field.key_field=identity"], "square matrix"),
     (["solver.name=dopri9"], "must be one of"), (["solver.name=euler"], "pass step="),

@@ -25,6 +25,8 @@ from .tokens import check_tokens, geometry_of, tokens
 DTYPES = ("float64", "float32")
 BACKENDS = ("torch", "jax")
 
+_INTEGRATE = {"simulate", "lyapunov", "monitor", "basins"}  # with the solver of the file, at its tolerance
+
 _Tables = dict[str, Any]
 
 
@@ -238,8 +240,11 @@ class Config:
             solver = Solver(**self.solver.model_dump(exclude_unset=True))
             if layer is None:
                 checks.tokens(x0, field, geometry, name="tokens")
-                check_solver_here(replace(solver, rtol=solver.rtol or 0.0, atol=solver.atol or 1.0,
-                                          max_steps=solver.max_steps or 1), one)  # fmt: skip
+                used = _INTEGRATE & self.analyses.keys()
+                atol = (solver.atol or (1e-8 if used - {"basins"} else 1.0)) if used else 1.0
+                check_solver_here(
+                    replace(solver, rtol=solver.rtol or 0.0, atol=atol, max_steps=solver.max_steps or 1), one
+                )
         except (ValueError, TypeError, OSError) as error:
             raise type(error)(*_with(self.where, error)) from error
         return Made(face, field, layer, x0, solver, geometry, self.seed, self.dtype, self.folder)
@@ -321,6 +326,8 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
         }
         for name, settings in analyses.items():
             check_system(name, settings, layer is not None)
+        if "continue" in analyses and top.dtype == "float32":
+            raise ValueError('continue follows equilibria more closely than float32 tells: take dtype = "float64"')
         sweep = None if top.sweep is None else _sweep(top.sweep, analyses, table)
         output = Output.read(top.output, "output")
         found = check_tokens(top.tokens)
