@@ -46,6 +46,8 @@ def test_seeds_of_matrices():
     one, two = (array({"kind": "gaussian", "seed": s}, "dd", place()) for s in (0, 1))
     assert not np.array_equal(one, two)
     assert np.array_equal(one, array({"kind": "gaussian", "seed": 0}, "dd", place("field.query")))
+    rows = one / np.linalg.norm(one, axis=1, keepdims=True)
+    assert np.abs(np.sum(rows * ctsa.random_tokens(3, 3, seed=0), axis=1)).min() < 0.99  # nor is it the tokens of that seed
 
 
 def test_files_of_arrays(tmp_path):
@@ -143,6 +145,25 @@ def test_pretrained(torch_face):
 
 
 # ------------------------------------------------------------------------------------------------ the example
+def test_a_sentence_is_that_of_its_field(torch_face):
+    """What tokens leave out is as the field of the model has it: its layer, and its form."""
+    from ctsa import pretrained
+
+    pytest.importorskip("safetensors")
+    try:
+        model = pretrained.load()
+    except ImportError:
+        pytest.skip("no pretrained weights")
+    said = ["field.kind=pretrained", "field.layer=2", "tokens.kind=sentence", "tokens.text=The bank"]
+    wanted = {
+        (): model.on_sphere("The bank", 2).x, ("tokens.layer=1",): model.on_sphere("The bank", 1).x,
+        ("field.exact=true",): model.exact_tokens("The bank", 2),
+        ("field.exact=true", "tokens.form=plain"): model.on_sphere("The bank", 2).x,
+    }  # fmt: skip
+    for more, x in wanted.items():
+        assert np.array_equal(read_config(None, [*said, *more]).make("torch").x0, x)
+
+
 def test_the_example_runs_and_its_comments_hold(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "weights.npz", value=np.eye(3))
@@ -253,6 +274,26 @@ WRONG = {
     "sweep axis value": ('[lyapunov]\n[sweep]\naxes."tokens.n" = [4, 0]\n', "tokens.n must be"),
     "refine": ("[lyapunov]\n[sweep]\naxes.seed = [1, 2]\nrefine = {axis = 'sed', by = 'verdict'}\n", "did you mean seed"),
     "output": ("[output]\npicture = true\n", "did you mean pictures"),
+    "sweep of two kinds": ("[lyapunov]\n[sweep]\naxes.seed = [1, 'a']\n", "must have values of one kind"),
+    "sweep of another analysis": ("[lyapunov]\n[sweep]\naxes.'jacobian.time' = [1.0]\n", "changes nothing of lyapunov"),
+    "sweep of backends": ("[lyapunov]\n[sweep]\naxes.backend = ['torch', 'jax']\n", "changes nothing of lyapunov"),
+    "a flow has no depth": ("[simulate]\ndepth = 5\n", "simulate.depth is for layers, but this is a flow"),
+    "a layer has no time": ("[layer]\n[simulate]\nduration = 5.0\n", "depth is what counts here"),
+    "a layer comes to no rest": ("[layer]\n[simulate]\nuntil = 'equilibrium'\n", "simulate.until is for flows"),
+    "jacobian of a layer": ("[layer]\n[jacobian]\ntime = 5.0\n", "jacobian.time is for flows"),
+    "monitor of a flow": ("[monitor]\ndepth = 5\n", "monitor.depth is for layers"),
+    "lyapunov of a layer": ("[layer]\n[lyapunov]\nt0 = 5.0\n", "lyapunov.t0 is for flows"),
+    "field beside a model": ("[field]\nbeta = 2\n[layer]\nkind = 'pretrained'\n", "field has no place beside"),
+    "tokens beside a model": (
+        "[layer]\nkind = 'pretrained'\n[tokens]\nkind = 'sentence'\ntext = 'a'\nlayer = 3\n", "tokens.layer: a sentence"
+    ),
+    "layers": ("[layer]\nkind = 'pretrained'\nlayers = []\n", "layer.layers must be a valid integer or have"),
+    "batch": ("[tokens]\nbatch = 0\n", "tokens.batch must be greater than or equal to 1"),
+    "batches": ("[tokens]\nbatch = [2, 0]\n", "tokens.batch.1 must be greater"),
+    "a table as a number": ("field = 3\n", "field must be a table or be a valid list, got 3"),
+    "empty text": ('out = ""\n', "out must have at least 1 character, got ''"),
+    "reserved word": ("[continu]\n", "did you mean continue?"),
+    "continue in float32": ("dtype = 'float32'\n[continue]\n", "take dtype"),
     "no TOML": ("field = \n", "is no TOML"),
 }  # fmt: skip
 
@@ -284,12 +325,37 @@ def test_wrong_files(name, tmp_path, monkeypatch, capsys):
     (["tokens.kind=equiangular", "tokens.d=3"], "tokens.d must be at least"),
     (["tokens.channels=2"], "channels"), (["tokens.kind=file", "tokens.path=nix.npy"], "No such file"),
     (["layer.kind=RungeKuttaLayer", "layer.method=rk5"], "layer: method"),
+    (["tokens.kind=file", "tokens.path=nan.npy"], "must hold finite numbers"),
+    (["tokens.kind=file", "tokens.path=far.npy"], "set tokens.normalize = true"),
+    (["tokens.kind=file", "tokens.path=none.npy"], "must hold finite numbers, got none"),
+    (["tokens.kind=file", "tokens.path=zero.npy", "tokens.normalize=true"], "a token of length 0"),
+    (["tokens.kind=file", "tokens.path=far.npy", "tokens.channels=2"], "does not divide"),
+    (["monitor.points=3", "tokens.batch=2"], "monitor takes one state"),
+    (["dtype=float32"], "below what float32 can hold"),
+    (["field.beta=identity"], "field.beta must be a number, got the matrix identity"),
+    (["field.beta={kind='gaussian'}"], "field.beta must be a number"), (["field.key_field=identity"], "square matrix"),
+    (["solver.name=dopri9"], "must be one of"), (["solver.name=euler"], "pass step="),
 ])  # fmt: skip
 def test_what_cannot_be_made(changes, words, tmp_path, monkeypatch, capsys):
     from ctsa import cli
 
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["simulate", *[w for c in changes for w in ("--set", c)]]) == 2
+    arrays = {"nan": [[np.nan, 0.0]], "far": 5 * np.eye(3), "none": np.zeros((0, 3)), "zero": np.zeros((2, 3))}
+    for name, a in arrays.items():
+        np.save(f"{name}.npy", a)
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["run", *[w for c in changes for w in ("--set", c)]]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1, said
-    assert not list(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_changes_of_quoted_keys():
+    from ctsa.settings import changed
+
+    wanted = {"sweep": {"axes": {"field.beta": [1, 2]}}}
+    for change in ('sweep.axes."field.beta"=[1, 2]', "sweep.axes.'field.beta'=[1, 2]", 'sweep . axes."field.beta"=[1,2]'):
+        assert changed({}, [change]) == wanted
+    for wrong in ("a..b=1", ".a=1", "a.=1", "=1", "a"):
+        with pytest.raises(ValueError, match="wanted key=value"):
+            changed({}, [wrong])

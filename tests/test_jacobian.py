@@ -445,3 +445,8 @@ def test_jacobian_spectrum_of_a_layer(face):
     assert np.allclose(found.eigenvalues, [0.5, 0.0]) and not found.continuous  # 1 + step (lambda - 3)
     assert found.growing == 0 and found.norm == pytest.approx(0.5) and found.speed < 1e-15
     assert "trace" in found.table() and "after layers" in found.table()
+
+
+def test_a_spectrum_needs_tokens_that_move(face):
+    with pytest.raises(ValueError, match="cannot move; d must be at least 2"):
+        ctsa.jacobian_spectrum(face.SelfAttention(), np.ones((2, 1)))

@@ -13,6 +13,7 @@ import pytest
 from run_configs import LAYER, config_of, made_of
 
 import ctsa
+from ctsa._backend import no_graph
 from ctsa.results.base import as_numpy
 from ctsa.runs import ANALYSES, Run, RunError, answers, read_config, run_config
 from ctsa.runs.analyses import Kept
@@ -29,8 +30,9 @@ def test_every_analysis_does_what_its_function_does(face):
         "equilibria": [e.kind for e in ctsa.find_equilibria(field, 4, 3, starts=4, seed=3)],
         "basins": ctsa.basins(field, 8, n=4, d=3, seed=3, solver=ctsa.Solver(atol=1e-7)).ends,
         "monitor": ctsa.monitor(field, x0, duration=1.0, points=5, solver=ctsa.Solver(atol=1e-7)).pseudo_energy,
-        "jacobian": ctsa.eigenvalues(field, ctsa.integrate(field, x0, [0.0, 2.0], atol=1e-7).xs[-1]),
     }
+    with no_graph():
+        direct["jacobian"] = ctsa.eigenvalues(field, ctsa.integrate(field, x0, [0.0, 2.0], atol=1e-7).xs[-1])
     read = {
         "lyapunov": lambda r: r.exponents, "compare": lambda r: r.end_errors, "equilibria": lambda r: [e.kind for e in r],
         "basins": lambda r: r.ends, "monitor": lambda r: r.pseudo_energy, "jacobian": lambda r: r.eigenvalues,
@@ -49,7 +51,7 @@ def test_layers_and_diagnoses(face):
     found = ANALYSES["diagnose"].run(made, config.analyses["diagnose"], Kept())
     wanted = ctsa.diagnose(layer, ctsa.random_tokens(4, 3), 16)
     assert np.array_equal(found.verdicts, wanted.verdicts) and np.array_equal(found.exponents, wanted.exponents)
-    path = ANALYSES["simulate"].run(made, read_config(None, ["simulate.depth=30"]).analyses["simulate"], Kept())
+    path = ANALYSES["simulate"].run(made, read_config(None, [*LAYER, "simulate.depth=30"]).analyses["simulate"], Kept())
     assert np.array_equal(path.xs, as_numpy(ctsa.iterate(layer, ctsa.random_tokens(4, 3), 30).xs))
     assert path.ts.tolist() == list(range(31)) and path.stats["layers"] == 30
 
@@ -121,6 +123,132 @@ def test_a_folder_is_not_written_over(tmp_path):
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds no run"):
         run_config(config, tmp_path / "b", backend="torch")
+
+
+def test_settings_of_what_was_run(tmp_path):
+    """An analysis without a table was run with the defaults: a table that comes later is another run."""
+    plain, more = read_config(None, ["tokens.n=4"]), read_config(None, ["tokens.n=4", "jacobian.time=2"])
+    run_config(plain.only("jacobian"), tmp_path / "a", backend="torch", progress=False)
+    run_config(plain.only("jacobian"), tmp_path / "a", backend="torch", progress=False, resume=True)
+    with pytest.raises(ValueError, match=r"jacobian.time \(None there, 2 here\)"):
+        run_config(more, tmp_path / "a", backend="torch", progress=False, resume=True)
+    run_config(more, tmp_path / "b", backend="torch", progress=False)
+    with pytest.raises(ValueError, match=r"jacobian.time \(2 there, None here\)"):
+        run_config(plain.only("jacobian"), tmp_path / "b", backend="torch", progress=False, resume=True)
+    run = run_config(plain.only("monitor"), tmp_path / "b", backend="torch", progress=False, resume=True)  # may join
+    assert run.about["table"]["jacobian"] == {"time": 2} and sorted(run.results) == ["jacobian", "monitor"]
+
+
+def test_a_sweep_is_no_run(tmp_path):
+    config = read_config(None, ["tokens.n=4", "sweep.run=jacobian", "sweep.axes.seed={count=1}"])
+    ctsa.runs.run_sweep(config, tmp_path / "a", backend="torch", workers=0, progress=False)
+    run_config(config.only("jacobian"), tmp_path / "b", backend="torch", progress=False)
+    with pytest.raises(ValueError, match="holds a sweep, not a run"):
+        run_config(config.only("jacobian"), tmp_path / "a", backend="torch", resume=True, progress=False)
+    with pytest.raises(ValueError, match="holds a run, not a sweep"):
+        ctsa.runs.run_sweep(config, tmp_path / "b", backend="torch", workers=0, resume=True, progress=False)
+
+
+def test_nothing_is_recorded(torch_face, monkeypatch):
+    """PyTorch keeps no graph of what a trajectory passes, which would take more memory than all its states."""
+    import torch
+
+    from ctsa.runs import simulating
+
+    seen, calls = [], {name: getattr(ctsa, name) for name in ("integrate", "iterate")}
+    for name in calls:
+        for home in (simulating, ctsa):
+
+            def watched(*args, call=calls[name], **kwargs):
+                seen.append(torch.is_grad_enabled())
+                return call(*args, **kwargs)
+
+            monkeypatch.setattr(home, name, watched)
+    for changes in (["simulate.points=3", "jacobian.time=1"], [*LAYER, "simulate.depth=3", "jacobian.depth=2"]):
+        config = read_config(None, ["tokens.n=4", *changes])
+        for name, settings in config.analyses.items():
+            ANALYSES[name].run(config.make("torch"), settings, Kept())
+    assert len(seen) >= 4 and not any(seen)
+
+
+def test_a_batch_of_starts(face, tmp_path):
+    changes = ["tokens.n=4", "tokens.batch=[2, 2]", "simulate.points=3", "lyapunov.intervals=3", "lyapunov.transient=0"]
+    run = run_config(read_config(None, changes), tmp_path / "a", backend=face.name, progress=False)
+    assert run.state == "done" and run.results["simulate"].xs.shape == (3, 2, 2, 4, 3)
+    found = run.results["lyapunov"]
+    assert found.exponents.shape == (2, 2, 8) and np.array_equal(answers(found)["exponents"], found.exponents)
+    one = ctsa.lyapunov_spectrum(face.SelfAttention(), ctsa.random_tokens(4, 3, batch=(2, 2)), intervals=3, transient=0)
+    assert np.array_equal(found.exponents, one.exponents)
+
+
+@pytest.mark.parametrize("kind", [
+    [], ["field.kind=Oja", "field.value=gaussian"], ["field.factor=0.5"], ["layer.kind=PostNormLayer"], ["layer.kind=AKOrN"]
+])  # fmt: skip
+def test_single_precision_is_that_of_all(face, kind):
+    """Numbers that stand alone do not carry a run of float32 to float64."""
+    made = read_config(None, ["dtype=float32", "tokens.n=4", *kind]).make(face.name)
+    if made.layer is None:
+        xs = ctsa.integrate(made.field, made.x0, [0.0, 1.0], atol=1e-5).xs
+    else:
+        xs = ctsa.iterate(made.layer, made.x0, 2).xs
+    assert as_numpy(xs).dtype == np.float32
+
+
+def test_outputs_even_in_the_logarithm():
+    for points in (2, 3, 12):
+        ts = read_config(None, ["simulate.spacing=log", f"simulate.points={points}", "simulate.duration=7"])
+        ts = ts.analyses["simulate"].times()
+        assert len(ts) == points and ts[0] == 0 and ts[-1] == 7 and (np.diff(ts) > 0).all()
+
+
+def test_names_of_files_elsewhere(tmp_path):
+    """A config in another folder names the same files; texts for models stay, whatever they end in."""
+    from ctsa.runs.about import inputs, moved
+
+    np.save(tmp_path / "v.npy", np.eye(3))
+    absolute = str(tmp_path / "v.npy")
+    table = {"field": [{"value": "v.npy", "model": "m"}, {"value": absolute}], "tokens": {"text": "v.npy", "model": "/m"}}
+    found = moved(table, tmp_path, tmp_path / "a")
+    assert found["field"] == [{"value": "../v.npy", "model": "../m"}, {"value": absolute}]
+    assert found["tokens"] == table["tokens"] and sorted(inputs(table, tmp_path)) == sorted(["v.npy", absolute])
+
+
+def test_killed_between_two_writes(tmp_path, monkeypatch):
+    """What is written last may be missing: the folder is resumed all the same, and tells the truth."""
+    from ctsa.runs.folder import RunFolder
+
+    config = read_config(None, ["tokens.n=4", "jacobian.time=1"])
+    go = dict(backend="torch", progress=False, resume=True)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(RunFolder, "configured", killed)
+        run_config(config, tmp_path / "a", **go)
+    run = run_config(config, tmp_path / "a", **go)
+    assert run.state == "done" and "jacobian" in run.config
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        say = RunFolder.say_of
+        m.setattr(RunFolder, "say_of", lambda s, n, **w: killed() if w.get("state") == "done" else say(s, n, **w))
+        run_config(config, tmp_path / "b", **go)
+    run = run_config(config, tmp_path / "b", **go)
+    assert run.state == run.about["analyses"]["jacobian"]["state"] == "done"
+
+
+def test_a_store_replaces_results_only(tmp_path):
+    found = ctsa.jacobian_spectrum(read_config(None, ["tokens.n=4"]).make("torch").field, ctsa.random_tokens(4, 3))
+    found.save(tmp_path / "a.zarr")
+    found.save(tmp_path / "a.zarr")
+    (tmp_path / "b.zarr").mkdir()
+    found.save(tmp_path / "b.zarr")
+    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "c.zarr" / "precious").write_text("a")
+    (tmp_path / "d.zarr").write_text("a")
+    for name in ("c.zarr", "d.zarr"):
+        with pytest.raises(FileExistsError, match="is no result of ctsa"):
+            found.save(tmp_path / name)
+    assert (tmp_path / "c.zarr" / "precious").exists() and len(list(tmp_path.iterdir())) == 4
 
 
 def test_other_files_are_another_run(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,7 +38,8 @@ def init(
         return fail(f"{path} exists: choose another name")
     except OSError as error:
         return fail(f"{path}: {error.strerror or error}")
-    print(f"{path} written: `ctsa check {path}` looks at it, `ctsa run {path}` runs it")
+    name = shlex.quote(str(path))
+    print(f"{path} written: `ctsa check {name}` looks at it, `ctsa run {name}` runs it")
     return 0
 
 

@@ -47,7 +47,7 @@ def sweep(
     ready(backend, config.dtype)
     out = options.out or Path(config.out or "ctsa-sweep")
     try:
-        check_folder(config, out, backend, options.resume)
+        check_folder(config, out, backend, options.resume, "sweep")
         first = config.changed({key: values[0] for key, values in config.sweep.axes.items()}).only(config.sweep.run)
         made = first.make(backend)
         found = estimate_of(config.sweep.run, made, first.analyses[config.sweep.run], probe=options.dry_run)

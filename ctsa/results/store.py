@@ -37,6 +37,7 @@ def write_group(path: Path, result: Result) -> None:
     results.
 
     Raises:
+        FileExistsError: what is there is no result.
         OSError: it cannot be written.
         ImportError: zarr is not installed.
         TypeError: the result holds what no file keeps.
@@ -94,9 +95,11 @@ def is_group(path: Path) -> bool:
 
 
 def _put_in_place(new: Path, path: Path) -> None:
-    """Give a folder its name; what had that name is moved away first, and then removed."""
+    """Give a folder its name; the result that had that name is moved away first, and then removed."""
     old = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     if path.exists():
+        if not path.is_dir() or (any(path.iterdir()) and not is_group(path)):
+            raise FileExistsError(f"{path} exists and is no result of ctsa, which alone is replaced: choose another name")
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)

@@ -15,6 +15,7 @@ _OF = {
     "torch": ("torch", "torchdiffeq"),
     "jax": ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax"),
 }
+_WORDS = ("text", "inject")  # keys whose texts are for models to read, and name no files
 _ALWAYS = ("numpy", "scipy", "zarr", "xarray")
 
 
@@ -70,12 +71,16 @@ def inputs(table: Any, folder: Path) -> dict[str, str]:
 def moved(table: Any, old: Path, new: Path) -> Any:
     """Return a table of a config for a file in another folder: names of files count from there."""
     if isinstance(table, dict):
-        return {key: moved(value, old, new) for key, value in table.items()}
+        return {
+            key: value if key in _WORDS else os.path.relpath(old / value, new)
+            if key == "model" and isinstance(value, str) and not Path(value).is_absolute() else moved(value, old, new)
+            for key, value in table.items()
+        }  # fmt: skip
     if isinstance(table, list):
         return [moved(value, old, new) for value in table]
     if isinstance(table, str) and _names_a_file(table):
         path, colon, name = table.rpartition(":") if ".npz:" in table else (table, "", "")
-        return f"{os.path.relpath(old / path, new)}{colon}{name}"
+        return table if Path(path).is_absolute() else f"{os.path.relpath(old / path, new)}{colon}{name}"
     return table
 
 
@@ -85,7 +90,7 @@ def _names_a_file(text: str) -> bool:
 
 def _texts(table: Any) -> list[str]:
     if isinstance(table, dict):
-        return [text for value in table.values() for text in _texts(value)]
+        return [text for key, value in table.items() if key not in _WORDS for text in _texts(value)]
     if isinstance(table, list):
         return [text for value in table for text in _texts(value)]
     return [table] if isinstance(table, str) and _names_a_file(table) else []

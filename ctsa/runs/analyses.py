@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 import ctsa
+from ctsa._backend import no_graph
 from ctsa.pretrained import survey
 from ctsa.results.base import as_numpy
 from ctsa.settings import Checked, arguments_of
@@ -99,11 +100,12 @@ class Jacobian(Checked):
 def _jacobian(made: Any, s: Any, kept: Kept) -> Any:
     flow = made.layer is None
     system, x = made.system, made.one("jacobian")
-    if flow and s.time > 0:
-        ts = [0.0, s.time]
-        x = as_numpy(ctsa.integrate(made.field, x, ts, made.solver, geometry=made.geometry, progress=False).xs)[-1]
-    elif not flow and s.depth > 0:
-        x = as_numpy(ctsa.iterate(made.layer, x, s.depth).xs)[-1]
+    with no_graph():
+        if flow and s.time > 0:
+            ts = [0.0, s.time]
+            x = as_numpy(ctsa.integrate(made.field, x, ts, made.solver, geometry=made.geometry, progress=False).xs)[-1]
+        elif not flow and s.depth > 0:
+            x = as_numpy(ctsa.iterate(made.layer, x, s.depth, every=s.depth).xs)[-1]
     found = ctsa.jacobian_spectrum(system, x, geometry=made.geometry if flow else None)
     return replace(found, time=s.time if flow else float(s.depth))
 
@@ -193,6 +195,26 @@ def _survey(made: Any, s: Any, kept: Kept) -> Any:
     given = _seeded(made, s, "text", "model")
     model = pretrained_model(s.model, made.folder)
     return survey(model, s.text, face=made.face, **given, solver=made.solver, progress=kept.progress)
+
+
+_OF_FLOWS = {"simulate": ("duration", "points", "spacing", "until", "rest", "land"), "jacobian": ("time",),
+             "monitor": ("duration",), "lyapunov": ("t0",)}  # fmt: skip
+_OF_LAYERS = {"simulate": ("depth", "every"), "jacobian": ("depth",), "monitor": ("depth",)}
+
+
+def check_system(name: str, settings: Any, layer: bool) -> None:
+    """Raise ValueError if an analysis, or one of the settings that were given, is not for a layer, or not for a flow."""
+    wanted = ANALYSES[name].system
+    if wanted == "layer" and not layer:
+        raise ValueError(f'{name} is for layers: add a table [layer], such as kind = "EulerLayer", step = 0.1')
+    if wanted == "flow" and layer:
+        raise ValueError(f"{name} is for flows: leave the table [layer] out")
+    useless = (_OF_FLOWS if layer else _OF_LAYERS).get(name, ())
+    for key in sorted(settings.model_fields_set & set(useless)):
+        of, here = ("flows", "a layer") if layer else ("layers", "a flow")
+        instead = (_OF_LAYERS if layer else _OF_FLOWS).get(name)
+        more = f", {instead[0]} is what counts here" if instead else ""
+        raise ValueError(f"{name}.{key} is for {of}, but this is {here}: leave it out{more}")
 
 
 ANALYSES: dict[str, Analysis] = {

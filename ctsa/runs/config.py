@@ -13,17 +13,19 @@ from pydantic import Field
 from ctsa import checks
 from ctsa._backend import load as backend_of
 from ctsa.flows import Solver
+from ctsa.flows.opening import check_solver as check_solver_here
 from ctsa.geometry import Geometry
 from ctsa.settings import Checked, arguments_of, changed, one_of, read_toml
 from ctsa.settings.files import put
 
-from .analyses import ANALYSES
-from .making import Sizes, check_field, check_layer, make_field, make_layer
+from .analyses import ANALYSES, check_system
+from .making import Sizes, check_field, check_layer, in_dtype, make_field, make_layer
 from .tokens import check_tokens, geometry_of, tokens
 
 DTYPES = ("float64", "float32")
 BACKENDS = ("torch", "jax")
-FORWARD = ("jacobian", "equilibria", "continue")  # analyses that choose their own solver
+
+_INTEGRATE = {"simulate", "lyapunov", "monitor", "basins"}  # with the solver of the file, at its tolerance
 
 _Tables = dict[str, Any]
 
@@ -207,7 +209,10 @@ class Config:
         """
         settings = self.analyses.get(name)
         settings = ANALYSES[name].settings.read({}, name) if settings is None else settings
-        _check_system(name, self.layer, self.where)
+        try:
+            check_system(name, settings, self.layer is not None)
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from None
         return replace(self, analyses={name: settings})
 
     def make(self, backend: str) -> Made:
@@ -219,25 +224,36 @@ class Config:
         """
         try:
             face = import_module(f"ctsa.{backend}")
-            x0 = tokens(self.tokens, self.seed, self.folder).astype(self.dtype)
+            given = self.tokens
+            if given.kind == "sentence":
+                given = given.of(next((f for f in self.fields if f.kind == "pretrained"), None))
+            x0 = tokens(given, self.seed, self.folder).astype(self.dtype)
             geometry = geometry_of(self.tokens)
             sizes = Sizes(x0.shape[-2], x0.shape[-1], self.seed, self.folder, geometry, self.dtype)
             own = self.layer is not None and self.layer.kind == "pretrained"
-            field = None if own else make_field(list(self.fields), face, sizes)
-            layer = None if self.layer is None else make_layer(self.layer, field, face, sizes)
+            field = None if own else in_dtype(make_field(list(self.fields), face, sizes), self.dtype)
+            layer = None if self.layer is None else in_dtype(make_layer(self.layer, field, face, sizes), self.dtype)
             if own and self.tokens.kind == "sentence":
                 x0 = _before(self, sizes)
             checks.fit_field(layer if field is None else field, x0.shape, "tokens")
+            one = backend_of(backend).asarray(x0[..., :1, :1])  # says so where JAX counts in 32 bits
+            solver = Solver(**self.solver.model_dump(exclude_unset=True))
+            if layer is None:
+                checks.tokens(x0, field, geometry, name="tokens")
+                used = _INTEGRATE & self.analyses.keys()
+                atol = (solver.atol or (1e-8 if used - {"basins"} else 1.0)) if used else 1.0
+                check_solver_here(
+                    replace(solver, rtol=solver.rtol or 0.0, atol=atol, max_steps=solver.max_steps or 1), one
+                )
         except (ValueError, TypeError, OSError) as error:
             raise type(error)(*_with(self.where, error)) from error
-        solver = Solver(**self.solver.model_dump(exclude_unset=True)) if self.solver.model_fields_set else Solver()
         return Made(face, field, layer, x0, solver, geometry, self.seed, self.dtype, self.folder)
 
 
 def _with(where: str, error: Exception) -> tuple[Any, ...]:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, f"{where}: {error.strerror}"
-    return (f"{where}: {error}",)
+    return (f"{where}: {str(error).replace('pass normalize=True', 'set tokens.normalize = true')}",)
 
 
 def _before(config: Config, sizes: Sizes) -> np.ndarray:
@@ -297,7 +313,7 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
         if not terms:
             raise ValueError("field must have at least one term, got an empty list")
         fields = tuple(check_field(t, f"field.{i}" if several else "field") for i, t in enumerate(terms))
-        layer = None if top.layer is None else check_layer(top.layer)
+        layer: Any = None if top.layer is None else check_layer(top.layer)
         solver = check_solver().read(top.solver, "solver")
         try:
             Solver(**solver.model_dump(exclude_unset=True))
@@ -308,11 +324,15 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
             for name, analysis in ANALYSES.items()
             if getattr(top, "continue_" if name == "continue" else name) is not None
         }
-        for name in analyses:
-            _check_system(name, layer, "")
+        for name, settings in analyses.items():
+            check_system(name, settings, layer is not None)
+        if "continue" in analyses and top.dtype == "float32":
+            raise ValueError('continue follows equilibria more closely than float32 tells: take dtype = "float64"')
         sweep = None if top.sweep is None else _sweep(top.sweep, analyses, table)
         output = Output.read(top.output, "output")
         found = check_tokens(top.tokens)
+        if layer is not None and layer.kind == "pretrained":
+            _check_loop(table, found)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).replace('a valid dictionary', 'a table')}") from None
     config = Config(
@@ -322,6 +342,15 @@ def check_config(table: dict[str, Any], where: str, folder: Path) -> Config:
     if sweep is not None:
         _check_axes(config, sweep)
     return config
+
+
+def _check_loop(table: dict[str, Any], tokens: Any) -> None:
+    """Raise ValueError if a file says what looped layers of a model, which hold all of it, would not heed."""
+    if "field" in table:
+        raise ValueError('field has no place beside layer.kind = "pretrained", which is whole: leave one of them out')
+    for key in ("layer", "model", "form"):
+        if tokens.kind == "sentence" and key in tokens.model_fields_set:
+            raise ValueError(f"tokens.{key}: a sentence comes into the first of layer.layers of layer.model: leave it out")
 
 
 def _check_axes(config: Config, sweep: Sweep) -> None:
@@ -341,14 +370,6 @@ def check_solver() -> type[Checked]:
     )  # fmt: skip
 
 
-def _check_system(name: str, layer: Any, where: str) -> None:
-    wanted, before = ANALYSES[name].system, f"{where}: " if where else ""
-    if wanted == "layer" and layer is None:
-        raise ValueError(f'{before}{name} is for layers: add a table [layer], such as kind = "EulerLayer", step = 0.1')
-    if wanted == "flow" and layer is not None:
-        raise ValueError(f"{before}{name} is for flows: leave the table [layer] out")
-
-
 def _sweep(table: dict[str, Any], analyses: dict[str, Any], whole: dict[str, Any]) -> Sweep:
     sweep = Sweep.read(table, "sweep")
     if not sweep.axes:
@@ -357,6 +378,10 @@ def _sweep(table: dict[str, Any], analyses: dict[str, Any], whole: dict[str, Any
         raise ValueError(f"sweep.run must say which analysis is run: the file has {', '.join(analyses) or 'none'}")
     name = sweep.run or next(iter(analyses))
     one_of("sweep.run", name, ANALYSES)
+    for key in sweep.axes:
+        first = key.partition(".")[0]
+        if first in ("backend", "out", "output", "sweep") or (first in ANALYSES and first != name):
+            raise ValueError(f"sweep.axes.{key} changes nothing of {name}, which is what is run: take another key")
     axes = {key: _values(f"sweep.axes.{key}", value) for key, value in sweep.axes.items()}
     refine = sweep.refine
     if refine is not None:
@@ -377,6 +402,8 @@ def _values(where: str, given: Any) -> list[Any]:
         return space(axis.start, axis.stop, axis.count).tolist()
     if not isinstance(given, list) or not given or not all(isinstance(v, bool | int | float | str) for v in given):
         raise ValueError(f"{where} must be a list of numbers or words, or {{start, stop, count}}, got {given!r:.60}")
+    if len({"number" if type(v) in (int, float) else type(v) for v in given}) > 1:
+        raise ValueError(f"{where} must have values of one kind, numbers or words, got {given!r:.60}")
     if len(set(given)) < len(given):
         raise ValueError(f"{where} has a value twice: {given!r:.60}")
     return given

@@ -20,7 +20,7 @@ from ctsa.results.base import Result
 from ctsa.results.text import lines
 from ctsa.settings import one_of
 
-from .analyses import ANALYSES, Kept
+from .analyses import ANALYSES, Kept, check_system
 from .config import Made
 
 _PROBE = 0.3  # seconds after which a probe is long enough
@@ -148,6 +148,7 @@ def estimate(
     one_of("analysis", analysis, ANALYSES)
     told = ANALYSES[analysis].settings.read(settings, analysis)
     layer = not system_of(system, geometry).flow
+    check_system(analysis, told, layer)
     x = np.asarray(checks.states(x0, "x0"))
     method = solver if isinstance(solver, Solver) else Solver(solver)
     flow, block = (None, system) if layer else (system, None)
@@ -171,6 +172,8 @@ def check_room(config: Any, made: Any) -> None:
 def estimate_of(analysis: str, made: Any, settings: Any, probe: bool = True) -> Estimate:
     """Foretell what an analysis of a config takes; arguments as ``ANALYSES`` has them."""
     x0, plan = made.x0, PLANS[analysis]
+    if analysis in ("jacobian", "compare", "monitor"):
+        made.one(analysis)
     memory = plan.memory(made, settings)
     free = float(checks.MEMORY)
     amount, unit = plan.amount(made, settings), plan.unit(made, settings)
@@ -344,7 +347,8 @@ PLANS: dict[str, Plan] = {
     ),
     "diagnose": Plan(
         lambda m, s: "loops", lambda m, s: float(s.loops), _diagnose_part,
-        lambda m, s: _attention(m) + (s.loops + 40.0) * _state(m), 8.0, "take fewer loops or inputs",
+        lambda m, s: (s.restarts + 1.0) * (2.0 * (s.exponents + 1) * _attention(m) / 3 + (s.loops + 40.0) * _state(m)),
+        8.0, "take fewer loops or inputs",
     ),
     "compare": Plan(
         lambda m, s: "units of time", lambda m, s: float(s.duration), _compare_part,

@@ -40,11 +40,15 @@ class RunFolder:
             OSError: it cannot be written.
         """
         path.mkdir(parents=True, exist_ok=True)
-        with replacing(path / CONFIG) as stream:
-            stream.write(config.encode())
         made = cls(path, {"format": FORMAT, **about, "began": now(), "ended": None})
-        made.running()
+        made.running()  # first, so that a run that is killed here can be resumed
+        made.configured(config)
         return made
+
+    def configured(self, config: str) -> None:
+        """Write what it is told to do, as TOML."""
+        with replacing(self.path / CONFIG) as stream:
+            stream.write(config.encode())
 
     def running(self) -> None:
         """Say that this process is at it."""

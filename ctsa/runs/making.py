@@ -3,7 +3,8 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, create_model
@@ -36,7 +37,7 @@ class _PretrainedField(Checked):
 
 class _PretrainedLayer(Checked):
     kind: str
-    layers: int | list[int] = 0
+    layers: int | Annotated[list[int], Field(min_length=2, max_length=2)] = 0
     inject: str | None = None
     share: float = 1.0
     scale: float | None = None
@@ -144,6 +145,20 @@ def make_layer(settings: Any, field: Any, face: Any, sizes: Sizes) -> Any:
         raise ValueError(f"layer: {error}") from error
 
 
+def in_dtype(system: Any, dtype: str) -> Any:
+    """Return a field or a layer with all its numbers in single precision, if that is the dtype; else as it is.
+
+    Numbers that stand alone, such as beta, and the weights of models are made in double, which would carry all with them.
+    """
+    if dtype != "float32" or system is None:
+        return system
+    if hasattr(system, "float"):  # a module of PyTorch
+        return system.float()
+    from jax import tree
+
+    return tree.map(lambda a: a.astype(dtype) if getattr(a, "dtype", None) == np.float64 else a, system)
+
+
 def _term(settings: Any, face: Any, sizes: Sizes, where: str) -> Any:
     if settings.kind == "pretrained":
         return settings.factor * _head(settings, face, sizes) if settings.factor != 1.0 else _head(settings, face, sizes)
@@ -185,8 +200,14 @@ def _positions(value: Any, sizes: Sizes, where: str) -> Positions:
 
 
 def _head(settings: Any, face: Any, sizes: Sizes) -> Any:
+    def of(name: str) -> Any:  # JAX in 32 bits would not take the doubles of a model
+        return lambda *args, **more: getattr(face, name)(
+            *(_cast(a, sizes) for a in args), **{key: _cast(a, sizes) for key, a in more.items()}
+        )
+
+    own = SimpleNamespace(**{name: of(name) for name in ("SelfAttention", "MultiHeadAttention", "Injection")})
     model = pretrained_model(settings.model, sizes.folder)
-    return model.field(settings.layer, face, settings.text, head=settings.head, exact=settings.exact)
+    return model.field(settings.layer, own, settings.text, head=settings.head, exact=settings.exact)
 
 
 def _loop(settings: Any, face: Any, sizes: Sizes) -> Any:

@@ -54,8 +54,12 @@ class Place:
     heads: int | None = None
 
     def rng(self, seed: int | None) -> np.random.Generator:
-        """Return the generator of an array: of its own seed, or of the seed of the file and its place."""
-        return np.random.default_rng([self.seed, zlib.crc32(self.name.encode())] if seed is None else seed)
+        """Return the generator of an array: of its own seed, or of the seed of the file and its place.
+
+        It is none of those of tokens: of one seed, these would be rows of the matrix.
+        """
+        given = [self.seed, zlib.crc32(self.name.encode())] if seed is None else seed
+        return np.random.default_rng(np.random.SeedSequence(given, spawn_key=(2,)))
 
 
 def array(given: Any, axes: str, place: Place) -> Any:
@@ -132,10 +136,14 @@ def _made(given: Any, axes: str, place: Place) -> np.ndarray:
     for name, kinds in (("values", ("diagonal",)), ("angle", ("rotation",)), ("seed", _OF_RANDOM)):
         if getattr(table, name) is not None and kind not in kinds:
             raise ValueError(f"{place.name}.{name} goes with kind {' or '.join(kinds)}, not with {kind}")
+    if not axes:
+        raise ValueError(f"{place.name} must be a number, got the matrix {kind}")
     shape = tuple(_size(letter, table, place) for letter in axes)
     heads = table.heads if table.heads is not None else place.heads
     lead = () if heads is None or len(axes) < 2 else (heads,)
-    if kind in ("gaussian", "identity"):
+    if kind == "gaussian":
+        pass
+    elif kind == "identity" and len(shape) >= 2:
         pass
     elif len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(f"{place.name}: kind {kind} is a square matrix, but this is {shape}")

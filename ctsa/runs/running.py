@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .about import git_state, inputs, machine, moved, versions
 from .analyses import ANALYSES, Kept
 from .config import Config, Made
 from .estimating import check_room
-from .folder import CONFIG, PICTURES, RunFolder, now
+from .folder import PICTURES, RunFolder, now
 from .lock import hold
 from .reading import Run, open_run
 from .telling import answers
@@ -73,11 +73,12 @@ def run_config(
     say = say or (lambda text: None)
     config = config if config.analyses else config.only("simulate")
     path, backend = folder_of(config, out), backend or config.backend or _installed()
-    found = check_folder(config, path, backend, resume)
+    check_folder(config, path, backend, resume)
     made = config.make(backend) if made is None else made
     check_room(config, made)
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
+        found = check_folder(config, path, backend, resume)  # again: now that no other process is at it
         folder = _opened(config, path, backend, found, command)
         for name, settings in config.analyses.items():
             _one(folder, name, settings, made, progress, say, config.output.pictures)
@@ -105,7 +106,7 @@ def folder_of(config: Config, out: str | Path | None) -> Path:
     return Path(out if out is not None else config.out or "ctsa-run")
 
 
-def check_folder(config: Config, path: Path, backend: str, resume: bool) -> dict[str, Any] | None:
+def check_folder(config: Config, path: Path, backend: str, resume: bool, kind: str = "run") -> dict[str, Any] | None:
     """Return what the folder says of the run that it holds, if that is this one; None if it is empty, or not there.
 
     Raises:
@@ -113,13 +114,16 @@ def check_folder(config: Config, path: Path, backend: str, resume: bool) -> dict
         ValueError: it holds another run.
     """
     if not (path / RUN).exists():
-        if path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(p.name[0] != "." for p in path.iterdir())):
             raise FileExistsError(f"{path} exists and holds no run: choose another folder")
         return None
     if not resume:
         raise FileExistsError(f"{path} holds a run already: resume goes on with it, another folder starts anew")
     about = open_run(path).about
-    apart = _apart(about.get("table", {}), config.told())
+    if about.get("kind", "run") != kind:
+        raise ValueError(f"{path} holds a {about['kind']}, not a {kind}: choose another folder")
+    begun = [name for name, known in about.get("analyses", {}).items() if known.get("state") != "waiting"]
+    apart = _apart(about.get("table", {}), config.told(), begun, config.analyses)
     apart += [f"backend ({about['backend']} there, {backend} here)"] if about.get("backend") != backend else []
     files = inputs(config.table, config.folder)
     apart += [f"what is in {name}" for name, told in files.items() if about.get("inputs", {}).get(name, told) != told]
@@ -128,18 +132,24 @@ def check_folder(config: Config, path: Path, backend: str, resume: bool) -> dict
     return about
 
 
-def _apart(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Name the keys at which two tables differ; an analysis that only one of them has does not count."""
+def _apart(there: dict[str, Any], here: dict[str, Any], begun: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Name the keys at which two tables differ.
+
+    An analysis that only one of them has counts if the folder has ``begun`` it with other settings, those of no table among
+    them: if there is a table here, or it is ``wanted`` here.
+    """
     found = []
     for name in sorted({*there, *here}):
         if name in ANALYSES and (name not in there or name not in here):
-            continue
+            if name not in begun or (name not in here and name not in wanted):
+                continue
         a, b = there.get(name, {}), here.get(name, {})
         if isinstance(a, dict) and isinstance(b, dict):
             keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
             found += [f"{name}.{k} ({a.get(k)!r:.40} there, {b.get(k)!r:.40} here)" for k in keys]
         elif a != b:
-            found.append(f"{name} ({a or None!r:.40} there, {b or None!r:.40} here)")
+            a, b = (str(table.get(name))[:40] for table in (there, here))
+            found.append(f"{name} ({a} there, {b} here)")
     return found
 
 
@@ -151,7 +161,7 @@ def _opened(config: Config, path: Path, backend: str, found: dict[str, Any] | No
         folder.running()
         folder.log("resume", command=command)
         with_all = {**moved(config.table, config.folder, path), **{k: v for k, v in known.items() if k in ANALYSES}}
-        (path / CONFIG).write_text(as_toml(with_all, backend))
+        folder.configured(as_toml(with_all, backend))
         return folder
     about = dict(
         kind="run", command=command, backend=backend, dtype=config.dtype, seed=config.seed, versions=versions(backend),
@@ -168,6 +178,8 @@ def _one(folder: RunFolder, name: str, settings: Any, made: Made, progress: bool
     store = folder.store(name)
     if is_group(store):
         say(f"{name}: done before")
+        if folder.about["analyses"].get(name, {}).get("state") != "done":  # killed before it could say so
+            folder.say_of(name, state="done", error=None)
         return
     began = time.perf_counter()
     folder.say_of(name, state="running", error=None)

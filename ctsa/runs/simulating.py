@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ctsa._backend import no_graph
 from ctsa.flows import integrate
 from ctsa.layers import iterate
 from ctsa.observables import cluster_count
@@ -47,7 +48,7 @@ class Simulate(Checked):
         """Return the outputs of a flow."""
         share = np.linspace(0.0, 1.0, self.points)
         if self.spacing == "log":
-            return self.duration * np.concatenate([[0.0], np.geomspace(1e-4, 1.0, self.points - 1)])
+            return self.duration * np.concatenate([[0.0], np.geomspace(1.0, 1e-4, self.points - 1)[::-1]])
         return self.duration * (share**2 if self.spacing == "quadratic" else share)
 
     @model_validator(mode="after")
@@ -81,8 +82,6 @@ def simulate(made: Any, settings: Simulate, home: Path | None = None, bar: Any =
                 geometry=made.geometry, progress=False,
             )  # fmt: skip
     else:
-        if settings.until is not None:
-            raise ValueError("simulate.until is for flows: leave it out, or leave [layer] out")
         ts = np.arange(0.0, settings.depth + 1, settings.every)
 
         def advance(x: Any, a: int, b: int) -> Trajectory:
@@ -95,7 +94,8 @@ def simulate(made: Any, settings: Simulate, home: Path | None = None, bar: Any =
     for a, b in _pieces(len(ts), kept.count - 1):
         if kept.stopped:
             break
-        piece = advance(kept.last(), a, b)
+        with no_graph():  # of a long piece it would take more memory than all states
+            piece = advance(kept.last(), a, b)
         kept.append(as_numpy(piece.ts), as_numpy(piece.xs), dict(piece.stats), made.layer is None)
         if bar is not None:
             bar.update(b - a)

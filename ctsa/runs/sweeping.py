@@ -120,9 +120,10 @@ def run_sweep(
         raise ValueError(f"{config.where}: sweep is missing: a table [sweep] with axes")
     say = say or (lambda text: None)
     path = folder_of(config, out or config.out or "ctsa-sweep")
-    found = check_folder(config, path, backend, resume)
+    check_folder(config, path, backend, resume, "sweep")
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
+        found = check_folder(config, path, backend, resume, "sweep")  # again: now that no other process is at it
         folder = _opened(config, path, backend, found, command)
         table = {key: value for key, value in config.table.items() if key not in ("sweep", "out", "output", "backend")}
         points = str((path / POINTS).absolute()) if plan.keep else None
@@ -154,6 +155,7 @@ def _opened(config: Config, path: Path, backend: str, found: dict[str, Any] | No
     if found is not None:
         folder = RunFolder(path, found)
         folder.running()
+        folder.configured(as_toml(moved(config.table, config.folder, path), backend))
         folder.log("resume", command=command)
         return folder
     about = dict(

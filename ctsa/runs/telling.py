@@ -67,9 +67,10 @@ def _trajectory(r: Any) -> dict[str, Any]:
 
 
 def _lyapunov(r: Any) -> dict[str, Any]:
-    found = {"exponents": r.exponents, "exponents_stderr": r.stderr, "kaplan_yorke": r.kaplan_yorke}
-    found |= {"kaplan_yorke_stderr": r.kaplan_yorke_stderr, "entropy": r.entropy, "entropy_stderr": r.entropy_stderr}
-    if np.ndim(r.exponents) == 1:
+    found = {"exponents": r.exponents, "exponents_stderr": r.stderr}
+    if np.ndim(r.exponents) == 1:  # of an ensemble each member has its own
+        found |= {"kaplan_yorke": r.kaplan_yorke, "kaplan_yorke_stderr": r.kaplan_yorke_stderr, "entropy": r.entropy}
+        found |= {"entropy_stderr": r.entropy_stderr}
         found |= {"verdict": str(r.verdict.name), "neutral_found": r.neutral_found, "neutral_expected": r.neutral_expected}
     return found
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +18,7 @@ class _Drawn(Checked):
     n: int = Field(default=32, ge=1)
     d: int = Field(default=3, ge=1)
     seed: int | None = Field(default=None, ge=0)
-    batch: int | list[int] | None = None
+    batch: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=1)]] | None = None
     channels: int | None = Field(default=None, ge=2)
 
 
@@ -48,9 +48,17 @@ class _File(Checked):
 class _Sentence(Checked):
     kind: str
     text: str = Field(min_length=1)
-    layer: int = Field(default=0, ge=0)
+    layer: int | None = Field(default=None, ge=0)
     model: str | None = None
-    form: Literal["plain", "exact"] = "plain"
+    form: Literal["plain", "exact"] | None = None
+
+    def of(self, field: Any) -> "_Sentence":
+        """Return these with what was left out as a pretrained field has it; None: of the first layer."""
+        own = ("plain", 0, None) if field is None else ("exact" if field.exact else "plain", field.layer, field.model)
+        form, layer, model = own
+        return self.model_copy(update=dict(
+            form=self.form or form, layer=layer if self.layer is None else self.layer, model=self.model or model
+        ))  # fmt: skip
 
 
 def check_tokens(table: dict[str, Any]) -> Checked:
@@ -121,7 +129,7 @@ def _equiangular(s: Any, seed: int, folder: Path) -> np.ndarray:
     if values[0] < -1e-12:
         least = -1 / (s.n - 1)
         raise ValueError(f"tokens.cosine must be at least -1 / (n - 1) = {least:.6g} for n = {s.n}, got {s.cosine}")
-    rank = int(np.sum(values > 1e-12))
+    rank = int(np.sum(values > 1e-13 * (s.n + 10)))
     d = s.n if s.d is None else s.d
     if d < rank:
         raise ValueError(f"tokens.d must be at least {rank} for {s.n} tokens at a cosine of {s.cosine:g}, got {d}")
@@ -136,7 +144,15 @@ def _file(s: Any, seed: int, folder: Path) -> np.ndarray:
     x = read_array(folder / path, name, "tokens.path").astype(float)
     if x.ndim < 2:
         raise ValueError(f"tokens.path: tokens are (..., n, d), got an array of shape {x.shape}")
-    return Sphere(s.channels).retract(x) if s.normalize else x
+    if not x.size or not np.isfinite(x).all():
+        raise ValueError(f"tokens.path: {s.path} must hold finite numbers, got {'none' if not x.size else 'nan or inf'}")
+    sphere = Sphere(s.channels)
+    sphere.check_dimension(x.shape[-1])
+    if not s.normalize:
+        return x
+    if not (np.asarray(sphere.radius(x)) > 0).all():
+        raise ValueError(f"tokens.normalize: {s.path} has a token of length 0, which has no direction")
+    return sphere.retract(x)
 
 
 def _sentence(s: Any, seed: int, folder: Path) -> np.ndarray:

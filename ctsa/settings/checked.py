@@ -1,6 +1,7 @@
 """Settings that are checked as they are made, from Python or from a file."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ class Checked(BaseModel):
         try:
             super().__init__(**given)
         except ValidationError as error:
-            raise ValueError(told(error, type(self), where)) from None
+            raise ValueError(told(error, type(self), where, given)) from None
 
     @classmethod
     def read(cls, given: dict[str, Any], where: str) -> Any:
@@ -43,11 +44,13 @@ class Checked(BaseModel):
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
 
-def told(error: ValidationError, kind: type[BaseModel], where: str = "") -> str:
-    """Return what pydantic found, in our words: a line for each place."""
-    lines = []
+def told(error: ValidationError, kind: type[BaseModel], where: str = "", given: Any = None) -> str:
+    """Return what pydantic found in ``given``, in our words: a line for each place."""
+    wanted_at: dict[str, list[str]] = {}
+    lines, came = [], {}
     for found in error.errors():
-        place = ".".join([*filter(None, [where]), *map(str, found["loc"])]) or where or kind.__name__
+        steps = _steps(found["loc"], given) if found["type"] != "missing" else found["loc"]
+        place = ".".join([*filter(None, [where]), *map(str, steps)]) or where or kind.__name__
         if found["type"] == "extra_forbidden":
             names = _names(kind, found["loc"])
             hint = nearest(found["loc"][-1], names) or f"; there are {', '.join(sorted(names))}"
@@ -58,9 +61,27 @@ def told(error: ValidationError, kind: type[BaseModel], where: str = "") -> str:
             whole = f"{where}: {found['ctx']['error']}" if where else str(found["ctx"]["error"])
             lines.append(f"{place}: {found['ctx']['error']}" if found["loc"] else whole)
         else:
-            wanted = found["msg"].removeprefix("Input should be ").replace("'", '"')
-            lines.append(f"{place} must be {wanted}, got {found['input']!r:.60}")
+            what = re.sub(r"^\w+ should | or instance of \w+| after validation, not \d+", "", found["msg"])
+            what = what.replace("'", '"')
+            wanted_at.setdefault(place, []).append(what)
+            came[place] = found["input"]
+    for place, wanted in wanted_at.items():  # a union has one error for each of its kinds
+        lines.append(f"{place} must {' or '.join(dict.fromkeys(wanted))}, got {came[place]!r:.60}")
     return "; ".join(lines)
+
+
+def _steps(place: tuple, given: Any) -> list[Any]:
+    """Return those steps of a place that are in what was given: pydantic adds the names of kinds of a union."""
+    found = []
+    for step in place:
+        if (isinstance(given, dict) and step in given) or (
+            isinstance(given, list | tuple) and isinstance(step, int) and step < len(given)
+        ):
+            given = given[step]
+            found.append(step)
+        elif given is None:
+            return list(place)
+    return found
 
 
 def _names(kind: type[BaseModel], place: tuple) -> list[str]:
@@ -69,7 +90,7 @@ def _names(kind: type[BaseModel], place: tuple) -> list[str]:
         inner = getattr(kind.model_fields.get(str(step)), "annotation", None)
         parts = (inner, *getattr(inner, "__args__", ()))
         kind = next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), kind)
-    return list(kind.model_fields)
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+_NAME = re.compile(r"""\s*"[^"]*"\s*|\s*'[^']*'\s*|[^.]+""")  # between dots, of which quotes may hold some
 _NUMBER = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")  # as Python writes numbers, and TOML does not
 
 
@@ -43,8 +44,8 @@ def changed(table: dict[str, Any], changes: Iterable[str], depth: int | None = N
     found = table
     for change in changes:
         key, equals, text = change.partition("=")
-        names = [name.strip() for name in key.split(".")]
-        if not equals or not all(names):
+        names = [name.strip(" \"'") for name in _NAME.findall(key)]
+        if not equals or not names or not all(names) or ".." in f".{key.strip()}.":
             raise ValueError(f"--set {change}: wanted key=value, such as training.steps=500")
         if depth is not None and len(names) > depth:
             raise ValueError(f"--set {change}: keys have a table and a name at most, such as training.steps")

@@ -12,6 +12,7 @@ from ctsa.results.base import Result, as_numpy, picture
 from ctsa.results.text import columns, lines
 
 from .jacobians import eigenvalues, read, tangent_matrix
+from .march import check_moving
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def jacobian_spectrum(system: Any, x: State, *, t: float = 0.0, geometry: Geomet
         ``JacobianSpectrum``.
 
     Raises:
-        ValueError, TypeError: as for ``ctsa.jacobian``.
+        ValueError, TypeError: as for ``ctsa.jacobian``; tokens cannot move (d = 1).
 
     Example:
         >>> import ctsa
@@ -97,6 +98,7 @@ def jacobian_spectrum(system: Any, x: State, *, t: float = 0.0, geometry: Geomet
         Trefethen, Embree, *Spectra and Pseudospectra*, chapter 14, for norms and abscissas.
     """
     s, state = read(system, x, geometry, t=t)
+    check_moving(s.geometry.dimension(*state.shape), state)
     j = tangent_matrix(system, x, t, geometry)
     values = eigenvalues(system, x, t=t, geometry=geometry)
     image, start = as_numpy(s.image(state, t)), as_numpy(state)
