@@ -135,7 +135,7 @@ def _together(points: list[Any], setting: Setting, given: Given, report: Report)
     try:
         columns = zip(*(values for _, values in points), strict=True)
         arrays = {
-            name: np.array([_meant(given, name, v) for v in column])
+            name: _column([_meant(given, name, v) for v in column])
             for name, column in zip(setting.names, columns, strict=True)
         }
         results: list[Answer | str] = list(answers(given.function(**arrays), len(points), {*setting.names, *RESERVED}))
@@ -154,14 +154,30 @@ def _together(points: list[Any], setting: Setting, given: Given, report: Report)
         yield index, result, trace
 
 
+def _column(values: list[Any]) -> np.ndarray:
+    """Return values as an array ``(m,)``: of numbers, truth values or text; of what labels mean else as they are."""
+    kind = type(values[0])
+    if kind in (bool, int, float, str) and all(type(v) is kind for v in values):
+        return np.array(values)
+    column = np.empty(len(values), dtype=object)
+    column[:] = [*values]
+    return column
+
+
 def _meant(given: Given, name: str, coordinate: Any) -> Any:
     return given.labels[name][coordinate] if name in given.labels else coordinate
 
 
 def _error(error: BaseException) -> tuple[str, str]:
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    try:
+        text = str(error)
+    except Exception:  # whatever it is that cannot say what it is
+        text = "(its message cannot be shown)"
+    said = f"{type(error).__name__}: {' '.join(text.replace(chr(0), ' ').split())}"
     said = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 3]}..."
-    return said, "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error))
+    said, trace = (part.encode(errors="backslashreplace").decode() for part in (said, trace))
+    return said, trace
 
 
 _JAX = ("jax_enable_x64", "jax_platforms", "jax_default_matmul_precision")
