@@ -190,7 +190,8 @@ def test_player_holds_the_states(tmp_path):
     found = drawn(written(tmp_path, {"run": ctsa.Trajectory(np.arange(7) / 2, xs, {})}))["players"]["f1"]
 
     def unpacked(pack):
-        return np.frombuffer(base64.b64decode(pack["b64"]), "<i2").reshape(pack["shape"]) * pack["scale"]
+        whole = np.frombuffer(base64.b64decode(pack["b64"]), "<i2").reshape(len(pack["scale"]), -1)
+        return (whole * np.array(pack["scale"])[:, None]).reshape(pack["shape"])
 
     assert np.abs(unpacked(found["frames"]["tokens"]) - xs).max() < 2e-5
     grams = np.stack([(x @ x.T)[np.triu_indices(5)] for x in xs])
