@@ -111,3 +111,53 @@ def test_labels_reach_a_batch_as_what_they_mean():
 def test_a_first_point_that_says_nothing_fixes_nothing():
     data = swept(lambda a: {} if a == 0 else {"v": a}, {"a": [0, 1, 2]}, batch=1)
     assert not (data["error"] != "").any() and data["v"].values[1:].tolist() == [1, 2]
+
+
+def test_one_call_at_a_time_writes(tmp_path):
+    from ctsa.sweeps import run
+
+    with run._alone(tmp_path / "sweep.zarr"), pytest.raises(BlockingIOError, match="another call of ctsa.sweep"):
+        swept(abs, {"x": [1, 2]}, out=tmp_path)
+    inner = []
+
+    def point(x):
+        with pytest.raises(BlockingIOError):
+            swept(point, {"x": [1, 2]}, out=tmp_path)
+        inner.append(x)
+        return x
+
+    assert swept(point, {"x": [1, 2]}, out=tmp_path, allow_unverified=True)["value"].values.tolist() == [1, 2]
+    assert inner == [1, 2]
+
+
+def test_another_precision_is_another_sweep(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    def point(x):
+        return float(torch.tensor(0.1) * x)
+
+    first = swept(point, {"x": [1, 2]}, out=tmp_path)["value"].values
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(ValueError, match="torch_dtype = float32, and here it is float64"):
+            swept(point, {"x": [1, 2]}, out=tmp_path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert swept(point, {"x": [1, 2]}, out=tmp_path)["value"].values.tolist() == first.tolist()
+
+
+def test_workers_take_over_the_usual_type_too():
+    """A worker that outlives a sweep in float64 counts in float32 in the next one."""
+    torch = pytest.importorskip("torch")
+    from ctsa.sweeps.work import Surroundings
+
+    usual = Surroundings.here()
+    try:
+        Surroundings(dtype="float64").take_over()
+        assert torch.get_default_dtype() == torch.float64
+        Surroundings().take_over()  # a process without PyTorch says nothing
+        assert torch.get_default_dtype() == torch.float64
+        usual.take_over()
+        assert torch.get_default_dtype() == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

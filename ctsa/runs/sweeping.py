@@ -1,21 +1,24 @@
 """Sweeps of a config: an analysis at every point of a grid of its values, into a folder like that of a run."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ctsa.results.lock import hold
+
 from .about import git_state, inputs, machine, moved, versions
 from .analyses import ANALYSES, Kept
 from .config import Config, Output, check_config
 from .folder import RunFolder, now
-from .lock import hold
 from .reading import Run, open_run
 from .running import check_folder, folder_of, run_config, write_report
 from .telling import AXES, answers
 from .writing import as_toml
 
 POINTS = "points"  # folder of the runs of points that are kept
+_LONGEST = 120  # characters of the name of one of them
 
 
 class ConfigPoint:
@@ -47,9 +50,13 @@ class ConfigPoint:
 
 
 def name_of(values: dict[str, Any]) -> str:
-    """Return the name of the folder of a point."""
-    text = ",".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items())
-    return "".join(c if c.isalnum() or c in "=,.-_+" else "-" for c in text)
+    """Return the name of the folder of a point, which no other point has."""
+    said = {k: f"{v:.6g}" if isinstance(v, float) and float(f"{v:.6g}") == v else str(v) for k, v in values.items()}
+    text = ",".join(f"{key}={value}" for key, value in said.items())
+    name = "".join(c if c.isalnum() or c in "=,.-_+" else "-" for c in text)
+    if name == text and len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def _variables(told: dict[str, Any]) -> dict[str, Any]:
@@ -125,8 +132,10 @@ def run_sweep(
     with hold(path):
         folder = _opened(config, path, backend, found, command)
         table = {key: value for key, value in config.table.items() if key not in ("sweep", "out", "output", "backend")}
-        points = str((path / POINTS).absolute()) if plan.keep else None
-        point = ConfigPoint(table, config.where, str(config.folder.absolute()), plan.run, backend, points)
+        points = str((path / POINTS).resolve()) if plan.keep else None
+        home = str(config.folder.resolve())  # the same from wherever the file is named
+        point = ConfigPoint(table, Path(config.where).name, home, plan.run, backend, points)
+        _count_in(backend, config.dtype)  # before the sweep looks how this process counts
         refine = None if plan.refine is None else {plan.refine.axis: plan.refine.rounds}
         try:
             data = over(

@@ -191,22 +191,26 @@ class Surroundings:
         jax: settings of JAX by name; None: it is not used.
         faced: whether ``ctsa.jax`` is used.
         cache: where JAX keeps what it compiles.
-        dtype: the type of PyTorch's floats, if it is not the usual one.
+        dtype: the type of PyTorch's floats; None: it is not used.
     """
 
     jax: dict[str, Any] | None = None
     faced: bool = False
     cache: str | None = None
-    dtype: str = ""
+    dtype: str | None = None
 
     @classmethod
     def here(cls) -> "Surroundings":
         """Return those of this process; imports no framework."""
         jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
-        dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else "float32"
+        dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else None
         kept = None if jax is None else {name: getattr(jax.config, name) for name in _JAX}
         cache = None if jax is None else jax.config.jax_compilation_cache_dir
-        return cls(kept, "ctsa.jax" in sys.modules, cache, "" if dtype == "float32" else dtype)
+        return cls(kept, "ctsa.jax" in sys.modules, cache, dtype)
+
+    def told(self) -> dict[str, Any]:
+        """Return what numbers depend on, as JSON can say it; None of what is not used."""
+        return {"jax_enable_x64": None if self.jax is None else self.jax["jax_enable_x64"], "torch_dtype": self.dtype}
 
     def take_over(self) -> None:
         """Set them in this process. Before anything is unpickled: arrays of 64 bits would lose half of them."""
@@ -221,7 +225,9 @@ class Surroundings:
 
                 with contextlib.suppress(OSError):
                     keep_compiled(self.cache)
-        if self.dtype:
+        if self.dtype is not None and (
+            self.dtype != "float32" or "torch" in sys.modules
+        ):  # another sweep may have set it
             import torch
 
             torch.set_default_dtype(getattr(torch, self.dtype))
