@@ -102,3 +102,11 @@ def test_errors_of_fewer_axes_are_those_of_all():
         lambda a: {"v": np.array([a, 2.0 * a]), "v_stderr": 0.1}, {"a": [1, 2]}, workers=0, progress=False
     )
     assert len(plot.sweep(data, "v").containers) == 2
+
+
+def test_sweeps_of_no_points_and_of_complex_numbers():
+    assert sweeps.sweep(xr.Dataset({"v": ("a", np.zeros(0))}, {"a": np.zeros(0)})).sentences == [
+        "A sweep of no points."
+    ]
+    heads, rows = sweeps.sweep(xr.Dataset({"z": ("a", np.array([1 + 2j, 3 - 4j]))}, {"a": [1, 2]})).tables[0][1:]
+    assert heads == ["a", "z real", "z imag"] and [r[1:] for r in rows] == [["1", "2"], ["3", "\N{MINUS SIGN}4"]]

@@ -165,12 +165,12 @@ def thinned(size: int, most: int) -> np.ndarray:
 
 def scatter(x: Any, y: Any, **options: Any) -> dict[str, Any]:
     """Return a trace of points or lines."""
-    x = numbers(x, _digits(x)) if np.asarray(x).dtype.kind in "biuf" else [label(v) for v in x]
-    y = numbers(y, _digits(y))
+    x = numbers(x, digits_of(x)) if np.asarray(x).dtype.kind in "biuf" else [label(v) for v in x]
+    y = numbers(y, digits_of(y))
     return {"type": "scatter", "x": x, "y": y, "mode": "lines", "showlegend": "name" in options} | options
 
 
-def _digits(values: Any) -> int:
+def digits_of(values: Any) -> int:
     """Return how many digits keep six of the differences between values, which may all be close to one number."""
     a = np.asarray(values)
     a = a[np.isfinite(a)] if a.dtype.kind == "f" else np.zeros(0)

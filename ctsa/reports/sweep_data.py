@@ -55,7 +55,14 @@ def is_text(array: Any) -> bool:
 
 
 def answered(data: Any) -> Any:
-    """Return a sweep whose truth values are None where a point failed or was not run: the store has False there."""
+    """Return a sweep whose truth values are None where a point failed or was not run: the store has False there.
+
+    Complex variables become two.
+    """
+    split = [n for n in data.data_vars if data[n].dtype.kind == "c"]
+    data = data.assign({f"{n}_{part}": getattr(data[n], part) for n in split for part in ("real", "imag")}).drop_vars(
+        split
+    )
     marks = [data[ERRORS].astype(str) == ""] if ERRORS in data else []
     marks += [data[DONE].astype(bool)] if DONE in data else []
     if not marks:

@@ -103,6 +103,8 @@ def _reader(data: Any, name: str, dims: tuple[str, ...]) -> Callable[[tuple[int,
 
 def sweep(data: Any, detail: float = 1.0) -> Section:
     """Return the section of a sweep."""
+    if 0 in data.sizes.values() and not any(data[n].size for n in data.data_vars):
+        return Section("sweep", ["A sweep of no points."])
     data = answered(data)
     kept, texts = variables(data)
     names = [*kept, *texts]
