@@ -161,3 +161,17 @@ def test_workers_take_over_the_usual_type_too():
         assert torch.get_default_dtype() == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_whatever_a_point_raises_is_its_error():
+    import asyncio
+
+    def point(x):
+        if x:
+            raise [None, SystemExit, GeneratorExit, asyncio.CancelledError][x]("no")
+        return 1.0
+
+    errors = swept(point, {"x": [0, 1, 2, 3]})["error"].values.tolist()
+    assert errors == ["", "SystemExit: no", "GeneratorExit: no", "CancelledError: no"]
+    several = swept(lambda x: [point(int(i)) for i in x], {"x": [0, 1, 2, 3]}, batched=True)
+    assert several["error"].values.tolist() == errors and several["value"].values[0] == 1.0

@@ -122,7 +122,9 @@ def _results(task: Task, setting: Setting, given: Given, report: Report) -> Iter
         try:
             point = {name: _meant(given, name, v) for name, v in zip(setting.names, values, strict=True)}
             result = answer(given.function(**point), taken)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also those of asyncio, which Dask would take for its own
+            if isinstance(error, KeyboardInterrupt):
+                raise
             result, trace = _error(error)
         report.count += 1
         report.seconds.append(time.perf_counter() - start)
@@ -140,7 +142,9 @@ def _together(points: list[Any], setting: Setting, given: Given, report: Report)
         }
         results: list[Answer | str] = list(answers(given.function(**arrays), len(points), {*setting.names, *RESERVED}))
         trace = ""
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also those of asyncio, which Dask would take for its own
+        if isinstance(error, KeyboardInterrupt):
+            raise
         if len(points) > 1:
             half = len(points) // 2
             yield from _together(points[:half], setting, given, report)
