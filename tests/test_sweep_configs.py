@@ -1,5 +1,6 @@
 """Sweeps of configs: every point its own folder, and the same sweep from wherever its file is named."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("zarr")
@@ -42,3 +43,29 @@ def test_values_close_to_each_other_and_a_file_named_in_another_way(tmp_path, mo
     monkeypatch.chdir(tmp_path / "inner")
     again = run_sweep(read_config("../sweep.toml"), "../out", resume=True, **options)
     assert again.sweep["norm"].values.tolist() == run.sweep["norm"].values.tolist()
+
+
+def test_a_backend_that_is_an_axis_is_used(tmp_path):
+    pytest.importorskip("jax")
+    (tmp_path / "sweep.toml").write_text(
+        FILE.replace('"field.beta" = [1.0, 1.0000001]', '"backend" = ["torch", "jax"]')
+    )
+    config = read_config(tmp_path / "sweep.toml")
+    run = run_sweep(config, tmp_path / "out", backend="torch", workers=0, progress=False)
+    for name, address in zip(["torch", "jax"], run.sweep["report"].values.tolist(), strict=True):
+        assert ctsa.load((tmp_path / "out" / address).parent).about["backend"] == name
+    assert run.sweep["norm"].values[0] == pytest.approx(run.sweep["norm"].values[1], abs=1e-12)
+
+
+def test_a_file_on_an_axis_that_changes_is_another_sweep(tmp_path):
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        np.save(tmp_path / f"{name}.npy", value * np.eye(2))
+    axis = '"field.value" = ["a.npy", "b.npy"]'
+    text = FILE.replace('"field.beta" = [1.0, 1.0000001]', axis).replace("keep = true", "")
+    (tmp_path / "sweep.toml").write_text(text)
+    options = {"backend": "torch", "workers": 0, "progress": False}
+    first = run_sweep(read_config(tmp_path / "sweep.toml"), tmp_path / "out", **options).sweep["norm"].values
+    assert first[1] == pytest.approx(2 * first[0])
+    np.save(tmp_path / "b.npy", 3 * np.eye(2))
+    with pytest.raises(ValueError, match=r"what is in b.npy"):
+        run_sweep(read_config(tmp_path / "sweep.toml"), tmp_path / "out", resume=True, **options)

@@ -40,12 +40,13 @@ class ConfigPoint:
     def __call__(self, **values: Any) -> dict[str, Any]:
         """Run the analysis at a point, and return what it says."""
         config = check_config(self.table, self.where, Path(self.folder)).changed(values).only(self.name)
-        _count_in(self.backend, config.dtype)
+        backend = str(values.get("backend", self.backend))  # which may be an axis
+        _count_in(backend, config.dtype)
         if self.points is None:
-            made = config.make(self.backend)
+            made = config.make(backend)
             return _variables(answers(ANALYSES[self.name].run(made, config.analyses[self.name], Kept())))
         home = Path(self.points) / name_of(values)
-        run = run_config(replace(config, output=Output()), home, backend=self.backend, resume=True, progress=False)
+        run = run_config(replace(config, output=Output()), home, backend=backend, resume=True, progress=False)
         return _variables(answers(run.results[self.name])) | {"report": f"{POINTS}/{home.name}/report.html"}
 
 
