@@ -77,6 +77,9 @@ def test_numbers_are_not_rounded_in_silence():
     assert data["v"].values[[0, 2]].tolist() == [2.0**53, 2.0**60]
     assert "2**53" in data["error"].values[1] and np.isnan(data["v"].values[1])
 
+    data = swept(lambda a: [a, 1], {"a": [2**53, 2**53 + 1]})
+    assert data["value"].values[0].tolist() == [2.0**53, 1] and "2**53" in data["error"].values[1]
+
     several = [np.ones(2, np.float32), np.array([0.5, np.nan]), np.array([1 + 1e-12, 0]), np.array([1e300, 0])]
     data = swept(lambda a: several[a], {"a": [0, 1, 2, 3]})
     assert data["error"].values[1] == "" and all("float32" in e for e in data["error"].values[2:])

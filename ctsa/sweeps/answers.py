@@ -118,7 +118,7 @@ def _put(found: Answer, name: str, variable: tuple[tuple[str, ...], np.ndarray])
 
 def _exact(name: str, value: Any) -> None:
     """Raise ValueError for whole numbers that float64 would change."""
-    array = np.asarray(as_numpy(value)) if isinstance(value, int) or hasattr(value, "dtype") else np.zeros(())
+    array = np.asarray(as_numpy(value))
     if array.dtype.kind in "iu" and array.size and (array.max() > 2**53 or array.min() < -(2**53)):
         if [int(v) for v in array.astype(np.float64).flat] != array.ravel().tolist():
             raise ValueError(f"{name} holds whole numbers beyond 2**53, which float64 would round: return them as text")
