@@ -168,6 +168,23 @@ def clusters(x: States, gap: float = 1e-3) -> np.ndarray:
     return labels.reshape(points.shape[:-1])
 
 
+def _linked_cells(points: np.ndarray, members: np.ndarray, gap: float) -> np.ndarray:
+    """The same for points in cells of a diameter of ``gap / 8``, few of them: those of one cell are linked."""
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    order = np.argsort(members, kind="stable")
+    groups = np.split(points[order], np.flatnonzero(np.diff(members[order])) + 1)
+    first = np.array([group[0] for group in groups])
+    apart = np.linalg.norm(first[:, None] - first[None], axis=-1)
+    near = apart < 0.75 * gap  # any two of them are nearer than gap
+    trees = {}
+    for a, b in np.argwhere(np.triu((apart < 1.25 * gap) & ~near, 1)):
+        tree = trees.setdefault(a, KDTree(groups[a]))
+        near[a, b] = tree.query(groups[b])[0].min() < gap
+    return connected_components(near, directed=False)[1][members]
+
+
 _PAIRS = 2**24  # of near points that are listed; where there are more, groups are tight, and few rounds do
 
 
@@ -187,6 +204,9 @@ def _linked(points: np.ndarray, gap: float) -> np.ndarray:
     if tree.count_neighbors(tree, gap) <= _PAIRS:
         a, b = tree.query_pairs(np.nextafter(gap, 0.0), output_type="ndarray").T
         return connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1]
+    cells, members = np.unique(np.floor(points / (gap / (8 * d**0.5))), axis=0, return_inverse=True)
+    if len(cells) <= 2**11:
+        return _linked_cells(points, members.reshape(-1), gap)
     while True:  # every point is joined to the neighbour of least label: components at least halve in number
         least = np.empty(n, int)
         for i in range(0, n, rows):

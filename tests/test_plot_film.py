@@ -162,6 +162,15 @@ def test_a_failed_end_is_left_out(tmp_path):
 # Where it comes from
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("d", [2, 3, 5])
+@pytest.mark.parametrize("end", [np.nan, np.inf])
+def test_ends_that_are_not_finite_are_left_out_quietly(d, end, tmp_path):
+    ts, xs = turning(d)
+    xs[8:] = end
+    assert sum(1 for _ in pictures(plot.animate((ts, xs), tmp_path / "film.gif", frames=5, **QUICK))) == 5
+
+
 def test_trajectories_film_themselves(face, tmp_path):
     xs = face.array(plot_walk(3)[:, None])
     traj = ctsa.Trajectory(face.array(np.arange(6.0)), xs, {})

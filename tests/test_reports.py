@@ -190,12 +190,37 @@ def test_player_holds_the_states(tmp_path):
     found = drawn(written(tmp_path, {"run": ctsa.Trajectory(np.arange(7) / 2, xs, {})}))["players"]["f1"]
 
     def unpacked(pack):
-        return np.frombuffer(base64.b64decode(pack["b64"]), "<i2").reshape(pack["shape"]) * pack["scale"]
+        whole = np.frombuffer(base64.b64decode(pack["b64"]), "<i2").reshape(len(pack["scale"]), -1)
+        return (whole * np.array(pack["scale"])[:, None]).reshape(pack["shape"])
 
     assert np.abs(unpacked(found["frames"]["tokens"]) - xs).max() < 2e-5
     grams = np.stack([(x @ x.T)[np.triu_indices(5)] for x in xs])
     assert np.abs(unpacked(found["frames"]["gram"]) - grams).max() < 2e-5
     assert found["labels"][1] == "t = 0.5" and found["at"] == [0, 0.5, 1, 1.5, 2, 2.5, 3] and found["start"] == 6
+
+
+@pytest.mark.parametrize("ts", [1e6 + 1e-3 * np.arange(5), 1e6 - np.arange(5.0), -np.arange(5.0)])
+def test_times_that_are_close_are_told_apart(tmp_path, ts):
+    found = drawn(written(tmp_path, {"run": ctsa.Trajectory(ts, trajectory().xs, {})}))["players"]["f1"]
+    assert np.abs(np.array(found["at"]) - ts).max() < 1e-6 and len(set(found["labels"])) == 5
+    assert [float(t[4:].replace("\N{MINUS SIGN}", "-")) for t in found["labels"]] == pytest.approx(
+        ts.tolist(), abs=1e-6
+    )
+
+
+def test_a_run_that_blows_up_is_shown_up_to_there(tmp_path):
+    xs = np.array(trajectory().xs)
+    xs[4] *= 1e200
+    found = drawn(written(tmp_path, {"run": ctsa.Trajectory(np.arange(5.0), xs, {})}))["players"]["f1"]
+    assert found["labels"][-1] == "t = 3"
+
+
+def test_captions_say_what_is_not_shown():
+    from ctsa.reports import spectra
+
+    assert "first 12 of 20 sets" in spectra.eigenvalues([(str(i), np.ones(2)) for i in range(20)], True).caption
+    assert "first 2000" in spectra.eigenvalues([("", np.ones(2001))], True).caption
+    assert "shown" not in spectra.eigenvalues([("", np.ones(20))], True).caption
 
 
 @pytest.mark.parametrize("d, kind", [(1, "scatter"), (2, "scatter"), (3, "scatter3d"), (16, "scatter")])

@@ -298,7 +298,7 @@ def test_resumed_to_the_same_bits(face, tmp_path, monkeypatch):
 
 
 def test_one_process_at_a_time(tmp_path):
-    from ctsa.runs.lock import held, hold
+    from ctsa.results.lock import held, hold
 
     config = config_of(name="simulate")
     run_config(config, tmp_path / "a", backend="torch")

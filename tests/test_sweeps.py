@@ -128,7 +128,7 @@ def test_values_of_all_kinds():
     assert data.z_real.sel(a=2, flag=True, word="one").item() == 2.0 and data.z_imag.values.min() == 1.0
     assert data.text.sel(a=1, flag=False, word="two").values.tolist() == ["two", "x"]
     assert data.named.dtype == np.float32 and data.named.dims[-1] == "time_"
-    assert data.other.dims[-1] == "other_time_" and data["flag_"].sel(flag=True).values.any() == np.False_
+    assert data.other.dims[-1] == "other_time" and data["flag_"].sel(flag=True).values.any() == np.False_
     assert data.a.dtype == np.int64 and data.flag.dtype == bool
 
 

@@ -85,6 +85,7 @@ def animate(
     """
     ts, xs, _ = read(traj, sample)
     d, unit = xs.shape[-1], on_sphere(xs)
+    xs = np.where(np.isfinite(xs), xs, np.nan)  # neither is drawn, and inf would spread by products
     given.flag("log_time", log_time), given.flag("between", between), given.flag("clock", clock)
     fps, rotate = given.number("fps", fps), given.number("rotate", rotate)
     size, dpi = given.number("size", size), given.number("dpi", dpi)

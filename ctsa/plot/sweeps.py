@@ -20,7 +20,7 @@ from .equilibria import KIND_INKS
 _MANY = 25  # points, from which on errors are bands
 _KNOWN = {**KIND_INKS, **VERDICTS}  # verdicts look in phase diagrams as they do elsewhere
 _HATCHED: dict[str, Any] = {"hatch": "//////", "facecolor": "0.97", "edgecolor": "0.7", "linewidth": 0}
-_NOT_DRAWN = ("error", "failed")
+_NOT_DRAWN = ("error", "failed", "done", "report")
 
 
 def sweep(
@@ -98,18 +98,19 @@ def sweep(
     lines = not text and (not rows or (y is None and rows[0] not in numeric))
     need(not (rows and own), "dataset", "no axis of its own for a map", own, _less(own, own))
     order = [left.index(x), *(left.index(axis) for axis in rows), *range(len(left), numbers.ndim)]
+    idle = _idle(dataset, name, left).transpose(order[: len(left)])
     numbers, errors = numbers.transpose(order), None if errors is None else errors.transpose(order)
     ax = axes_for(ax, "ax", (COLUMN if lines else 1.12 * COLUMN, 2.5))[0]
     if lines:
         keys = at[rows[0]] if rows else _coordinate(dataset, own[0], 1) if own else None
         title = _label(dataset, rows[0] if rows else own[0]) if keys is not None else ""
-        _lines(ax, at[x], numbers, errors, keys, title)
+        _lines(ax, at[x], numbers, errors, keys, title, idle)
         return _named(ax, dataset, x, at[x], _label(dataset, name))
     grid = numbers if rows else numbers[:, None]
     if text:
-        _phases(ax, at[x], at[rows[0]] if rows else np.zeros(1), grid)
+        _phases(ax, at[x], at[rows[0]] if rows else np.zeros(1), grid, int(idle.sum()))
     else:
-        _map(ax, at[x], at[rows[0]], grid, _label(dataset, name))
+        _map(ax, at[x], at[rows[0]], grid, _label(dataset, name), int(idle.sum()))
     if not rows:
         ax.set_yticks([])
         return _named(ax, dataset, x, at[x], "")
@@ -166,8 +167,13 @@ def _reduced(dataset: Any, name: Hashable, kept: tuple, over: list, text: bool) 
     if "failed" in dataset.data_vars:
         fine = ~dataset["failed"].astype(bool) if fine is None else fine & ~dataset["failed"].astype(bool)
 
+    if "done" in dataset.data_vars:
+        done = dataset["done"].astype(bool)
+        fine = done if fine is None else fine & done
+
     def values(key: str) -> np.ndarray:
         a = dataset[key]
+        a = a.expand_dims({d: dataset.sizes[d] for d in (*kept, *over) if d not in a.dims})
         if fine is not None:
             here = fine.any([d for d in fine.dims if d not in a.dims])
             a = a.astype(str).where(here, "") if text else a.where(here)
@@ -188,6 +194,16 @@ def _reduced(dataset: Any, name: Hashable, kept: tuple, over: list, text: bool) 
         return mean, np.sqrt((spread**2).sum(-1) / (count - 1) / count)
 
 
+def _idle(dataset: Any, name: Hashable, left: list) -> np.ndarray:
+    """Return at which values of the parameters that are left no point was run, as between those of a refinement."""
+    if "done" not in dataset.data_vars:
+        return np.zeros([dataset.sizes[d] for d in left], bool)
+    done = dataset["done"].astype(bool)
+    done = done.any([d for d in done.dims if d not in left])
+    done = done.expand_dims({d: dataset.sizes[d] for d in left if d not in done.dims})
+    return ~np.asarray(done.transpose(*left).values)
+
+
 def _most_frequent(every: np.ndarray) -> np.ndarray:
     """Return the most frequent text along the last axis; that of points that failed is empty, and does not count."""
     names = np.unique(every[every != ""])
@@ -198,11 +214,11 @@ def _most_frequent(every: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------------- lines
-def _lines(ax: Axes, xs: np.ndarray, numbers: np.ndarray, errors: Any, keys: Any, title: str) -> None:
-    """Draw numbers (x,) or (x, lines) with their errors."""
+def _lines(ax: Axes, xs: np.ndarray, numbers: np.ndarray, errors: Any, keys: Any, title: str, idle: np.ndarray) -> None:
+    """Draw numbers (x,) or (x, lines) with their errors; ``idle`` (x,) or (x, lines): where nothing was run."""
     at = xs if xs.dtype.kind in "iuf" else np.arange(len(xs))
     order = np.argsort(at, kind="stable")
-    at, numbers = at[order], numbers.reshape(len(at), -1)[order]
+    at, numbers, idle = at[order], numbers.reshape(len(at), -1)[order], idle.reshape(len(at), -1)[order]
     errors = None if errors is None else errors.reshape(len(at), -1)[order]
     count = numbers.shape[1]
     few = PALETTE if count <= len(PALETTE) else NAMED
@@ -226,7 +242,7 @@ def _lines(ax: Axes, xs: np.ndarray, numbers: np.ndarray, errors: Any, keys: Any
     seen = numbers[np.isfinite(numbers)]
     if seen.min() <= 0 <= seen.max():
         ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    gaps = ~np.isfinite(numbers).all(1)
+    gaps = ~(np.isfinite(numbers) | idle).all(1)
     if gaps.any():
         style = {"color": "0.45", "markersize": 4, "clip_on": False, "transform": ax.get_xaxis_transform()}
         entries += ax.plot(at[gaps], np.zeros(gaps.sum()), "x", label="failed", **style)
@@ -274,11 +290,12 @@ def _mesh(ax: Axes, right: np.ndarray, up: np.ndarray, grid: np.ndarray, missing
     return mesh
 
 
-def _failed(missing: np.ndarray) -> list[Patch]:
-    return [Patch(label=f"failed ({int(missing.sum())})", **_HATCHED)] if missing.any() else []
+def _failed(missing: np.ndarray, idle: int) -> list[Patch]:
+    counts = {"failed": int(missing.sum()) - idle, "not run": idle}
+    return [Patch(label=f"{word} ({count})", **_HATCHED) for word, count in counts.items() if count]
 
 
-def _map(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray, label: str) -> None:
+def _map(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray, label: str, idle: int) -> None:
     """Draw numbers ``(x, y)`` as colours, those of both signs about 0."""
     right, up, grid = _sorted(xs, ys, grid)
     missing = ~np.isfinite(grid)
@@ -293,10 +310,10 @@ def _map(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray, label: str)
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.6, length=2.5)
     bar.outline.set(linewidth=0.6, edgecolor=INK)
-    _above(ax, _failed(missing))
+    _above(ax, _failed(missing, idle))
 
 
-def _phases(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray) -> None:
+def _phases(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray, idle: int) -> None:
     """Draw texts ``(x, y)`` as colours, with a legend."""
     right, up, grid = _sorted(xs, ys, grid)
     missing = grid == ""
@@ -315,7 +332,7 @@ def _phases(ax: Axes, xs: np.ndarray, ys: np.ndarray, grid: np.ndarray) -> None:
     table = colors.ListedColormap(list(inks.values()) or ["white"])
     _mesh(ax, right, up, code, missing, cmap=table, vmin=-0.5, vmax=max(len(inks), 1) - 0.5)
     entries = [Patch(facecolor=ink, label=name) for name, ink in inks.items()]
-    finish(ax, "", "", [*entries, *_failed(missing)], "beside")
+    finish(ax, "", "", [*entries, *_failed(missing, idle)], "beside")
 
 
 def _above(ax: Axes, entries: list) -> None:

@@ -51,7 +51,9 @@ def comparison(result: Any) -> list[Chart]:
 
 def basins(result: Any, most: int = 24) -> Chart:
     """Return the shares of starts by limit, with their confidence intervals."""
-    shares = list(result.shares().items())[:most][::-1]
+    every = list(result.shares().items())
+    shares = every[:most][::-1]
+    cut = f" The first {most} of {len(every)} are shown." if len(every) > most else ""
     names, values = [label(name) for name, _ in shares], np.array([v for _, v in shares])
     share, low, high = 100 * values.T
     bars = {"type": "data", "symmetric": False, "array": numbers(high - share), "arrayminus": numbers(share - low)}
@@ -72,7 +74,7 @@ def basins(result: Any, most: int = 24) -> Chart:
         "yaxis": axis("", automargin=True, showgrid=False),
     }
     level = f"{100 * result.confidence:g} %"
-    return Chart(f"Shares of starts, with {level} confidence intervals.", [data], layout, 110 + 30 * len(shares))
+    return Chart(f"Shares of starts, with {level} confidence intervals.{cut}", [data], layout, 110 + 30 * len(shares))
 
 
 def branches(found: list[Any], parameter: str) -> Chart:
@@ -89,7 +91,7 @@ def branches(found: list[Any], parameter: str) -> Chart:
         p, y, stable = np.asarray(branch.parameters, float), observable(branch.xs), np.asarray(branch.stable, bool)
         for good in (True, False):
             mine = stable == good
-            mine = mine | np.r_[mine[1:], False] if good else mine  # the parts meet
+            mine = mine | np.r_[mine[1:], False]  # the parts meet
             if not (stable == good).any():
                 continue
             more = (
@@ -136,7 +138,8 @@ def energy_report(result: Any) -> Chart:
     lines = [
         scatter(np.asarray(result.ts)[kept], e, line={"color": colour(0), "width": 1.6}) for e in values[kept].T[:20]
     ]
-    return Chart("The energy through time.", lines, {"xaxis": axis("time t"), "yaxis": axis("energy")})
+    cut = f" The first {len(lines)} of {values.shape[1]} runs are shown." if len(lines) < values.shape[1] else ""
+    return Chart(f"The energy through time.{cut}", lines, {"xaxis": axis("time t"), "yaxis": axis("energy")})
 
 
 def training_run(run: Any) -> list[Chart]:

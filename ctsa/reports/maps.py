@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .pieces import Chart, axis, label, log_axis, numbers, scatter, short, thinned, with_error
-from .sweep_data import ERRORS, LINKS, Axis, axis_of, is_text, texts_of, title_of, variables
+from .sweep_data import ERRORS, LINKS, Axis, ascending, axis_of, is_text, texts_of, title_of, variables
 from .theme import DIVERGING, colour, sequence
 
 _CELLS, _CHOICES = 10_000, 60  # the most points of a chart, combinations of choices
@@ -30,6 +30,7 @@ def chart(data: Any, name: str, detail: float = 1.0) -> Chart | None:
         name: of the variable.
         detail: share of the usual number of points.
     """
+    data = ascending(data)
     array, most = data[name], max(int(_CELLS * detail), 4)
     axes = [axis_of(data, str(d)) for d in array.dims]
     rank = sorted(
@@ -48,7 +49,7 @@ def chart(data: Any, name: str, detail: float = 1.0) -> Chart | None:
         remarks = f" At most {side} values of a parameter are shown."
     cells = int(np.prod([len(a.values) for a in inside]))
     combinations = int(np.prod([len(a.values) for a in outside]))
-    choices = [(a.title, [short(v) for v in a.values.tolist()]) for a in outside if len(a.values) > 1]
+    choices = [(a.title, list(a.texts)) for a in outside if len(a.values) > 1]
     if combinations > min(_CHOICES, max(1, most // cells)):
         remarks += f" Of {', '.join(title for title, _ in choices)} the first value is shown."
         choices, outside = [], [a._replace(values=a.values[:1]) for a in outside]
@@ -97,7 +98,7 @@ def _cut(data: Any, name: str, inside: list[Axis], where: dict[str, int]) -> _Cu
             if is_text(values)
             else with_error(float(value), float(errors[at]) if errors is not None else np.nan)
         )
-        lines = [f"{a.title} = {short(a.values[i])}" for a, i in zip(inside, at)] + [f"{title}: {shown}"]
+        lines = [f"{a.title} = {a.texts[i]}" for a, i in zip(inside, at)] + [f"{title}: {shown}"]
         lines += [f"{t}: {texts_of(np.asarray([p[at]], object))[0]}" for t, p in others.items()]
         if failed is not None and str(failed[at] or ""):
             lines.append(f"failed: {str(failed[at])[:120]}")
@@ -108,7 +109,7 @@ def _cut(data: Any, name: str, inside: list[Axis], where: dict[str, int]) -> _Cu
 
 
 def _ticks(a: Axis) -> Any:
-    return numbers(a.values, 6) if a.numeric else [label(short(v)) for v in a.values.tolist()]
+    return numbers(a.values, 16) if a.numeric else [label(text) for text in a.texts]
 
 
 def _numbers(cut: _Cut, inside: list[Axis], title: str) -> list[dict[str, Any]]:
@@ -133,7 +134,7 @@ def _numbers(cut: _Cut, inside: list[Axis], title: str) -> list[dict[str, Any]]:
         at: Any = (slice(None),) if other is None else (i, slice(None)) if short_first else (slice(None), i)
         options: dict[str, Any] = {"marker": {"size": 7, "symbol": i}, "line": {"color": colour(i), "width": 1.6}}
         if other is not None:
-            options["name"] = label(f"{other.title} = {short(other.values[i])}")
+            options["name"] = label(f"{other.title} = {other.texts[i]}")
         if cut.errors is not None:
             bars = {"type": "data", "array": numbers(np.nan_to_num(cut.errors[at].astype(float)))}
             options["error_y"] = bars | {"color": colour(i), "thickness": 1.2, "width": 3}

@@ -103,6 +103,16 @@ def short(value: Any) -> str:
     return str(value)
 
 
+def told_apart(values: Sequence[Any]) -> tuple[str, ...]:
+    """Return values as ``short`` does, numbers in more digits where these do not tell them apart."""
+    texts = tuple(short(v) for v in values)
+    for digits in range(5, 18):
+        if len(set(texts)) == len(set(values)) or not all(isinstance(v, float) for v in values):
+            break
+        texts = tuple(f"{v + 0.0:.{digits}g}".replace("-", "\N{MINUS SIGN}") for v in values)
+    return texts
+
+
 def with_error(value: float, error: float) -> str:
     """Return a number with its standard error, with as many digits as the error says something about."""
     if not (math.isfinite(error) and error > 0 and math.isfinite(value)):
@@ -135,10 +145,16 @@ def numbers(values: Any, digits: int = SMALL) -> list[Any]:
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Return an array as 16-bit integers in base64, a scale and a shape: a quarter of the size of text."""
+    """Return an array as 16-bit integers in base64, a scale for each state, and a shape: a quarter of the size of text.
+
+    Each state has a scale of its own, so that one that runs away leaves the digits of the others.
+    """
     values = np.nan_to_num(np.asarray(values, float), posinf=0.0, neginf=0.0)
-    scale = float(f"{max(np.abs(values).max(initial=0.0) / 32767, 1e-300):.9g}") * (1 + 1e-8)
-    rounded = np.clip(np.round(values / scale), -32767, 32767).astype("<i2")
+    largest = np.abs(values.reshape(len(values), -1)).max(1, initial=0.0)
+    scale = [float(f"{max(top / 32767, 1e-300):.9g}") * (1 + 1e-8) for top in largest]
+    steps = values / np.reshape(scale, (-1, *[1] * (values.ndim - 1)))
+    rounded = np.clip(np.round(steps), -32767, 32767).astype("<i2")
+    scale = [float(f"{s:.10g}") for s in scale]
     return {"b64": base64.b64encode(rounded.tobytes()).decode(), "scale": scale, "shape": list(values.shape)}
 
 
@@ -149,8 +165,17 @@ def thinned(size: int, most: int) -> np.ndarray:
 
 def scatter(x: Any, y: Any, **options: Any) -> dict[str, Any]:
     """Return a trace of points or lines."""
-    x = numbers(x, 6) if np.asarray(x).dtype.kind in "biuf" else [label(v) for v in x]
-    return {"type": "scatter", "x": x, "y": numbers(y, 6), "mode": "lines", "showlegend": "name" in options} | options
+    x = numbers(x, digits_of(x)) if np.asarray(x).dtype.kind in "biuf" else [label(v) for v in x]
+    y = numbers(y, digits_of(y))
+    return {"type": "scatter", "x": x, "y": y, "mode": "lines", "showlegend": "name" in options} | options
+
+
+def digits_of(values: Any) -> int:
+    """Return how many digits keep six of the differences between values, which may all be close to one number."""
+    a = np.asarray(values)
+    a = a[np.isfinite(a)] if a.dtype.kind == "f" else np.zeros(0)
+    spread = np.ptp(a) if a.size else 0.0
+    return 6 if not 0 < spread < np.inf else min(6 + max(0, math.floor(math.log10(np.abs(a).max() / spread))), 16)
 
 
 def log_axis(title: str, *values: Any) -> dict[str, Any]:

@@ -84,10 +84,13 @@ def eigenvalues(
         continuous: whether of flows, which the imaginary axis bounds, or of layers, which the unit circle does.
     """
     shown = [(name, np.ravel(np.asarray(z, complex))) for name, z in sets]
-    shown = [(name, z[np.isfinite(z)][:2000]) for name, z in shown]
-    shown = [(name, z) for name, z in shown if z.size][:12]
+    shown = [(name, z[np.isfinite(z)]) for name, z in shown]
+    found = [(name, z) for name, z in shown if z.size]
+    shown = [(name, z[:2000]) for name, z in found[:12]]
     if not shown:
         return None
+    cut = f" The first {len(shown)} of {len(found)} sets are shown." if len(shown) < len(found) else ""
+    cut += " Of more than 2000 the first 2000 are shown." if any(z.size > 2000 for _, z in found) else ""
     every = np.concatenate([z for _, z in shown])
     data = []
     for i, (name, z) in enumerate(shown):
@@ -122,7 +125,7 @@ def eigenvalues(
         layout["xaxis"] |= {"constrain": "domain"}
         layout["yaxis"] |= {"scaleanchor": "x", "constrain": "domain"}
     bound = "the imaginary axis" if continuous else "the unit circle"
-    return Chart(f"{what}. Dashed: {bound}, the boundary of stability.", data, layout, 360, square=not continuous)
+    return Chart(f"{what}. Dashed: {bound}, the boundary of stability.{cut}", data, layout, 360, square=not continuous)
 
 
 def singular(values: np.ndarray, name: str) -> Chart:

@@ -4,19 +4,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .pieces import short
+from .pieces import short, told_apart
 
 LINKS, ERRORS, DONE = "report", "error", "done"  # variables that mean something
 
 
 class Axis(NamedTuple):
-    """A dimension of a sweep: its name, its values, and whether they are numbers, spread evenly on a logarithmic scale."""
+    """A dimension of a sweep: its name, its values, and whether they are numbers, spread evenly on a logarithmic scale.
+
+    ``texts``: the values in as many digits as tell them apart.
+    """
 
     name: str
     values: np.ndarray
     numeric: bool
     log: bool
     title: str
+    texts: tuple[str, ...]
 
 
 def axis_of(data: Any, name: str) -> Axis:
@@ -27,10 +31,10 @@ def axis_of(data: Any, name: str) -> Axis:
     numeric = values.dtype.kind in "iuf"
     log = False
     if numeric and size > 2 and np.all(values > 0) and values.max() >= 8 * values.min():
-        ratios = np.diff(np.log(values.astype(float)))
+        ratios = np.diff(np.log(np.sort(values.astype(float))))
         log = bool(np.ptp(ratios) < 0.35 * np.abs(ratios).max())
     about = data.coords[name].attrs if name in data.coords else {}
-    return Axis(name, values, numeric, log, title_of(name, about))
+    return Axis(name, values, numeric, log, title_of(name, about), told_apart(values.tolist()))
 
 
 def title_of(name: str, about: Any) -> str:
@@ -48,6 +52,34 @@ def texts_of(values: np.ndarray) -> np.ndarray:
 def is_text(array: Any) -> bool:
     """Tell whether an array holds text, or yes and no."""
     return array.dtype.kind in "OUSTb"
+
+
+def answered(data: Any) -> Any:
+    """Return a sweep whose truth values are None where a point failed or was not run: the store has False there.
+
+    Complex variables become two.
+    """
+    split = [n for n in data.data_vars if data[n].dtype.kind == "c"]
+    data = data.assign({f"{n}_{part}": getattr(data[n], part) for n in split for part in ("real", "imag")}).drop_vars(
+        split
+    )
+    marks = [data[ERRORS].astype(str) == ""] if ERRORS in data else []
+    marks += [data[DONE].astype(bool)] if DONE in data else []
+    if not marks:
+        return data
+    fine = marks[0] if len(marks) == 1 else marks[0] & marks[1]
+    bare = [
+        n for n in data.data_vars if n != DONE and data[n].dtype.kind == "b" and set(fine.dims) <= set(data[n].dims)
+    ]
+    return data.assign({n: data[n].astype(object).where(fine, None).transpose(*data[n].dims) for n in bare})
+
+
+def ascending(data: Any) -> Any:
+    """Return a sweep with its numeric axes in order: plotly draws the cells of a map between neighbours as they come."""
+    for name, values in data.coords.items():
+        if values.dims == (name,) and values.dtype.kind in "iuf" and np.any(np.diff(values.values) < 0):
+            data = data.sortby(name)
+    return data
 
 
 def variables(data: Any) -> tuple[list[str], list[str]]:

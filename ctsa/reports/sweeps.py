@@ -9,7 +9,7 @@ import numpy as np
 
 from .maps import chart
 from .pieces import Section, count, short, with_error
-from .sweep_data import ERRORS, LINKS, Axis, axis_of, texts_of, title_of, variables
+from .sweep_data import DONE, ERRORS, LINKS, Axis, answered, axis_of, texts_of, title_of, variables
 
 _ROWS, _CHARTS = 400, 16  # the most rows of the table, and charts
 
@@ -21,6 +21,8 @@ def sentences(data: Any) -> list[str]:
     total = int(np.prod([len(a.values) for a in axes])) if axes else 1
     spans = [f"{a.title} ({len(a.values)}: {_ends(a)})" for a in axes]
     found = [f"{count(total, 'point')} over {', '.join(spans)}." if spans else "A sweep of one point."]
+    if DONE in data and not bool(np.all(data[DONE].values)):
+        found.append(f"{int(np.sum(data[DONE].values))} of {int(data[DONE].size)} points were run.")
     if ERRORS in data:
         errors = [e for e in texts_of(data[ERRORS].values).ravel() if e]
         total = int(data[ERRORS].size)
@@ -49,7 +51,7 @@ def sentences(data: Any) -> list[str]:
 
 
 def _ends(a: Axis) -> str:
-    first, last = short(a.values[0]), short(a.values[-1])
+    first, last = a.texts[0], a.texts[-1]
     return (
         first
         if len(a.values) == 1
@@ -61,7 +63,7 @@ def _ends(a: Axis) -> str:
 
 def _where(data: Any, name: str, index: tuple) -> str:
     axes = [axis_of(data, str(d)) for d in data[name].dims]
-    said = ", ".join(f"{a.title} = {short(a.values[i])}" for a, i in zip(axes, index) if len(a.values) > 1)
+    said = ", ".join(f"{a.title} = {a.texts[i]}" for a, i in zip(axes, index) if len(a.values) > 1)
     return f" ({said})" if said else ""
 
 
@@ -77,7 +79,7 @@ def table(data: Any, most: int = _ROWS) -> tuple[list[str], list[list[Any]], int
     heads = [a.title for a in axes] + [title_of(n, data[n].attrs) for n in columns] + extra
     readers = [_reader(data, n, dims) for n in (*columns, *extra)]
     rows = [
-        [*(short(a.values[i]) for a, i in zip(axes, at)), *(read(at) for read in readers)]
+        [*(a.texts[i] for a, i in zip(axes, at)), *(read(at) for read in readers)]
         for at in islice(np.ndindex(shape), most)
     ]
     return heads, rows, max(0, int(np.prod(shape)) - len(rows))
@@ -101,6 +103,9 @@ def _reader(data: Any, name: str, dims: tuple[str, ...]) -> Callable[[tuple[int,
 
 def sweep(data: Any, detail: float = 1.0) -> Section:
     """Return the section of a sweep."""
+    if 0 in data.sizes.values() and not any(data[n].size for n in data.data_vars):
+        return Section("sweep", ["A sweep of no points."])
+    data = answered(data)
     kept, texts = variables(data)
     names = [*kept, *texts]
     shown = names[: max(2, int(_CHARTS * detail))]

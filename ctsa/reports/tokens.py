@@ -6,7 +6,7 @@ import numpy as np
 
 from ctsa.observables import cluster_count, clusters, effective_rank, order_parameter
 
-from .pieces import SMALL, Chart, Player, axis, label, numbers, packed, scatter, short, thinned
+from .pieces import SMALL, Chart, Player, axis, digits_of, label, numbers, packed, scatter, thinned, told_apart
 from .theme import DIVERGING, colour
 
 _FRAMES, _PATHS, _GRAM, _SERIES = (
@@ -15,6 +15,7 @@ _FRAMES, _PATHS, _GRAM, _SERIES = (
     48,
     400,
 )  # the most of states, paths, tokens of Gram matrices, points of curves
+_LARGEST = 1e100  # that a coordinate may be; squares of more are infinite
 _MANY = 2048  # tokens, whose clusters are not looked for
 _HIDDEN = {"visible": False}
 
@@ -27,7 +28,7 @@ def one_run(traj: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     batch = xs.shape[1:-2]
     index: tuple[Any, ...] = (slice(None), *[0] * len(batch))
     xs = xs[index]
-    finite = np.isfinite(xs).all((1, 2))
+    finite = (np.abs(xs) < _LARGEST).all((1, 2))
     return ts[finite], xs[finite], batch
 
 
@@ -75,11 +76,12 @@ def player(
         charts["gram"], frames["gram"] = _gram(xs[kept], groups, notes)
     if len(ts) > 1:
         charts["series"] = _series(ts, xs, name, detail)
-    labels = [f"{name} = {short(float(t))}" if name != "layer" else f"layer {t:g}" for t in ts[kept]]
+    texts = told_apart(ts[kept].tolist())
+    labels = [f"{name} = {text}" if name != "layer" else f"layer {t:g}" for t, text in zip(ts[kept], texts)]
     caption = f"Tokens{_where(xs, scenes)}" + ("." if alone or n > _MANY else ", coloured by the clusters at the end.")
     caption += " Rings mark the start." if len(ts) > 1 else ""
     caption += " Beside them the inner products of all pairs, clusters next to each other." if n > 1 else ""
-    at = [float(f"{t:.6g}") for t in ts[kept]]
+    at = numbers(ts[kept], digits_of(ts))
     return Player(caption, charts, frames, moving, labels, at, len(labels) - 1), notes
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ctsa.results.files import RUN
+from ctsa.results.lock import held
 from ctsa.results.store import is_group, read_group
 from ctsa.results.text import columns, lines
 
 from .folder import CONFIG, FORMAT, LOG, RESULTS, SWEEP
-from .lock import held
 from .simulating import read_stream, state_of
 
 

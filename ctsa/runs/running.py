@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctsa.results.files import RUN
+from ctsa.results.lock import hold
 from ctsa.results.store import is_group
 
 from .about import git_state, inputs, machine, moved, versions
@@ -16,7 +17,6 @@ from .analyses import ANALYSES, Kept
 from .config import Config, Made
 from .estimating import check_room
 from .folder import PICTURES, RunFolder, now
-from .lock import hold
 from .reading import Run, open_run
 from .telling import answers
 from .writing import as_toml, draw

@@ -1,21 +1,24 @@
 """Sweeps of a config: an analysis at every point of a grid of its values, into a folder like that of a run."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ctsa.results.lock import hold
+
 from .about import git_state, inputs, machine, moved, versions
 from .analyses import ANALYSES, Kept
 from .config import Config, Output, check_config
 from .folder import RunFolder, now
-from .lock import hold
 from .reading import Run, open_run
 from .running import check_folder, folder_of, run_config, write_report
 from .telling import AXES, answers
 from .writing import as_toml
 
 POINTS = "points"  # folder of the runs of points that are kept
+_LONGEST = 120  # characters of the name of one of them
 
 
 class ConfigPoint:
@@ -37,19 +40,24 @@ class ConfigPoint:
     def __call__(self, **values: Any) -> dict[str, Any]:
         """Run the analysis at a point, and return what it says."""
         config = check_config(self.table, self.where, Path(self.folder)).changed(values).only(self.name)
-        _count_in(self.backend, config.dtype)
+        backend = str(values.get("backend", self.backend))  # which may be an axis
+        _count_in(backend, config.dtype)
         if self.points is None:
-            made = config.make(self.backend)
+            made = config.make(backend)
             return _variables(answers(ANALYSES[self.name].run(made, config.analyses[self.name], Kept())))
         home = Path(self.points) / name_of(values)
-        run = run_config(replace(config, output=Output()), home, backend=self.backend, resume=True, progress=False)
+        run = run_config(replace(config, output=Output()), home, backend=backend, resume=True, progress=False)
         return _variables(answers(run.results[self.name])) | {"report": f"{POINTS}/{home.name}/report.html"}
 
 
 def name_of(values: dict[str, Any]) -> str:
-    """Return the name of the folder of a point."""
-    text = ",".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items())
-    return "".join(c if c.isalnum() or c in "=,.-_+" else "-" for c in text)
+    """Return the name of the folder of a point, which no other point has."""
+    said = {k: f"{v:.6g}" if isinstance(v, float) and float(f"{v:.6g}") == v else str(v) for k, v in values.items()}
+    text = ",".join(f"{key}={value}" for key, value in said.items())
+    name = "".join(c if c.isalnum() or c in "=,.-_+" else "-" for c in text)
+    if name == text and len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def _variables(told: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +134,10 @@ def run_sweep(
         found = check_folder(config, path, backend, resume, "sweep")  # again: now that no other process is at it
         folder = _opened(config, path, backend, found, command)
         table = {key: value for key, value in config.table.items() if key not in ("sweep", "out", "output", "backend")}
-        points = str((path / POINTS).absolute()) if plan.keep else None
-        point = ConfigPoint(table, config.where, str(config.folder.absolute()), plan.run, backend, points)
+        points = str((path / POINTS).resolve()) if plan.keep else None
+        home = str(config.folder.resolve())  # the same from wherever the file is named
+        point = ConfigPoint(table, Path(config.where).name, home, plan.run, backend, points)
+        _count_in(backend, config.dtype)  # before the sweep looks how this process counts
         refine = None if plan.refine is None else {plan.refine.axis: plan.refine.rounds}
         try:
             data = over(

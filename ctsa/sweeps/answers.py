@@ -10,6 +10,8 @@ from ctsa.motion import Verdict
 from ctsa.results.base import Result, as_numpy
 from ctsa.results.labelled import contents
 
+from .grid import is_name, is_text
+
 Answer = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 BARE = "value"  # the name of what comes without one
@@ -89,18 +91,37 @@ def _of_dict(parts: Mapping[Any, Any]) -> Answer:
     for key, value in parts.items():
         name = str(key).replace("/", "_")
         if isinstance(value, Result):
-            found |= {f"{name}_{inner}": variable for inner, variable in _of_result(value).items()}
+            for inner, variable in _of_result(value).items():
+                _put(found, f"{name}_{inner}", variable)
         elif value is not None:
             dims, value = value if _is_pair(value) else (None, value)
             given = (dims,) if isinstance(dims, str) else dims
+            _exact(name, value)
             for part, array in _arrays(name, value):
                 axes = tuple(f"{name}_{i}" for i in range(array.ndim)) if given is None else tuple(given)
                 if len(axes) != array.ndim or len(set(axes)) != len(axes):
                     raise ValueError(
                         f"{name} has the shape {array.shape}, which axes {axes} do not fit: name each once"
                     )
-                found[part] = axes, array
+                _put(found, part, (axes, array))
     return found
+
+
+def _put(found: Answer, name: str, variable: tuple[tuple[str, ...], np.ndarray]) -> None:
+    """Add a variable; two of one name would leave one."""
+    if name in found:
+        raise ValueError(f"two variables would be called {name!r}: give one of them another name")
+    if not is_name(name):
+        raise ValueError(f"{name!r} cannot name an array in a store: choose a short name of usual letters")
+    found[name] = variable
+
+
+def _exact(name: str, value: Any) -> None:
+    """Raise ValueError for whole numbers that float64 would change."""
+    array = np.asarray(as_numpy(value))
+    if array.dtype.kind in "iu" and array.size and (array.max() > 2**53 or array.min() < -(2**53)):
+        if [int(v) for v in array.astype(np.float64).flat] != array.ravel().tolist():
+            raise ValueError(f"{name} holds whole numbers beyond 2**53, which float64 would round: return them as text")
 
 
 def _of_result(result: Result) -> Answer:
@@ -135,7 +156,10 @@ def _arrays(name: str, value: Any) -> list[tuple[str, np.ndarray]]:
     if kind == "c":
         return [(f"{name}_real", _real(array.real)), (f"{name}_imag", _real(array.imag))]
     if kind == "T" or kind == "U" or (kind == "O" and array.size and all(isinstance(v, str) for v in array.flat)):
-        return [(name, np.array(array.astype(object), dtype=object))]
+        texts = np.array(value if isinstance(value, str) else array.astype(object), dtype=object)
+        if not all(is_text(v) for v in texts.flat):
+            raise ValueError(f"{name} holds text that no file keeps as it is, with a zero or half a character")
+        return [(name, texts)]
     if kind not in "biuf" and not (kind == "V" and array.dtype.itemsize == 2):  # bfloat16
         raise TypeError(
             f"{name} must be a number, a text, an array, a result, or a pair (names of axes, array), got a "
@@ -151,13 +175,24 @@ def _real(array: np.ndarray) -> np.ndarray:
 
 def _settled(found: Answer, taken: Set[str]) -> Answer:
     """Give another name to what has one that is taken, and to axes of the same name but another length."""
+    names = {name: f"{name}_" if name in taken else name for name in found}
+    used = {*taken, *names.values()}
     sizes: dict[str, int] = {}
     settled: Answer = {}
     for name, (axes, array) in found.items():
-        own = []
+        own: list[str] = []
         for axis, size in zip(axes, array.shape, strict=True):
-            axis = f"{axis}_" if axis in taken or axis in found else axis
-            axis = axis if sizes.setdefault(axis, size) == size else f"{name}_{axis}"
-            own.append(axis)
-        settled[f"{name}_" if name in taken else name] = tuple(own), array
+            free = _free(axis, used)
+            if free in own or sizes.get(free, size) != size:
+                free = _free(f"{name}_{axis}", {*used, *own, *(a for a, known in sizes.items() if known != size)})
+            sizes[free] = size
+            own.append(free)
+        _put(settled, names[name], (tuple(own), array))
     return settled
+
+
+def _free(axis: str, used: Set[str]) -> str:
+    """Return the name of an axis, with as many underscores as make it another one than those used."""
+    while axis in used:
+        axis += "_"
+    return axis

@@ -131,7 +131,7 @@ class Driver:
 
     def _write(self, report: Report) -> None:
         """Write answers that came here because the layout was not known; the first that is one fixes it."""
-        answer = next((a for _, a in report.held if not isinstance(a, str)), None)
+        answer = next((a for _, a in report.held if a and not isinstance(a, str)), None)
         layout = self.store.layout
         fixed = layout is None and answer is not None
         if fixed:

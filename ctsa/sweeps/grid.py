@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 RESERVED = ("error", "done")  # variables that every sweep has
+_FILES = ("", ".", "..", "zarr.json")  # what no array in a store can be called
 Region = tuple[tuple[int, int], ...]  # of a block: first and last + 1, along every axis
 
 
@@ -45,8 +46,8 @@ def axes_of(grid: Any) -> tuple[Axis, ...]:
 
 
 def _axis(name: Any, values: Any) -> Axis:
-    if not isinstance(name, str) or not name or "/" in name:
-        raise TypeError(f"grid: names of parameters must be text without a slash, got {name!r}")
+    if not isinstance(name, str) or "/" in name or not is_name(name):
+        raise TypeError(f"grid: names of parameters must be text without a slash that can name a file, got {name!r}")
     if name in RESERVED:
         raise ValueError(f"grid: a parameter cannot be called {name!r}, as a variable of every sweep is: rename it")
     wanted = (
@@ -55,6 +56,8 @@ def _axis(name: Any, values: Any) -> Axis:
     if isinstance(values, Mapping):
         if not values or not all(isinstance(label, str) for label in values):
             raise TypeError(f"{wanted}; the labels of a dict are text, and there is at least one")
+        if not all(map(is_text, values)):
+            raise ValueError(f"grid[{name!r}]: labels must be text that a file can hold, got {_short(list(values))}")
         return Axis(name, np.array(list(values)), dict(values))
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
         raise TypeError(f"{wanted}, got {values!r}: put a single value into a list")
@@ -62,17 +65,37 @@ def _axis(name: Any, values: Any) -> Axis:
     if not entries:
         raise ValueError(f"{wanted}, got none")
     try:
-        array = np.array([v.item() if hasattr(v, "item") else v for v in entries])
+        plain = [v.item() if hasattr(v, "item") else v for v in entries]
+        array = np.array(plain)
     except (ValueError, TypeError, RuntimeError):
-        array = np.array(None)
-    alike = array.dtype.kind in "Ub" and not all(isinstance(v, str | bool | np.bool_) for v in entries)
-    if array.ndim != 1 or array.dtype.kind not in "biufU" or alike:
+        plain, array = [], np.array(None)
+    kind = array.dtype.kind
+    mixed = kind in "Ub" and not all(isinstance(v, str | bool) for v in plain)
+    mixed |= kind in "iuf" and any(isinstance(v, bool) for v in plain)
+    if array.ndim != 1 or kind not in "biufU" or mixed:
         raise TypeError(f"{wanted}, all of one kind, got {_short(entries)}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if kind == "U" and not all(map(is_text, plain)):
+        raise ValueError(f"grid[{name!r}]: text must be such as a file can hold, got {_short(entries)}")
+    if kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{wanted}; numbers must be finite, got {_short(entries)}")
+    if kind == "u" and array.max() > np.iinfo(np.int64).max or kind in "iuf" and array.tolist() != plain:
+        raise ValueError(
+            f"grid[{name!r}] holds whole numbers that 64 bits do not, or not beside others with a point: "
+            f"{_short(entries)}; take smaller ones, or text"
+        )
     if len(np.unique(array)) != len(array):
         raise ValueError(f"grid[{name!r}] holds a value twice: {_short(entries)}; each may stand there once")
     return Axis(name, array.astype(np.int64) if array.dtype.kind in "iu" else array)
+
+
+def is_name(name: str) -> bool:
+    """Tell whether an array in a store can be called that."""
+    return name not in _FILES and is_text(name) and len(name.encode()) <= 200
+
+
+def is_text(text: str) -> bool:
+    """Tell whether a text comes back from a store as it is: NumPy drops zeros, and half characters are no UTF-8."""
+    return "\0" not in text and text == text.encode(errors="replace").decode()
 
 
 def _short(entries: list[Any]) -> str:

@@ -74,7 +74,14 @@ def misfit(answer: Answer, layout: Layout) -> str:
         text, number = array.dtype.kind == "O", array.dtype.kind == "f"
         if text != (first.kind == "text") or (number and first.kind == "bool"):
             return f"{name} is {'text' if text else 'a number'}, and at the first point {first.kind}: return one kind"
+        if first.kind == "float32" and array.dtype != np.float32 and _rounded(array):
+            return f"{name} is {array.dtype}, and at the first point float32, which would round it: return one kind"
     return ""
+
+
+def _rounded(array: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return not np.array_equal(array, array.astype(np.float32), equal_nan=array.dtype.kind == "f")
 
 
 class Block:

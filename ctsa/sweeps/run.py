@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend._solve import show_progress
 from ctsa.results.identity import Identity
+from ctsa.results.lock import hold
 
 from .driver import Bar, Driver
 from .executors import executor
 from .grid import Axis, axes_of
 from .refine import rounds_of
 from .store import NAME, Store, about, need, place, read, remove
-from .work import Given
+from .work import Given, Surroundings
 
 
 def sweep(
@@ -89,6 +90,7 @@ def sweep(
 
     Raises:
         ValueError: ``out`` belongs to another function or grid, or an argument makes no sense.
+        BlockingIOError: another call writes to ``out``.
         OSError: ``out`` cannot be written; what is in it stays.
         ConnectionError: the scheduler does not answer, or has gone; what is done stays.
         TypeError: an argument is of a wrong kind, or the function cannot be sent to other processes.
@@ -117,18 +119,19 @@ def sweep(
     folder = Path(tempfile.mkdtemp(prefix="ctsa-sweep-")) if out is None else None
     path = place(out) if folder is None else folder / NAME
     try:
-        store = _store(path, function, axes, batched, folder is None, allow_unverified)
-        given = Given(function, {axis.name: dict(axis.values) for axis in axes if axis.values is not None})
-        done, failed = store.marks()
-        left = store.wanted() & (~done | failed if retry else ~done)
-        more = max(checked_rounds.values(), default=0) > len(store.plan)
-        if left.any() or more:
-            with Bar(shown, int(store.wanted().sum()), int(left.sum())) as bar:
-                run = executor(given, scheduler, workers, int(max(left.sum(), 1)), bar.one)
-                with contextlib.closing(run):
-                    driver = Driver(store, run, batched, batch, bar, bar.more)
-                    driver.run(left)
-                    driver.refine(checked_rounds, by)
+        with _alone(path):
+            store = _store(path, function, axes, batched, folder is None, allow_unverified)
+            given = Given(function, {axis.name: dict(axis.values) for axis in axes if axis.values is not None})
+            done, failed = store.marks()
+            left = store.wanted() & (~done | failed if retry else ~done)
+            more = max(checked_rounds.values(), default=0) > len(store.plan)
+            if left.any() or more:
+                with Bar(shown, int(store.wanted().sum()), int(left.sum())) as bar:
+                    run = executor(given, scheduler, workers, int(max(left.sum(), 1)), bar.one)
+                    with contextlib.closing(run):
+                        driver = Driver(store, run, batched, batch, bar, bar.more)
+                        driver.run(left)
+                        driver.refine(checked_rounds, by)
         data = read(path)
         return data if folder is None else data.load()
     finally:
@@ -148,6 +151,7 @@ def _store(
         if identity is not None:
             identity.verified(name, allow_unverified)
         store = Store(path, axes, "" if identity is None else str(identity), about(function))
+        store.settings = Surroundings.here().told()
         store.create()
         return store
     if identity is not None:
@@ -159,8 +163,29 @@ def _store(
         raise ValueError(
             f"{name} belongs to another run, with another grid: pass what that run was given, or begin anew"
         )
+    for setting, now in Surroundings.here().told().items():
+        then = store.settings.get(setting)
+        if None not in (now, then) and now != then and not allow_unverified:
+            raise ValueError(
+                f"{name} was begun with {setting} = {then}, and here it is {now}: set what it was, or begin anew, as "
+                "the points would not be of one precision"
+            )
     store.repair()
     return store
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other calls from a store: blocks of two sizes in it would put values where they do not belong."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(path.parent, f".{path.stem}.lock"))
+        except BlockingIOError as error:
+            said = f"another call of ctsa.sweep writes to out {path}: wait for it, or choose another out"
+            raise BlockingIOError(error.errno, said) from None
+        except OSError:  # a file system without locks, or that cannot be written, which the store will say
+            pass
+        yield
 
 
 def _not_again() -> None:

@@ -85,6 +85,7 @@ class Store:
         identity: which sweep this is.
         base: how many values every parameter had before refinements.
         plan: of every round of refinement the points that it has added.
+        settings: of the frameworks, under which it was begun.
     """
 
     def __init__(self, path: Path, axes: tuple[Axis, ...], identity: str, about: dict[str, Any]):
@@ -93,6 +94,7 @@ class Store:
         self.layout: Layout | None = None
         self.base = self.shape
         self.plan: list[list[tuple[int, ...]]] = []
+        self.settings: dict[str, Any] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,7 +131,7 @@ class Store:
         store = cls(path, axes, entry["identity"], about)
         store.block = None if entry["block"] is None else tuple(entry["block"])
         store.layout = None if entry["layout"] is None else read_layout(entry["layout"])
-        store.base = tuple(entry["base"])
+        store.base, store.settings = tuple(entry["base"]), entry.get("settings", {})
         store.plan = [[tuple(index) for index in points] for points in entry["plan"]]
         return store
 
@@ -237,6 +239,7 @@ class Store:
             "layout": None if self.layout is None else written(self.layout),
             "base": self.base,
             "plan": self.plan,
+            "settings": self.settings,
         }
         return json.dumps(entry)
 

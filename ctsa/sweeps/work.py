@@ -122,7 +122,9 @@ def _results(task: Task, setting: Setting, given: Given, report: Report) -> Iter
         try:
             point = {name: _meant(given, name, v) for name, v in zip(setting.names, values, strict=True)}
             result = answer(given.function(**point), taken)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also those of asyncio, which Dask would take for its own
+            if isinstance(error, KeyboardInterrupt):
+                raise
             result, trace = _error(error)
         report.count += 1
         report.seconds.append(time.perf_counter() - start)
@@ -135,12 +137,14 @@ def _together(points: list[Any], setting: Setting, given: Given, report: Report)
     try:
         columns = zip(*(values for _, values in points), strict=True)
         arrays = {
-            name: np.array([_meant(given, name, v) for v in column])
+            name: _column([_meant(given, name, v) for v in column])
             for name, column in zip(setting.names, columns, strict=True)
         }
         results: list[Answer | str] = list(answers(given.function(**arrays), len(points), {*setting.names, *RESERVED}))
         trace = ""
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also those of asyncio, which Dask would take for its own
+        if isinstance(error, KeyboardInterrupt):
+            raise
         if len(points) > 1:
             half = len(points) // 2
             yield from _together(points[:half], setting, given, report)
@@ -154,14 +158,30 @@ def _together(points: list[Any], setting: Setting, given: Given, report: Report)
         yield index, result, trace
 
 
+def _column(values: list[Any]) -> np.ndarray:
+    """Return values as an array ``(m,)``: of numbers, truth values or text; of what labels mean else as they are."""
+    kind = type(values[0])
+    if kind in (bool, int, float, str) and all(type(v) is kind for v in values):
+        return np.array(values)
+    column = np.empty(len(values), dtype=object)
+    column[:] = [*values]
+    return column
+
+
 def _meant(given: Given, name: str, coordinate: Any) -> Any:
     return given.labels[name][coordinate] if name in given.labels else coordinate
 
 
 def _error(error: BaseException) -> tuple[str, str]:
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    try:
+        text = str(error)
+    except Exception:  # whatever it is that cannot say what it is
+        text = "(its message cannot be shown)"
+    said = f"{type(error).__name__}: {' '.join(text.replace(chr(0), ' ').split())}"
     said = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 3]}..."
-    return said, "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error))
+    said, trace = (part.encode(errors="backslashreplace").decode() for part in (said, trace))
+    return said, trace
 
 
 _JAX = ("jax_enable_x64", "jax_platforms", "jax_default_matmul_precision")
@@ -175,22 +195,26 @@ class Surroundings:
         jax: settings of JAX by name; None: it is not used.
         faced: whether ``ctsa.jax`` is used.
         cache: where JAX keeps what it compiles.
-        dtype: the type of PyTorch's floats, if it is not the usual one.
+        dtype: the type of PyTorch's floats; None: it is not used.
     """
 
     jax: dict[str, Any] | None = None
     faced: bool = False
     cache: str | None = None
-    dtype: str = ""
+    dtype: str | None = None
 
     @classmethod
     def here(cls) -> "Surroundings":
         """Return those of this process; imports no framework."""
         jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
-        dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else "float32"
+        dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else None
         kept = None if jax is None else {name: getattr(jax.config, name) for name in _JAX}
         cache = None if jax is None else jax.config.jax_compilation_cache_dir
-        return cls(kept, "ctsa.jax" in sys.modules, cache, "" if dtype == "float32" else dtype)
+        return cls(kept, "ctsa.jax" in sys.modules, cache, dtype)
+
+    def told(self) -> dict[str, Any]:
+        """Return what numbers depend on, as JSON can say it; None of what is not used."""
+        return {"jax_enable_x64": None if self.jax is None else self.jax["jax_enable_x64"], "torch_dtype": self.dtype}
 
     def take_over(self) -> None:
         """Set them in this process. Before anything is unpickled: arrays of 64 bits would lose half of them."""
@@ -205,7 +229,9 @@ class Surroundings:
 
                 with contextlib.suppress(OSError):
                     keep_compiled(self.cache)
-        if self.dtype:
+        if self.dtype is not None and (
+            self.dtype != "float32" or "torch" in sys.modules
+        ):  # another sweep may have set it
             import torch
 
             torch.set_default_dtype(getattr(torch, self.dtype))

@@ -5,7 +5,7 @@ function unpacked(pack) {
   const bytes = Uint8Array.from(atob(pack.b64), (c) => c.charCodeAt(0));
   const whole = new Int16Array(bytes.buffer);
   const size = pack.shape.slice(1).reduce((a, b) => a * b, 1);
-  const frame = (k) => Array.from(whole.subarray(k * size, (k + 1) * size), (v) => v * pack.scale);
+  const frame = (k) => Array.from(whole.subarray(k * size, (k + 1) * size), (v) => v * pack.scale[k]);
   return { shape: pack.shape, frame };
 }
 

@@ -14,14 +14,14 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process.
+def hold(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """Hold a folder for this process, or what in it goes by the name of a lock of its own.
 
     Raises:
         BlockingIOError: another one holds it.
         OSError: the folder cannot be written.
     """
-    with open(folder / LOCK, "ab") as stream:
+    with open(folder / name, "ab") as stream:
         if fcntl is not None:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
