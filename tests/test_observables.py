@@ -220,3 +220,18 @@ def test_clusters_of_many_tokens(pairs, monkeypatch):
         assert found.max() + 1 == wanted[0]
         assert len({*zip(found.tolist(), wanted[1].tolist(), strict=True)}) == wanted[0]  # the same groups
         assert np.array_equal(np.unique(found, return_index=True)[1], np.sort(np.unique(found, return_index=True)[1]))
+
+
+@pytest.mark.parametrize("gap", [0.004, 0.008, 0.02, 0.05])
+def test_cells_are_exact(gap):
+    from scipy.sparse.csgraph import connected_components
+
+    from ctsa import observables
+
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x = np.concatenate([centre + 0.02 * rng.normal(size=(150, 2)) for centre in rng.normal(size=(6, 2))])
+        cells = np.unique(np.floor(x / (gap / (8 * 2**0.5))), axis=0, return_inverse=True)[1].reshape(-1)
+        found = observables._linked_cells(x, cells, gap)
+        count, wanted = connected_components(np.linalg.norm(x[:, None] - x[None], axis=-1) < gap, directed=False)
+        assert len({*zip(found.tolist(), wanted.tolist(), strict=True)}) == count == found.max() + 1
