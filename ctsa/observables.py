@@ -178,7 +178,7 @@ def _linked_cells(points: np.ndarray, members: np.ndarray, gap: float) -> np.nda
     first = np.array([group[0] for group in groups])
     apart = np.linalg.norm(first[:, None] - first[None], axis=-1)
     near = apart < 0.75 * gap  # any two of them are nearer than gap
-    trees = {}
+    trees: dict[int, KDTree] = {}
     for a, b in np.argwhere(np.triu((apart < 1.25 * gap) & ~near, 1)):
         tree = trees.setdefault(a, KDTree(groups[a]))
         near[a, b] = tree.query(groups[b])[0].min() < gap

@@ -239,6 +239,19 @@ def test_failures_and_interrupts(here, capsys, monkeypatch):
     assert "file" in says(capsys, "jacobian", "--out", "file/below", "--set", "tokens.n=4", status=2).err
 
 
+@pytest.mark.parametrize("name, change, words", [
+    ("lyapunov", "lyapunov.count=1000", "count=1000 is more than"), ("continue", "continue.span=[3, 1]", "span must increase"),
+])  # fmt: skip
+def test_arguments_that_only_the_analysis_knows(name, change, words, here, capsys):
+    """Nothing was done: it is wrong use, and leaves no folder in the way of the next try."""
+    said = says(capsys, name, "--out", "there", "--set", "tokens.n=3", "--set", change, status=2).err
+    assert words in said and said.count("\n") == 1 and not list(here.iterdir())
+    (here / "there").mkdir()
+    (here / "there" / ".mine").write_text("kept")
+    says(capsys, name, "--out", "there", "--set", "tokens.n=3", "--set", change, status=2)
+    assert [p.name for p in (here / "there").iterdir()] == [".mine"]
+
+
 # ------------------------------------------------------------------------------------------------ killed
 LONG = {
     "simulate": ["tokens.n=48", "simulate.duration=200", "simulate.points=2001"],

@@ -1,5 +1,6 @@
 """``ctsa simulate``, ``ctsa lyapunov``, ...: one analysis each of what a file says; ``ctsa run``: all that it names."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ctsa.results.lock import LOCK
 from ctsa.runs import ANALYSES, Config, Run, RunError, read_config, run_config
 from ctsa.runs.estimating import check_room
 from ctsa.runs.running import check_folder
@@ -66,6 +68,11 @@ def run(name: str | None, file: Path | None, options: Options) -> int:
         )  # fmt: skip
     except KeyboardInterrupt:
         return fail(f"interrupted; what was done is in {out}/, go on with: {shlex.join([*words, '--resume'])}", 130)
+    except ValueError as error:
+        with contextlib.suppress(OSError):  # of a run that has not begun: other files keep it
+            (out / LOCK).unlink(missing_ok=True)
+            out.rmdir()
+        raise WrongUse(with_flags(str(error))) from error
     except RunError as error:
         return fail(f"{error} (see {out}/log.jsonl)", 1)
     except BlockingIOError as error:

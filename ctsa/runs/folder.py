@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,18 @@ class RunFolder:
         """Return the group of a result in the store of all results."""
         zarr().open_group(str(self.path / RESULTS), mode="a", zarr_format=3)
         return self.path / RESULTS / name
+
+    def empty(self) -> bool:
+        """Tell whether nothing has been computed in it: no result, no part of one, no checkpoint."""
+        inside = [p for part in (RESULTS, CHECKPOINTS) for p in (self.path / part).glob("*")]
+        return all(p.name == "zarr.json" for p in inside)
+
+    def discard(self) -> None:
+        """Remove what it has written of a run that has not begun; whatever else lies there stays."""
+        for name in (RESULTS, CHECKPOINTS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in (RUN, CONFIG, LOG):
+            (self.path / name).unlink(missing_ok=True)
 
     def save(self, name: str, result: Any) -> None:
         """Write a result, whole or not at all.

@@ -56,7 +56,8 @@ def run_config(
         The ``Run``.
 
     Raises:
-        ValueError: the config does not fit, or the folder holds a run of something else.
+        ValueError: the config does not fit, also as its first analysis finds it, which then leaves no folder; or the folder
+            holds a run of something else.
         FileExistsError: the folder holds a run, and ``resume`` is not set; or something else.
         BlockingIOError: another process runs this folder.
         RunError: an analysis failed; the cause is its ``__cause__``.
@@ -81,7 +82,13 @@ def run_config(
         found = check_folder(config, path, backend, resume)  # again: now that no other process is at it
         folder = _opened(config, path, backend, found, command)
         for name, settings in config.analyses.items():
-            _one(folder, name, settings, made, progress, say, config.output.pictures)
+            try:
+                _one(folder, name, settings, made, progress, say, config.output.pictures)
+            except RunError as error:
+                if found is None and isinstance(error.__cause__, ValueError | TypeError) and folder.empty():
+                    folder.discard()  # an argument was wrong, and nothing was done: there is nothing to go on with
+                    raise ValueError(f"{config.where}: {name}: {error.__cause__}") from error.__cause__
+                raise
         folder.say(state="done", ended=now())
         folder.log("end")
     run = open_run(path)
