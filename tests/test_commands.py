@@ -240,7 +240,8 @@ def test_failures_and_interrupts(here, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name, change, words", [
-    ("lyapunov", "lyapunov.count=1000", "count=1000 is more than"), ("continue", "continue.span=[3, 1]", "span must increase"),
+    ("lyapunov", "lyapunov.count=1000", "count=1000 is more than"),
+    ("continue", "continue.span=[3, 1]", "span must increase"),
 ])  # fmt: skip
 def test_arguments_that_only_the_analysis_knows(name, change, words, here, capsys):
     """Nothing was done: it is wrong use, and leaves no folder in the way of the next try."""

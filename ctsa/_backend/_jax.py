@@ -21,7 +21,7 @@ name = "jax"
 solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.AbstractAdjoint,))
 partial = eqx.Partial
 __all__ = [
-    "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "asarray", "by_rows", "call", "concrete", "cond", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
     "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
     "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
@@ -138,6 +138,11 @@ def repeat(f, x, count):
 def map(f, xs):
     """Apply ``f`` to every ``xs[i]``, or to the i-th parts of a tuple, in turn and stack the results."""
     return jax.lax.map(f, xs)
+
+
+def cond(condition, yes, no, x):
+    """Return ``yes(x)`` if a truth value holds, else ``no(x)``."""
+    return jax.lax.cond(condition, yes, no, x)
 
 
 def remat(f):

@@ -61,6 +61,20 @@ def map(f, xs):
     return xp.stack([f(x) for x in (zip(*xs, strict=True) if isinstance(xs, tuple) else xs)])
 
 
+def scan(step, carry, count):
+    """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked."""
+    outs = []
+    for _ in range(count):
+        carry, out = step(carry)
+        outs.append(out)
+    return carry, xp.stack(outs)
+
+
+def cond(condition, yes, no, x):
+    """Return ``yes(x)`` if a truth value holds, else ``no(x)``."""
+    return yes(x) if bool(condition) else no(x)
+
+
 def remat(f):
     """Return ``f``: there are no derivatives here."""
     return f

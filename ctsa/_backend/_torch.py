@@ -21,7 +21,7 @@ qr = xp.linalg.qr
 solvers = SOLVERS_OF[name]
 partial = functools.partial
 __all__ = [
-    "asarray", "by_rows", "call", "concrete", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "asarray", "by_rows", "call", "concrete", "cond", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
     "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
     "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
@@ -133,6 +133,11 @@ def _keep_freed_memory():
     of 16384 tokens: 11 CPU seconds in place of 37.
     """
     xp.empty(2**22 - 1024, dtype=xp.float64, device="cpu")  # freed at once
+
+
+def cond(condition, yes, no, x):
+    """Return ``yes(x)`` if a truth value holds, else ``no(x)``."""
+    return yes(x) if bool(condition) else no(x)
 
 
 def remat(f):

@@ -1,16 +1,18 @@
 """Attention behind one call: the output, its derivative along directions, its Jacobian, each ``how`` it is cheapest."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ctsa._backend import backend
 from ctsa.derivatives import jvp_batched
 
-from . import chunked
+from . import chunked, harmonic
 from .dense import RULES, along, assembled_fits, compressed, differentials, jacobian, parts_of
 from .heads import Heads, act, inverse_temperature, lift, of_keys, score_parts, weigh
 
 Array = Any
-HOW = ("auto", "chunked", "dense", "scores", "outer", "assembled")
+HOW = ("auto", "chunked", "harmonic", "dense", "scores", "outer", "assembled")
 DENSE = ("dense", "scores", "outer", "assembled")  # that have all scores at once
 
 
@@ -42,11 +44,14 @@ def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
     return min(ways, key=lambda how: cost(how, n, d, m, heads, k))
 
 
-def attend(heads: Heads, x: Array, how: str = "auto") -> Array:
+def attend(heads: Heads, x: Array, how: str | harmonic.Harmonic = "auto") -> Array:
     """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``.
 
     ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many, the others take all of them.
     """
+    if isinstance(how, harmonic.Harmonic):
+        _check_dimension(x)
+        return _each(lambda z: harmonic.output(heads, z, how.reach, lambda z: attend(heads, z, "chunked")), x)
     xh = lift(heads, x)
     if how not in DENSE:
         side = side_of(heads, xh)
@@ -55,7 +60,9 @@ def attend(heads: Heads, x: Array, how: str = "auto") -> Array:
     return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
 
 
-def attend_tangent(heads: Heads, x: Array, u: Array, how: str = "auto") -> tuple[Array, Array]:
+def attend_tangent(
+    heads: Heads, x: Array, u: Array, how: str | harmonic.Harmonic = "auto"
+) -> tuple[Array, Array]:
     """Return the output of attention and its derivative along ``k`` directions.
 
     Args:
@@ -71,6 +78,9 @@ def attend_tangent(heads: Heads, x: Array, u: Array, how: str = "auto") -> tuple
     if not heads.weights.closed:
         return jvp_batched(lambda z: attend(heads, z, how), x, u)
     n, d = x.shape[-2:]
+    if isinstance(how, harmonic.Harmonic):
+        _check_dimension(x)
+        return _each_tangent(heads, x, u, how.reach)
     if how not in DENSE:
         side = side_of(heads, lift(heads, x))
         if how == "chunked" or chunked.pays(heads.weights, side, u.shape[0]):
@@ -83,6 +93,42 @@ def attend_tangent(heads: Heads, x: Array, u: Array, how: str = "auto") -> tuple
     if how in ("auto", "chunked", "dense"):
         how = choose(n, d, parts.q.shape[-1], heads.count, u.shape[0])
     return _summed(heads, parts.y), along(heads, parts, u, how)
+
+
+def _check_dimension(x: Array) -> None:
+    if x.shape[-1] not in (2, 3):
+        raise ValueError(
+            f"how='harmonic' is for the circle and the two-sphere, but tokens have {x.shape[-1]} components: use "
+            "how='chunked'"
+        )
+
+
+def _each(f: Callable[[Array], Array], x: Array) -> Array:
+    """Return ``f`` of every state of a batch, one after the other."""
+    if x.ndim == 2:
+        return f(x)
+    flat = x.reshape(-1, *x.shape[-2:])
+    return backend(x).map(f, flat).reshape(x.shape)
+
+
+def _each_tangent(heads: Heads, x: Array, u: Array, reach: float) -> tuple[Array, Array]:
+    """Return output and derivative by harmonics, of every state of a batch one after the other."""
+
+    def one(each: tuple) -> tuple[Array, Array]:
+        x, u = each
+        return harmonic.with_tangent(heads, x, u, reach, lambda both: attend_tangent(heads, both[0], both[1], "chunked"))
+
+    if x.ndim == 2:
+        return one((x, u))
+    be, k = backend(x), u.shape[0]
+    flat, moved = x.reshape(-1, *x.shape[-2:]), be.xp.moveaxis(u.reshape(k, -1, *x.shape[-2:]), 0, 1)
+
+    def joined(each: tuple) -> Array:
+        y, dy = one(each)
+        return be.xp.concatenate([y[None], dy])
+
+    found = be.map(joined, (flat, moved))
+    return found[:, 0].reshape(x.shape), be.xp.moveaxis(found[:, 1:], 0, 1).reshape(u.shape)
 
 
 def side_of(heads: Heads, xh: Array) -> chunked.Side:
@@ -123,7 +169,7 @@ def attend_compressed(heads: Heads, x: Array, left: Array, right: Array) -> tupl
 
 def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:
     """Tell whether ``k`` directions are served best by one Jacobian."""
-    if not heads.weights.closed or how in ("chunked", "scores", "outer"):
+    if not heads.weights.closed or how in ("chunked", "harmonic", "scores", "outer"):
         return False
     d = x.shape[-1]
     m = d if heads.query is None else heads.query.shape[-2]

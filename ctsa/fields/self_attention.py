@@ -14,10 +14,11 @@ from ctsa.attention import (
     attend_tangent,
     attention_weights,
     dense_pays,
+    harmonic,
     scores,
 )
 from ctsa.attention.chunked import SURELY
-from ctsa.geometry import Geometry
+from ctsa.geometry import Geometry, Sphere
 from ctsa.parts import constant, parameter, static
 
 from .base import Field
@@ -50,9 +51,12 @@ class SelfAttention(Field):
             tokens of weight ``w_j``. Unnormalised, linear and sigmoid weights keep dividing by ``n`` under a mask.
         key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
-        how: the way in which attention and its derivative are evaluated: "auto" chooses by size; "chunked" takes a block of
-            rows at a time, in memory that grows as n; "dense" has all scores at once; "scores", "outer", "assembled" say
-            how its derivative is taken then (see ``ctsa.attention.dense``). The numbers are the same to rounding.
+        how: the way in which attention and its derivative are evaluated; the numbers are the same to rounding. "auto"
+            chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
+            n. "harmonic" (d = 2 and 3, softmax or unnormalised weights, no mask, tokens on the sphere) sums the
+            exponentials by harmonics in a time that grows as n, to 1e-12, and is "chunked" where that cannot be had; see
+            ``ctsa.attention.harmonic``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
+            way, see ``ctsa.attention.dense``.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -80,10 +84,12 @@ class SelfAttention(Field):
     causal: bool
     weights: Weights
     how: str
+    reach: float | None
     equivariant = True
     parts = dict(
         query=parameter("md", "weight"), key=parameter("md", "weight"), value=parameter("dd", "weight"), beta=parameter(),
         key_field=parameter("d", "bias"), mask=constant("nn"), causal=static(), weights=static(), how=static(),
+        reach=static(),
     )  # fmt: skip
 
     def __init__(
@@ -115,9 +121,26 @@ class SelfAttention(Field):
             raise ValueError(
                 f"how='chunked' takes rows by themselves, but weights={weights.name!r} look at all of them: use how='dense'"
             )
+        reach = None
+        if how == "harmonic":
+            reach = self._reach(Heads(query, key, value, beta, weights, mask, causal, key_field), d, geometry)
         self._assign(
-            **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, how=how
+            **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, how=how,
+            reach=reach,
         )
+
+    @staticmethod
+    def _reach(heads, d, geometry):
+        why = harmonic.fits(heads, 3 if d is None else d)
+        if geometry != Sphere():
+            why = f"tokens live on {geometry!r}, not on ctsa.Sphere()"
+        if why:
+            raise ValueError(f"how='harmonic' does not go here: {why}; use how='chunked'")
+        return harmonic.reach_of(heads)
+
+    @property
+    def _way(self) -> Any:
+        return self.how if self.reach is None else harmonic.Harmonic(self.reach)
 
     @staticmethod
     def _check_shapes(query, key, value, beta, key_field, mask):
@@ -151,13 +174,13 @@ class SelfAttention(Field):
 
     def in_blocks(self, n: int) -> bool:
         """Tell whether the scores of ``n`` tokens are taken a block of rows at a time: never are all of them there."""
-        return self.how == "chunked" or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
+        return self.how in ("chunked", "harmonic") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
 
     def drift(self, t, x):
-        return attend(self.heads, x, self.how)
+        return attend(self.heads, x, self._way)
 
     def drift_tangent(self, t, x, u):
-        return attend_tangent(self.heads, x, u, self.how)
+        return attend_tangent(self.heads, x, u, self._way)
 
     def drift_jacobian(self, t, x):
         if not self.weights.closed:

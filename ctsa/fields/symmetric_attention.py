@@ -36,6 +36,7 @@ class SymmetricAttention(SelfAttention):
     parts = dict(
         query=parameter("md", "weight"), key=parameter("md", "weight"), beta=parameter(), key_field=parameter("d", "bias"),
         mask=constant("nn"), causal=static(), weights=static(), how=static(),
+        reach=static(),
     )  # fmt: skip
 
     def __init__(

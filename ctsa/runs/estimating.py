@@ -12,6 +12,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import autodiff, dtype_name
+from ctsa._types import States
 from ctsa.flows import Solver
 from ctsa.flows.systems import home_of, system_of
 from ctsa.geometry import Geometry
@@ -108,7 +109,7 @@ def size(memory: float) -> str:
 def estimate(
     analysis: str,
     system: Any,
-    x0: Any,
+    x0: States,
     *,
     solver: Any = "dopri5",
     geometry: Geometry | None = None,
