@@ -178,3 +178,18 @@ def test_many_tokens():
     y = as_numpy(ctsa.jax.SelfAttention(beta=4.0, how="harmonic").drift(0.0, jnp.asarray(x)))
     e = np.exp(4 * x[:50] @ x.T)
     assert np.abs(y[:50] - (e @ x) / e.sum(1, keepdims=True)).max() < 1e-13
+
+
+@pytest.mark.parametrize("beta", [0.5, 4.0, 16.0])
+def test_growth_of_modes(beta):
+    """Evenly spread tokens on the circle: mode k grows at ``k^2 I_k(beta) / (beta I_0(beta))`` (arXiv 2410.06833)."""
+    n = 20_000
+    angle = 2 * np.pi * np.arange(n) / n
+    x, along = np.stack([np.cos(angle), np.sin(angle)], 1), np.stack([-np.sin(angle), np.cos(angle)], 1)
+    field = ctsa.jax.SelfAttention(beta=beta, how="harmonic")
+    ks = np.arange(1, 6)
+    u = np.sin(ks[:, None] * angle)[..., None] * along
+    velocity, moved = field.tangent(0.0, jnp.asarray(x), jnp.asarray(u))
+    rate = (np.asarray(moved) * u).sum((1, 2)) / (u * u).sum((1, 2))
+    assert np.abs(velocity).max() < 1e-13
+    assert np.allclose(rate, ctsa.theory.uniform_growth_rate(ks, beta), rtol=1e-9, atol=1e-12)
