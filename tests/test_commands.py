@@ -128,7 +128,7 @@ def test_dry_run(here, capsys):
     found = json.loads(says(capsys, "lyapunov", "--dry-run", "--json", "--set", "tokens.n=4").out)
     assert found["analyses"][0]["fits"] and found["tokens"] == [4, 3] and not list(here.iterdir())
     assert "fits" in says(capsys, "simulate", "--dry-run", "--set", "tokens.n=4").out
-    huge = ["--set", "tokens.n=60000", "--set", "tokens.d=64"]
+    huge = ["--set", "tokens.n=60000", "--set", "tokens.d=64", "--set", "field.how=dense"]
     assert "attention among 60000 tokens" in says(capsys, "simulate", *huge, status=2).err
     long = ["--set", "simulate.points=100000000", "--set", "tokens.n=1000"]
     assert "of these 1000 tokens would fit" in says(capsys, "simulate", "--dry-run", *long, status=1).out

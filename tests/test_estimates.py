@@ -13,6 +13,8 @@ def test_estimates_of_memory(torch_face):
     field = torch_face.SelfAttention()
     huge = np.zeros((60_000, 64))
     huge[:, 0] = 1.0
+    assert estimate("simulate", field, huge, probe=False).fits  # in blocks of rows
+    field = torch_face.SelfAttention(how="dense")
     found = estimate("simulate", field, huge, probe=False)
     assert not found.fits and found.memory > 3 * 8 * 60_000**2 and "of these 60000 tokens would fit" in found.advice
     with pytest.raises(ValueError, match="simulate would need about .* GiB .*: .* tokens would fit"):

@@ -16,7 +16,7 @@ from ctsa._types import States
 from ctsa.flows import Solver
 from ctsa.flows.systems import home_of, system_of
 from ctsa.geometry import Geometry
-from ctsa.parts import walk
+from ctsa.parts import everything, walk
 from ctsa.results.base import Result
 from ctsa.results.text import lines
 from ctsa.settings import one_of
@@ -257,7 +257,9 @@ def _attention(made: Any) -> float:
     system = made.system
     ours = any(place[-1] in ("beta", "query") for place, _, _ in walk(system)) or not list(walk(system))
     n = made.x0.shape[-2]
-    return 3.0 * _item(made) * _heads(system) * float(np.prod(made.x0.shape[:-2])) * n * n if ours else 0.0
+    several = [each for each in everything(system) if hasattr(each, "in_blocks")]
+    rows = min(n, 256) if several and all(each.in_blocks(n) for each in several) else n
+    return 3.0 * _item(made) * _heads(system) * float(np.prod(made.x0.shape[:-2])) * rows * n if ours else 0.0
 
 
 def _state(made: Any) -> float:
