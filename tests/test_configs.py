@@ -276,7 +276,6 @@ WRONG = {
     "output": ("[output]\npicture = true\n", "did you mean pictures"),
     "sweep of two kinds": ("[lyapunov]\n[sweep]\naxes.seed = [1, 'a']\n", "must have values of one kind"),
     "sweep of another analysis": ("[lyapunov]\n[sweep]\naxes.'jacobian.time' = [1.0]\n", "changes nothing of lyapunov"),
-    "sweep of backends": ("[lyapunov]\n[sweep]\naxes.backend = ['torch', 'jax']\n", "changes nothing of lyapunov"),
     "a flow has no depth": ("[simulate]\ndepth = 5\n", "simulate.depth is for layers, but this is a flow"),
     "a layer has no time": ("[layer]\n[simulate]\nduration = 5.0\n", "depth is what counts here"),
     "a layer comes to no rest": ("[layer]\n[simulate]\nuntil = 'equilibrium'\n", "simulate.until is for flows"),

@@ -100,7 +100,7 @@ def test_a_run_opens_again(face, tmp_path):
     assert data.xs.dims == ("time", "token", "component") and data.ts.attrs["units"]
     assert np.array_equal(data.xs.values, back.results["simulate"].xs)
     assert (tmp_path / "a" / "pictures" / "simulate.png").stat().st_size > 5000
-    with pytest.raises(KeyError, match="'nix' is no result of this run: there are basins"):
+    with pytest.raises(KeyError, match="'nix' is no result of this run: there are "):
         back.results["nix"]
     again = read_config(tmp_path / "a" / "config.toml")  # the file of the folder says the same run
     assert again.told() == config.told() and again.backend == face.name

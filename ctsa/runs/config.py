@@ -380,7 +380,7 @@ def _sweep(table: dict[str, Any], analyses: dict[str, Any], whole: dict[str, Any
     one_of("sweep.run", name, ANALYSES)
     for key in sweep.axes:
         first = key.partition(".")[0]
-        if first in ("backend", "out", "output", "sweep") or (first in ANALYSES and first != name):
+        if first in ("out", "output", "sweep") or (first in ANALYSES and first != name):
             raise ValueError(f"sweep.axes.{key} changes nothing of {name}, which is what is run: take another key")
     axes = {key: _values(f"sweep.axes.{key}", value) for key, value in sweep.axes.items()}
     refine = sweep.refine
