@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ctsa
-from ctsa.attention import chunked
+from ctsa.attention import calls, chunked
 from ctsa.results.base import as_numpy
 
 N, D = 37, 5
@@ -52,8 +52,6 @@ def test_as_the_whole_matrix(face, kind, rows):
 @pytest.mark.parametrize("form", ["scores", "outer"])
 def test_directions_in_parts(face, form, rows, monkeypatch):
     """Where not all directions fit beside a block, they are taken some at a time."""
-    from ctsa.attention import calls
-
     monkeypatch.setattr(calls, "cost", lambda how, *sizes: float(how != form))
     monkeypatch.setattr(chunked, "LARGEST", 2 * N * N)
     x, u = face.array(ctsa.random_tokens(N, D)), face.array(np.random.default_rng(1).normal(size=(7, N, D)))
@@ -150,7 +148,7 @@ def test_few_tokens_are_taken_at_once(face, monkeypatch):
     def refused(*_):
         raise AssertionError("blocks of rows for few tokens")
 
-    monkeypatch.setattr(chunked, "output", refused)
+    monkeypatch.setattr(calls, "output_in_blocks", refused)
     face.SelfAttention().drift(0.0, face.array(ctsa.random_tokens(256, 3, batch=(40,))))
 
 

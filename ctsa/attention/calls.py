@@ -7,8 +7,9 @@ from typing import Any
 from ctsa._backend import backend
 from ctsa.derivatives import jvp_batched
 
-from . import chunked, harmonic
+from .chunked import Side, blocks_pay, output_in_blocks, tangent_in_blocks
 from .dense import RULES, along, assembled_fits, compressed, differentials, jacobian, parts_of
+from .harmonic import Harmonic, harmonic_output, harmonic_tangent
 from .heads import Heads, act, inverse_temperature, lift, of_keys, score_parts, weigh
 
 Array = Any
@@ -44,24 +45,24 @@ def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
     return min(ways, key=lambda how: cost(how, n, d, m, heads, k))
 
 
-def attend(heads: Heads, x: Array, how: str | harmonic.Harmonic = "auto") -> Array:
+def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
     """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``.
 
     ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many, the others take all of them.
     """
-    if isinstance(how, harmonic.Harmonic):
+    if isinstance(how, Harmonic):
         _check_dimension(x)
-        return _each(lambda z: harmonic.output(heads, z, how.reach, lambda z: attend(heads, z, "chunked")), x)
+        return _each(lambda z: harmonic_output(heads, z, how.reach, lambda z: attend(heads, z, "chunked")), x)
     xh = lift(heads, x)
     if how not in DENSE:
         side = side_of(heads, xh)
-        if how == "chunked" or chunked.pays(heads.weights, side):
-            return _summed(heads, chunked.output(heads.weights, side))
+        if how == "chunked" or blocks_pay(heads.weights, side):
+            return _summed(heads, output_in_blocks(heads.weights, side))
     return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
 
 
 def attend_tangent(
-    heads: Heads, x: Array, u: Array, how: str | harmonic.Harmonic = "auto"
+    heads: Heads, x: Array, u: Array, how: str | Harmonic = "auto"
 ) -> tuple[Array, Array]:
     """Return the output of attention and its derivative along ``k`` directions.
 
@@ -78,16 +79,16 @@ def attend_tangent(
     if not heads.weights.closed:
         return jvp_batched(lambda z: attend(heads, z, how), x, u)
     n, d = x.shape[-2:]
-    if isinstance(how, harmonic.Harmonic):
+    if isinstance(how, Harmonic):
         _check_dimension(x)
         return _each_tangent(heads, x, u, how.reach)
     if how not in DENSE:
         side = side_of(heads, lift(heads, x))
-        if how == "chunked" or chunked.pays(heads.weights, side, u.shape[0]):
+        if how == "chunked" or blocks_pay(heads.weights, side, u.shape[0]):
             k, m = u.shape[0], side.q.shape[-1]
             form = min(("scores", "outer"), key=lambda form: cost(form, n, d, m, heads.count, k))
             of = partial(differentials, heads, side.key)
-            y, dy = chunked.with_tangent(heads.weights, side, RULES[form], of, u)
+            y, dy = tangent_in_blocks(heads.weights, side, RULES[form], of, u)
             return _summed(heads, y), _summed(heads, dy)
     parts = parts_of(heads, x)
     if how in ("auto", "chunked", "dense"):
@@ -116,7 +117,7 @@ def _each_tangent(heads: Heads, x: Array, u: Array, reach: float) -> tuple[Array
 
     def one(each: tuple) -> tuple[Array, Array]:
         x, u = each
-        return harmonic.with_tangent(heads, x, u, reach, lambda both: attend_tangent(heads, both[0], both[1], "chunked"))
+        return harmonic_tangent(heads, x, u, reach, lambda both: attend_tangent(heads, both[0], both[1], "chunked"))
 
     if x.ndim == 2:
         return one((x, u))
@@ -131,11 +132,11 @@ def _each_tangent(heads: Heads, x: Array, u: Array, reach: float) -> tuple[Array
     return found[:, 0].reshape(x.shape), be.xp.moveaxis(found[:, 1:], 0, 1).reshape(u.shape)
 
 
-def side_of(heads: Heads, xh: Array) -> chunked.Side:
+def side_of(heads: Heads, xh: Array) -> Side:
     """Return queries, keys and values of tokens that have an axis of heads where there is one."""
     q, key = inverse_temperature(heads) * act(heads.query, xh), act(heads.key, xh)
     column, mask = of_keys(heads, xh, key), None if heads.causal else heads.mask
-    return chunked.Side(q, key, act(heads.value, xh), column, mask, heads.causal)
+    return Side(q, key, act(heads.value, xh), column, mask, heads.causal)
 
 
 def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, Array]:

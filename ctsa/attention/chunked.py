@@ -42,7 +42,7 @@ class Side(NamedTuple):
     causal: bool
 
 
-def pays(weights: Weights, side: Side, directions: int = 1) -> bool:
+def blocks_pay(weights: Weights, side: Side, directions: int = 1) -> bool:
     """Tell whether blocks of rows are faster than, or the only alternative to, the whole matrix.
 
     Many directions share one matrix of weights: then blocks are for what would not fit.
@@ -57,7 +57,7 @@ def count_of(side: Side) -> int:
     return lead * side.q.shape[-2] * side.key.shape[-2]
 
 
-def output(weights: Weights, side: Side) -> Array:
+def output_in_blocks(weights: Weights, side: Side) -> Array:
     """Return ``sum_j a_ij v_j``: ``(..., n, e)``."""
 
     def block(q: Array, rows: Array, mask: Array | None = None) -> Array:
@@ -66,7 +66,7 @@ def output(weights: Weights, side: Side) -> Array:
     return _over_rows(block, side, _size(side))
 
 
-def with_tangent(
+def tangent_in_blocks(
     weights: Weights, side: Side, rule: Callable[..., Array], differentials: Callable[[Array], tuple], u: Array
 ) -> tuple[Array, Array]:
     """Return the output and its derivative along directions.
@@ -100,7 +100,7 @@ def with_tangent(
     if together:
         found = some(None, None, u)
         return found[0], found[1:]
-    return output(weights, side), in_chunks(some, None, None, u, max(1, LARGEST // each))
+    return output_in_blocks(weights, side), in_chunks(some, None, None, u, max(1, LARGEST // each))
 
 
 def _leading(side: Side) -> tuple[int, ...]:

@@ -209,7 +209,7 @@ def reach_of(heads: Heads) -> float:
     return 2.0 ** (math.ceil(8 * math.log2(longest)) / 8) if longest > 2**-20 else 2.0**-20
 
 
-def output(heads: Heads, x: Array, reach: float, fallback: Callable[[Array], Array]) -> Array:
+def harmonic_output(heads: Heads, x: Array, reach: float, fallback: Callable[[Array], Array]) -> Array:
     """Return the output of attention of unit tokens ``(n, d)``; by ``fallback(x)`` if a row is not exact enough.
 
     Harmonics know directions only. What a change of length of ``x_j`` would do, ``e^(q . x_j) (1 + (|x_j| - 1) q . x_j)``,
@@ -245,7 +245,7 @@ class Harmonic(NamedTuple):
     reach: float
 
 
-def with_tangent(
+def harmonic_tangent(
     heads: Heads, x: Array, u: Array, reach: float, fallback: Callable[[tuple], tuple]
 ) -> tuple[Array, Array]:
     """Return the output and its derivative along directions ``(k, n, d)``; by ``fallback((x, u))`` if need be.

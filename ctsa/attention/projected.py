@@ -11,7 +11,7 @@ from typing import Any
 
 from ctsa._backend import backend
 
-from . import chunked
+from .chunked import Side, blocks_pay, output_in_blocks, tangent_in_blocks
 from .dense import by_scores, in_chunks
 from .positions import turned
 from .weights import Weights
@@ -89,12 +89,12 @@ def _queries(p: Projected, x: Array) -> Array:
     return turned(p.turn_query, z if p.query_bias is None else z + p.beta * p.query_bias, p.halves)
 
 
-def _side(p: Projected, x: Array) -> chunked.Side:
+def _side(p: Projected, x: Array) -> Side:
     """Return queries, keys and values of tokens ``(..., n, d)``."""
     xh = x[..., None, :, :]
     q, k = _queries(p, xh), _project(p, "key", xh)
     column = -0.5 * p.beta * (k * k).sum(-1, keepdims=True) if p.weights.distance else None
-    return chunked.Side(q, k, _project(p, "value", xh), column, None if p.causal else p.mask, p.causal)
+    return Side(q, k, _project(p, "value", xh), column, None if p.causal else p.mask, p.causal)
 
 
 def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
@@ -125,16 +125,16 @@ def projected_weights(p: Projected, x: Array) -> Array:
 def projected_output(p: Projected, x: Array) -> Array:
     """Return the output ``(..., n, d)``, without the output bias."""
     side = _side(p, x)
-    if chunked.pays(p.weights, side):
-        return _combine(p, chunked.output(p.weights, side))
+    if blocks_pay(p.weights, side):
+        return _combine(p, output_in_blocks(p.weights, side))
     return _combine(p, projected_weights(p, x) @ _project(p, "value", x[..., None, :, :]))
 
 
 def projected_tangent(p: Projected, x: Array, u: Array, largest: int) -> tuple[Array, Array]:
     """Return the output and its derivative along directions ``(k, ..., n, d)``; no temporary exceeds ``largest``."""
     side = _side(p, x)
-    if chunked.pays(p.weights, side, u.shape[0]):
-        y, dy = chunked.with_tangent(p.weights, side, by_scores, partial(_differentials, p, side.key), u)
+    if blocks_pay(p.weights, side, u.shape[0]):
+        y, dy = tangent_in_blocks(p.weights, side, by_scores, partial(_differentials, p, side.key), u)
         return _combine(p, y), _combine(p, dy)
     s, q, key, mask = _scored(p, x)
     a, w = p.weights.with_slope(s, mask)

@@ -4,7 +4,13 @@ from cyclopts import App
 
 from ctsa import __version__
 
-from . import _analyses, _demo, _files, _reproduce, _show, _sweep, _train
+from ._analyses import add as add_analyses
+from ._demo import add as add_demo
+from ._files import add as add_files
+from ._reproduce import add as add_reproduce
+from ._show import add as add_show
+from ._sweep import add as add_sweep
+from ._train import add as add_train
 
 app = App(
     name="ctsa",
@@ -15,6 +21,6 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=None,
 )
-for each in (_files, _analyses, _sweep, _train, _reproduce, _show, _demo):
-    each.add(app)
+for add in (add_files, add_analyses, add_sweep, add_train, add_reproduce, add_show, add_demo):
+    add(app)
 app.register_install_completion_command(name="--install-completion")

@@ -13,9 +13,21 @@ from typing import Any
 from ctsa.results.base import Result
 from ctsa.results.npz import replacing
 
-from . import markup, theme
+from .markup import (
+    Figures,
+    anchor,
+    block,
+    data as embedded,
+    is_link,
+    listing,
+    paragraphs,
+    safe,
+    section as section_markup,
+    slug,
+)
 from .pieces import Section
 from .sections import is_equilibria, is_sweep, overview, plain, section
+from .theme import css, themes
 
 LARGEST = 6_000_000  # bytes of a page
 _SCENES = 6  # pictures in three dimensions: browsers keep about 16, and printing doubles them
@@ -144,7 +156,7 @@ def _arguments(title: Any, about: Any, config: Any, repeat: Any, summary: Any, l
 
 
 def _link(name: str, address: str) -> None:
-    if not markup.is_link(address):
+    if not is_link(address):
         raise ValueError(f"{name} must be a relative path, or begin with https:, http: or file:, got {address!r}")
 
 
@@ -165,16 +177,16 @@ def _asset(name: str) -> str:
 
 
 def _page(results: dict[str, Any], title: str, summary: list[str], ending: str, detail: float, script: str) -> str:
-    figures = markup.Figures()
+    figures = Figures()
     sections: list[tuple[str, str, Section]] = []
     scenes = 0
     for i, (name, result) in enumerate(results.items(), 1):
         found = section(result, detail, scenes < _SCENES)
         scenes += sum("scene" in c.layout for f in found.figures for c in getattr(f, "views", {}).values())
-        sections.append((name, markup.slug(name, i), found))
+        sections.append((name, slug(name, i), found))
     alone = len(sections) == 1
-    body = "".join(markup.section(found, name, key, figures, alone) for name, key, found in sections)
-    drawn = {"themes": theme.themes(), "charts": figures.charts, "players": figures.players}
+    body = "".join(section_markup(found, name, key, figures, alone) for name, key, found in sections)
+    drawn = {"themes": themes(), "charts": figures.charts, "players": figures.players}
     thin = (
         '<p class="note">Pictures show fewer points than usual, to keep the page below 6 MB.</p>' if detail < 1 else ""
     )
@@ -185,16 +197,16 @@ def _page(results: dict[str, Any], title: str, summary: list[str], ending: str, 
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{markup.safe(title)}</title>
+<title>{safe(title)}</title>
 <link rel="icon" href="data:,">
 <style>
-{theme.css()}{_asset("report.css")}</style>
+{css()}{_asset("report.css")}</style>
 </head>
 <body>
 <a class="skip" href="#main">Skip to the results</a>
 <header>
 <div class="bar"><button type="button" id="theme" aria-pressed="false">Dark</button></div>
-<h1>{markup.safe(title)}</h1>
+<h1>{safe(title)}</h1>
 </header>
 <main id="main" tabindex="-1">
 <section class="summary" aria-labelledby="summary">
@@ -205,7 +217,7 @@ def _page(results: dict[str, Any], title: str, summary: list[str], ending: str, 
 </main>
 <footer><p>Written by ctsa. The page is whole: it needs no network.</p></footer>
 <noscript><p class="note">Charts need JavaScript, which is off; words and tables do not.</p></noscript>
-<script type="application/json" id="drawn">{markup.data(drawn)}</script>
+<script type="application/json" id="drawn">{embedded(drawn)}</script>
 <!-- plotly.js, copyright Plotly, Inc., MIT licence: compressed by gzip, as base64 -->
 <script type="text/plain" id="plotly">{script}</script>
 <script>
@@ -216,11 +228,11 @@ def _page(results: dict[str, Any], title: str, summary: list[str], ending: str, 
 
 
 def _summary(summary: list[str], sections: list[tuple[str, str, Section]]) -> str:
-    first = markup.paragraphs(summary, "lead")
+    first = paragraphs(summary, "lead")
     if len(sections) == 1:
-        return first + markup.paragraphs(sections[0][2].sentences)
+        return first + paragraphs(sections[0][2].sentences)
     rows = (
-        f'<li><a href="#{key}">{markup.safe(name)}</a>{markup.safe(overview(found))}</li>'
+        f'<li><a href="#{key}">{safe(name)}</a>{safe(overview(found))}</li>'
         for name, key, found in sections
     )
     return f'{first}<nav aria-label="Results"><ul>{"".join(rows)}</ul></nav>'
@@ -230,13 +242,13 @@ def _made_with(about: Any, config: str | None, repeat: str | None, links: Any) -
     """Return the last part of the page: how it was made, and how to have it again."""
     parts = []
     if repeat:
-        parts.append(f"<h3>To have it again</h3>{markup.block(repeat, 'Command')}")
+        parts.append(f"<h3>To have it again</h3>{block(repeat, 'Command')}")
     if config:
-        parts.append(f"<h3>Settings</h3>{markup.block(config, 'Settings')}")
+        parts.append(f"<h3>Settings</h3>{block(config, 'Settings')}")
     if about:
-        parts.append(f"<h3>Made with</h3>{markup.listing(about)}")
+        parts.append(f"<h3>Made with</h3>{listing(about)}")
     if links:
-        rows = "".join(f"<li>{markup.anchor(label, address)}</li>" for label, address in links.items())
+        rows = "".join(f"<li>{anchor(label, address)}</li>" for label, address in links.items())
         parts.append(f"<h3>Files</h3><ul>{rows}</ul>")
     if not parts:
         return ""

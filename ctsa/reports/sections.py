@@ -9,10 +9,13 @@ import numpy as np
 from ctsa._backend import framework
 from ctsa.results.base import Result, as_numpy
 
-from . import charts, spectra, tokens, words
+from .charts import basins, branches, comparison, diagnosis, energy_report, evaluation, monitor, training_run
 from .pictures import still
 from .pieces import Chart, Picture, Player, Section
+from .spectra import eigenvalues, singular, spectrum
 from .sweeps import sweep
+from .tokens import one_run, player, single
+from .words import say
 
 Figures = tuple[list[Chart | Player | Picture], list[str]]
 _LINES = 400  # the most of a table
@@ -64,7 +67,7 @@ def section(result: Any, detail: float, scenes: bool) -> Section:
         name = _words(kind)
         picture = still(result, f"{name[:1].upper()}{name[1:]}, as its own picture shows it.")
         figures = [picture] if picture else []
-    return Section(_words(kind), words.say(result, kind), figures, text, notes)
+    return Section(_words(kind), say(result, kind), figures, text, notes)
 
 
 def _table(result: Any) -> str:
@@ -91,8 +94,8 @@ def _words(kind: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------- of every kind
 def _trajectory(traj: Any, detail: float, scenes: bool) -> Figures:
-    ts, xs, batch = tokens.one_run(traj)
-    found, notes = tokens.player(ts, xs, "layer" if "layers" in traj.stats else "t", detail, scenes)
+    ts, xs, batch = one_run(traj)
+    found, notes = player(ts, xs, "layer" if "layers" in traj.stats else "t", detail, scenes)
     first = [f"Of {int(np.prod(batch))} runs the first is shown."] if batch else []
     return ([found] if found else []), [*first, *notes]
 
@@ -105,7 +108,7 @@ def _equilibria(found: Any, detail: float, scenes: bool) -> Figures:
     notes = [f"{len(some)} of {len(found)} equilibria are shown."] if len(some) < len(found) else []
     figures: list[Any] = []
     if len({e.x.shape for e in some}) == 1:
-        view, more = tokens.player(
+        view, more = player(
             np.arange(len(some)), np.stack([e.x for e in some]), "equilibrium", detail, scenes, False
         )
         if view:
@@ -123,7 +126,7 @@ def _equilibria(found: Any, detail: float, scenes: bool) -> Figures:
         (kind, np.concatenate([e.eigenvalues for e, k in zip(some, kinds) if k == kind]))
         for kind in dict.fromkeys(kinds)
     ]
-    chart = spectra.eigenvalues(sets, True, "Eigenvalues of the tangent Jacobians")
+    chart = eigenvalues(sets, True, "Eigenvalues of the tangent Jacobians")
     return [*figures, *([chart] if chart else [])], notes
 
 
@@ -134,22 +137,22 @@ def _is_path(trace: dict[str, Any]) -> bool:
 
 
 def _state(x: Any, chart: Chart | None, detail: float, scenes: bool) -> Figures:
-    view, notes = tokens.single(x, detail, scenes)
+    view, notes = single(x, detail, scenes)
     return [f for f in (view, chart) if f is not None], notes
 
 
 def _equilibrium(e: Any, detail: float, scenes: bool) -> Figures:
-    return _state(e.x, spectra.eigenvalues([(e.kind, e.eigenvalues)], True), detail, scenes)
+    return _state(e.x, eigenvalues([(e.kind, e.eigenvalues)], True), detail, scenes)
 
 
 def _limit_cycle(cycle: Any, detail: float, scenes: bool) -> Figures:
-    chart = spectra.eigenvalues([(cycle.kind, cycle.multipliers)], False, "Multipliers of the cycle")
+    chart = eigenvalues([(cycle.kind, cycle.multipliers)], False, "Multipliers of the cycle")
     return _state(cycle.x, chart, detail, scenes)
 
 
 def _fixed_points(found: Any, detail: float, scenes: bool) -> Figures:
     sets = [(f"{found._name} {i}, {s}", z) for i, (s, z) in enumerate(zip(found.stability, found.multipliers))]
-    chart = spectra.eigenvalues(sets, False, "Multipliers on the tangent space")
+    chart = eigenvalues(sets, False, "Multipliers on the tangent space")
     return ([chart] if chart else []), [f"Multipliers of 12 of {len(sets)} are shown."] if len(sets) > 12 else []
 
 
@@ -158,14 +161,14 @@ def _leading(result: Any, detail: float, scenes: bool) -> Figures:
     if values.ndim > 1:
         values = values.reshape(-1, values.shape[-1])
     if result.which in ("singular", "symmetric"):
-        return [spectra.singular(np.atleast_2d(values)[0], _NAMES[result.which])], []
+        return [singular(np.atleast_2d(values)[0], _NAMES[result.which])], []
     names = [f"state {i}" for i in range(len(values))] if values.ndim > 1 else [""]
-    chart = spectra.eigenvalues(list(zip(names, np.atleast_2d(values))), result.continuous, "Leading eigenvalues")
+    chart = eigenvalues(list(zip(names, np.atleast_2d(values))), result.continuous, "Leading eigenvalues")
     return ([chart] if chart else []), []
 
 
 def _jacobian(result: Any, detail: float, scenes: bool) -> Figures:
-    chart = spectra.eigenvalues([("", np.asarray(result.eigenvalues))], result.continuous, "Eigenvalues of the Jacobian")
+    chart = eigenvalues([("", np.asarray(result.eigenvalues))], result.continuous, "Eigenvalues of the Jacobian")
     return ([chart] if chart else []), []
 
 
@@ -178,12 +181,12 @@ def _simple(draw: Callable[[Any], Any]) -> Callable[[Any, float, bool], Figures]
 
 
 def _monitor(result: Any, detail: float, scenes: bool) -> Figures:
-    return ([] if len(result.missing) == 5 else [charts.monitor(result)]), []
+    return ([] if len(result.missing) == 5 else [monitor(result)]), []
 
 
 _DRAWS: dict[str, Callable[[Any, float, bool], Figures]] = {
     "Trajectory": _trajectory,
-    "LyapunovSpectrum": _simple(spectra.spectrum),
+    "LyapunovSpectrum": _simple(spectrum),
     "Leading": _leading,
     "JacobianSpectrum": _jacobian,
     "Equilibria": _equilibria,
@@ -191,15 +194,15 @@ _DRAWS: dict[str, Callable[[Any, float, bool], Figures]] = {
     "LimitCycle": _limit_cycle,
     "FixedPoints": _fixed_points,
     "Cycles": _fixed_points,
-    "Comparison": _simple(charts.comparison),
-    "Basins": _simple(charts.basins),
-    "Branch": _simple(lambda b: charts.branches([b], b.parameter)),
-    "Diagram": _simple(lambda d: charts.branches(list(d), d.parameter)),
-    "Diagnosis": _simple(charts.diagnosis),
+    "Comparison": _simple(comparison),
+    "Basins": _simple(basins),
+    "Branch": _simple(lambda b: branches([b], b.parameter)),
+    "Diagram": _simple(lambda d: branches(list(d), d.parameter)),
+    "Diagnosis": _simple(diagnosis),
     "MonitorRecord": _monitor,
-    "EnergyReport": _simple(charts.energy_report),
-    "TrainingRun": _simple(charts.training_run),
-    "Evaluation": _simple(charts.evaluation),
+    "EnergyReport": _simple(energy_report),
+    "TrainingRun": _simple(training_run),
+    "Evaluation": _simple(evaluation),
 }
 
 

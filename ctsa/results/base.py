@@ -12,11 +12,10 @@ import numpy as np
 from ctsa._backend import backend, framework
 
 from .labelled import labelled
-from .npz import archive as archive, write
+from .npz import FORMAT as FORMAT, archive as archive, write
+from .store import SUFFIX, write_group
 from .text import lines
 from .values import as_numpy as as_numpy
-
-FORMAT = 2  # of files; raised when what they hold can no longer be read by an older version, or here
 
 
 def picture(name: str) -> Callable[..., Any]:
@@ -71,10 +70,8 @@ class Result:
             TypeError: ``path`` is not a path.
             ImportError: zarr, for a store, is not installed.
         """
-        path = archive(path, endings=(".npz", ".zarr"))
-        if path.suffix == ".zarr":
-            from .store import write_group
-
+        path = archive(path, endings=(".npz", SUFFIX))
+        if path.suffix == SUFFIX:
             write_group(path, self)
             return path
         arrays: dict[str, Any] = {}

@@ -123,7 +123,7 @@ def _path(path: str | os.PathLike) -> Path:
 def _of_folder(path: Path) -> Any:
     """Return what a folder holds: a store of a result, or a run."""
     if is_group(path):
-        return read_group(path)
+        return unpacked(*read_group(path), path)
     if (path / RUN).is_file():
         return import_module("ctsa.runs").open_run(path)  # which stands above
     inside = sorted(p.name for p in (*path.glob("*.npz"), *path.glob(f"*{SUFFIX}")))[:3]

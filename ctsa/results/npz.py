@@ -14,6 +14,8 @@ import numpy as np
 
 from .values import encode
 
+FORMAT = 2  # of files; raised when what they hold can no longer be read by an older version, or here
+
 
 def archive(path: str | os.PathLike, name: str = "path", endings: tuple[str, ...] = (".npz",)) -> Path:
     """Return a path to write to, with one of the endings, or ``.npz`` in addition; its folder must exist."""

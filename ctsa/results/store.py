@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import FORMAT, Result
+from .npz import FORMAT
 from .values import decode, encode
 
 HEADER = "ctsa"  # the attribute of a group that says which result it holds
@@ -29,7 +29,7 @@ def zarr() -> Any:
     return zarr
 
 
-def write_group(path: Path, result: Result) -> None:
+def write_group(path: Path, result: Any) -> None:
     """Write a result as the group ``path``, which appears whole or not at all; one that is there is replaced.
 
     The group is a Zarr store of its own, and a part of the one that a folder above holds. ``xarray.open_zarr(path,
@@ -55,7 +55,7 @@ def write_group(path: Path, result: Result) -> None:
         raise
 
 
-def header_of(result: Result, arrays: dict[str, Any]) -> str:
+def header_of(result: Any, arrays: dict[str, Any]) -> str:
     """Return the attribute ``HEADER`` of a result, whose arrays join ``arrays``.
 
     Raises:
@@ -65,15 +65,13 @@ def header_of(result: Result, arrays: dict[str, Any]) -> str:
     return json.dumps(header, default=encode)
 
 
-def read_group(path: Path) -> Any:
-    """Return the result that the group ``path`` holds, its arrays as NumPy.
+def read_group(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays, as NumPy, of the result that the group ``path`` holds; ``ctsa.load`` makes it.
 
     Raises:
         ValueError: it holds none, is damaged, or comes from another version.
         ImportError: zarr, or what the result needs, is not installed.
     """
-    from .files import unpacked
-
     try:
         group = zarr().open_group(str(path), mode="r")
         header = json.loads(group.attrs[HEADER], object_hook=decode)
@@ -83,7 +81,7 @@ def read_group(path: Path) -> Any:
         raise
     except Exception as error:  # whatever Zarr and its codecs raise at what is not theirs
         raise ValueError(f"{path} is not a store of ctsa, or is damaged: {error!r:.200}") from None
-    return unpacked(header, arrays, path)
+    return header, arrays
 
 
 def is_group(path: Path) -> bool:
@@ -105,7 +103,7 @@ def _put_in_place(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_nodes(group: Any, result: Result, arrays: dict[str, Any]) -> None:
+def _write_nodes(group: Any, result: Any, arrays: dict[str, Any]) -> None:
     axes = dict(_axes(result))
     for name, a in arrays.items():
         dims = axes.get(name, [f"{name.rpartition('.')[2]}_{i}".replace("/", "_") for i in range(np.ndim(a))])
@@ -138,11 +136,11 @@ def _chunks(shape: tuple[int, ...], itemsize: int, size: int = 4 * 2**20) -> tup
     return tuple(chunks)
 
 
-def _unit(result: Result, name: str) -> str:
+def _unit(result: Any, name: str) -> str:
     return type(result)._units.get(name, "") if "." not in name else ""
 
 
-def _axes(result: Result, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+def _axes(result: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
     """Yield the names of the axes of every array, by the name that ``_packed`` gives it.
 
     Below a node, an axis of another length must have another name: a tree of xarray shares those above.

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctsa.results.files import RUN
+from ctsa.results.files import RUN, load
 from ctsa.results.lock import held
-from ctsa.results.store import is_group, read_group
+from ctsa.results.store import is_group
 from ctsa.results.text import columns, lines
 
 from .folder import CONFIG, FORMAT, LOG, RESULTS, SWEEP
@@ -35,7 +35,7 @@ class Results(Mapping):
         if name not in list(self):
             raise KeyError(f"{name!r} is no result of this run: there are {', '.join(self) or 'none'}")
         path = self._folder / name
-        return read_group(path) if is_group(path) else read_stream(path)
+        return load(path) if is_group(path) else read_stream(path)
 
     def __repr__(self) -> str:
         return f"Results({', '.join(self) or 'none'})"
