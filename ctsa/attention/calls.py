@@ -54,10 +54,8 @@ def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
         _check_dimension(x)
         return _each(lambda z: harmonic_output(heads, z, how.reach, lambda z: attend(heads, z, "chunked")), x)
     xh = lift(heads, x)
-    if how not in DENSE:
-        side = side_of(heads, xh)
-        if how == "chunked" or blocks_pay(heads.weights, side):
-            return _summed(heads, output_in_blocks(heads.weights, side))
+    if how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count)):
+        return _summed(heads, output_in_blocks(heads.weights, side_of(heads, xh)))
     return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
 
 
@@ -82,14 +80,12 @@ def attend_tangent(
     if isinstance(how, Harmonic):
         _check_dimension(x)
         return _each_tangent(heads, x, u, how.reach)
-    if how not in DENSE:
+    if how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count, u.shape[0])):
         side = side_of(heads, lift(heads, x))
-        if how == "chunked" or blocks_pay(heads.weights, side, u.shape[0]):
-            k, m = u.shape[0], side.q.shape[-1]
-            form = min(("scores", "outer"), key=lambda form: cost(form, n, d, m, heads.count, k))
-            of = partial(differentials, heads, side.key)
-            y, dy = tangent_in_blocks(heads.weights, side, RULES[form], of, u)
-            return _summed(heads, y), _summed(heads, dy)
+        k, m = u.shape[0], side.q.shape[-1]
+        form = min(("scores", "outer"), key=lambda form: cost(form, n, d, m, heads.count, k))
+        y, dy = tangent_in_blocks(heads.weights, side, RULES[form], partial(differentials, heads, side.key), u)
+        return _summed(heads, y), _summed(heads, dy)
     parts = parts_of(heads, x)
     if how in ("auto", "chunked", "dense"):
         how = choose(n, d, parts.q.shape[-1], heads.count, u.shape[0])

@@ -42,19 +42,13 @@ class Side(NamedTuple):
     causal: bool
 
 
-def blocks_pay(weights: Weights, side: Side, directions: int = 1) -> bool:
-    """Tell whether blocks of rows are faster than, or the only alternative to, the whole matrix.
+def blocks_pay(weights: Weights, x: Array, heads: int, directions: int = 1) -> bool:
+    """Tell whether blocks of rows are faster than, or the only alternative to, the whole matrix for tokens ``(..., n, d)``.
 
     Many directions share one matrix of weights: then blocks are for what would not fit.
     """
-    from_ = FROM if directions <= 16 else LARGEST
-    return weights.rowwise and side.key.shape[-2] >= TOKENS and count_of(side) > from_
-
-
-def count_of(side: Side) -> int:
-    """Return how many scores there are."""
-    lead = math.prod(_leading(side))
-    return lead * side.q.shape[-2] * side.key.shape[-2]
+    n, from_ = x.shape[-2], FROM if directions <= 16 else LARGEST
+    return weights.rowwise and n >= TOKENS and math.prod(x.shape[:-2]) * heads * n * n > from_
 
 
 def output_in_blocks(weights: Weights, side: Side) -> Array:

@@ -124,16 +124,15 @@ def projected_weights(p: Projected, x: Array) -> Array:
 
 def projected_output(p: Projected, x: Array) -> Array:
     """Return the output ``(..., n, d)``, without the output bias."""
-    side = _side(p, x)
-    if blocks_pay(p.weights, side):
-        return _combine(p, output_in_blocks(p.weights, side))
+    if blocks_pay(p.weights, x, p.count):
+        return _combine(p, output_in_blocks(p.weights, _side(p, x)))
     return _combine(p, projected_weights(p, x) @ _project(p, "value", x[..., None, :, :]))
 
 
 def projected_tangent(p: Projected, x: Array, u: Array, largest: int) -> tuple[Array, Array]:
     """Return the output and its derivative along directions ``(k, ..., n, d)``; no temporary exceeds ``largest``."""
-    side = _side(p, x)
-    if blocks_pay(p.weights, side, u.shape[0]):
+    if blocks_pay(p.weights, x, p.count, u.shape[0]):
+        side = _side(p, x)
         y, dy = tangent_in_blocks(p.weights, side, by_scores, partial(_differentials, p, side.key), u)
         return _combine(p, y), _combine(p, dy)
     s, q, key, mask = _scored(p, x)
