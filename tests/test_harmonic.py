@@ -77,7 +77,7 @@ def test_what_is_not_trusted(face):
     z = face.array(x)
     heads = field.heads
     found, total = harmonic.sums(z, -16.0 * z, face.array(np.ones((400, 1))), harmonic.degree(3, field.reach))
-    assert not bool(harmonic.trusted(found[:, 0], total, -16.0 * z, 400, field.reach)) and heads.count == 1
+    assert not bool(harmonic.trusted(found[:, 0], total, -16.0 * z, 400, field.reach).any()) and heads.count == 1
     y = as_numpy(field.drift(0.0, z))
     assert np.abs(y - exact(x, -np.eye(3), np.eye(3), 16.0)).max() < 1e-13
     longer = as_numpy(field.drift(0.0, face.array(1.5 * x)))  # off the sphere the series is another function

@@ -1,4 +1,4 @@
-"""What the shared mathematics needs from a framework: the 35 names in ``__all__``, one module a framework.
+"""What the shared mathematics needs from a framework: the 37 names in ``__all__``, one module a framework.
 
 The arrays decide: ``backend(x)`` looks at the type of ``x`` and returns the module that speaks its language.
 There is no global switch, no environment variable and no registry.

@@ -21,8 +21,8 @@ name = "jax"
 solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.AbstractAdjoint,))
 partial = eqx.Partial
 __all__ = [
-    "asarray", "by_rows", "call", "concrete", "cond", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
-    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
+    "asarray", "by_rows", "call", "concrete", "cond", "differentiated", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "put", "qr", "refuse_gradient",
     "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
 ]  # fmt: skip
@@ -148,6 +148,18 @@ def cond(condition, yes, no, x):
 def remat(f):
     """Return ``f`` of a tuple of arrays such that reverse mode computes it anew in place of keeping what is inside."""
     return jax.checkpoint(f, prevent_cse=False)
+
+
+def differentiated(plain, whole):
+    """Return ``plain``, a function of arrays; where a derivative is taken, that of ``whole``, which has the same values."""
+    f = jax.custom_jvp(plain)
+    f.defjvp(lambda given, tangents: jax.jvp(whole, given, tangents))
+    return f
+
+
+def put(a, i, row):
+    """Return ``a`` with ``a[i]`` replaced; ``i`` may be a number that a loop carries."""
+    return jax.lax.dynamic_update_index_in_dim(a, row, i, 0)
 
 
 def repeat_while(condition, step, carry):

@@ -8,7 +8,7 @@ from scipy.special import erf
 name = "numpy"
 partial = functools.partial
 __all__ = [
-    "call", "concrete", "erf", "eye", "guard", "like", "logsumexp", "map", "march", "materialise", "name", "partial",
+    "call", "concrete", "cond", "differentiated", "erf", "eye", "guard", "like", "logsumexp", "map", "march", "materialise", "name", "partial", "put",
     "qr", "repeat", "softmax", "stop_gradient", "to_numpy", "xp",
 ]  # fmt: skip
 
@@ -86,6 +86,18 @@ qr = xp.linalg.qr
 def call(f, *args):
     """Return ``f(*args)``."""
     return f(*args)
+
+
+def put(a, i, row):
+    """Return ``a`` with ``a[i]`` replaced."""
+    a = a.copy()
+    a[i] = row
+    return a
+
+
+def differentiated(plain, whole):
+    """Return ``plain``: there are no derivatives here."""
+    return plain
 
 
 def repeat(f, x, count):

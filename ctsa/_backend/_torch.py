@@ -21,8 +21,8 @@ qr = xp.linalg.qr
 solvers = SOLVERS_OF[name]
 partial = functools.partial
 __all__ = [
-    "asarray", "by_rows", "call", "concrete", "cond", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
-    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "qr", "refuse_gradient",
+    "asarray", "by_rows", "call", "concrete", "cond", "differentiated", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
+    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "put", "qr", "refuse_gradient",
     "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
     "vjp", "vmap", "xp",
 ]  # fmt: skip
@@ -149,6 +149,21 @@ def remat(f):
         return checkpoint(f, xs, use_reentrant=False) if wanted else f(xs)
 
     return called
+
+
+def differentiated(plain, whole):
+    """Return ``plain``, a function of arrays, or ``whole``, which has the same values, where a derivative may be taken."""
+
+    def called(*given):
+        wanted = in_transform() or (xp.is_grad_enabled() and any(a.requires_grad for a in given))
+        return (whole if wanted else plain)(*given)
+
+    return called
+
+
+def put(a, i, row):
+    """Return ``a`` with ``a[i]`` replaced; ``i`` may be a number that a loop carries."""
+    return a.index_copy(0, i.reshape(1), row[None])
 
 
 def repeat_while(condition, step, carry):

@@ -52,7 +52,7 @@ def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
     """
     if isinstance(how, Harmonic):
         _check_dimension(x)
-        return _each(lambda z: harmonic_output(heads, z, how.reach, lambda z: attend(heads, z, "chunked")), x)
+        return _each(lambda z: harmonic_output(heads, z, how.reach, partial(_rows, heads), partial(_all, heads)), x)
     xh = lift(heads, x)
     if how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count)):
         return _summed(heads, output_in_blocks(heads.weights, side_of(heads, xh)))
@@ -111,21 +111,45 @@ def _each(f: Callable[[Array], Array], x: Array) -> Array:
 def _each_tangent(heads: Heads, x: Array, u: Array, reach: float) -> tuple[Array, Array]:
     """Return output and derivative by harmonics, of every state of a batch one after the other."""
 
-    def one(each: tuple) -> tuple[Array, Array]:
-        x, u = each
-        return harmonic_tangent(heads, x, u, reach, lambda both: attend_tangent(heads, both[0], both[1], "chunked"))
+    def one(each: tuple) -> Array:
+        return harmonic_tangent(heads, *each, reach, partial(_rows_tangent, heads), partial(_all_tangent, heads))
 
     if x.ndim == 2:
-        return one((x, u))
+        found = one((x, u))
+        return found[0], found[1:]
     be, k = backend(x), u.shape[0]
     flat, moved = x.reshape(-1, *x.shape[-2:]), be.xp.moveaxis(u.reshape(k, -1, *x.shape[-2:]), 0, 1)
-
-    def joined(each: tuple) -> Array:
-        y, dy = one(each)
-        return be.xp.concatenate([y[None], dy])
-
-    found = be.map(joined, (flat, moved))
+    found = be.map(one, (flat, moved))
     return found[:, 0].reshape(x.shape), be.xp.moveaxis(found[:, 1:], 0, 1).reshape(u.shape)
+
+
+def _all(heads: Heads, x: Array) -> Array:
+    return attend(heads, x, "chunked")
+
+
+def _rows(heads: Heads, x: Array, index: Array) -> Array:
+    """Return some rows of the output, with all their scores."""
+    side = side_of(heads, lift(heads, x))
+    return _summed(heads, output_in_blocks(heads.weights, side._replace(q=side.q[..., index, :])))
+
+
+def _all_tangent(heads: Heads, each: tuple) -> Array:
+    y, dy = attend_tangent(heads, *each, "chunked")
+    return backend(y).xp.concatenate([y[None], dy])
+
+
+def _rows_tangent(heads: Heads, each: tuple, index: Array) -> Array:
+    """Return some rows of the output and of its derivative, stacked."""
+    x, u = each
+    side = side_of(heads, lift(heads, x))
+
+    def of_rows(u: Array) -> tuple:
+        dq, *others = differentials(heads, side.key, u)
+        return dq[..., index, :], *others
+
+    side = side._replace(q=side.q[..., index, :])
+    y, dy = tangent_in_blocks(heads.weights, side, RULES["scores"], of_rows, u)
+    return backend(y).xp.concatenate([_summed(heads, y)[None], _summed(heads, dy)])
 
 
 def side_of(heads: Heads, xh: Array) -> Side:

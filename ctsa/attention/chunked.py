@@ -76,7 +76,7 @@ def tangent_in_blocks(
         ``(..., n, e)`` and ``(k, ..., n, e)``.
     """
     xp, k = backend(u).xp, u.shape[0]
-    size = max(_size(side), min(side.key.shape[-2], 4 * k))  # what a block does once is in proportion to k
+    size = max(_size(side), min(side.q.shape[-2], 4 * k))  # what a block does once is in proportion to k
     each = size * side.key.shape[-2] * math.prod(_leading(side))
     together = k * each <= LARGEST
 
@@ -105,7 +105,7 @@ def _leading(side: Side) -> tuple[int, ...]:
 
 def _size(side: Side) -> int:
     n = side.key.shape[-2]
-    return min(n, max(LEAST, BLOCK // (n * max(1, math.prod(_leading(side))))))
+    return min(side.q.shape[-2], max(LEAST, BLOCK // (n * max(1, math.prod(_leading(side))))))
 
 
 def _scored(side: Side, q: Array, rows: Array, mask: Array | None) -> tuple[Array, Array | None]:

@@ -1,25 +1,13 @@
-r"""Attention on the circle and the two-sphere in O(n): sums of exponentials by circular and spherical harmonics.
+"""Attention on the circle and the two-sphere in O(n), by sums over harmonics (see ``series``), and when it is trusted.
 
-For unit tokens ``x_j`` of dimension d = 2 or 3 the kernel of softmax attention is a series in harmonics,
-
-.. math::
-    e^{q \cdot x} / w_0(r) = \sum_l \frac{w_l(r)}{w_0(r)} \sum_m c_{lm}\, Y_{lm}(q / r)\, Y_{lm}(x), \qquad r = |q|,
-
-with modified Bessel functions :math:`w_l = I_l` (d = 2) or the spherical ones :math:`i_l` (d = 3), which fall off faster
-than geometrically beyond ``l = r``. Sums over tokens with any charges are then moments of the tokens, computed once, and
-evaluated at each query: ``O(n degree^(d-1))`` in place of ``n^2``, to rounding. Ratios of Bessel functions come from their
-continued fraction, multiplied into the recurrences of the harmonics, so that only q and r^2 occur: nothing is singular at
-q = 0 or at poles.
+Outputs are ratios of sums of exponentials, derivatives are made of such sums with other charges, in closed form.
 
 The relative error of a row is its absolute one over ``z = sum_j e^(q . x_j - r) / n``, which is small where no token lies
 near the query's direction. Rows for which ``z`` does not warrant an error of 1e-12, or whose query is longer than foreseen,
-are found, and then all rows are taken by blocks (see ``chunked``).
-
-References:
-    Abramowitz and Stegun, 9.6.34 and 10.2.36; Gautschi, *Computational aspects of three-term recurrence relations*, 1967.
+are found and taken with all their scores: up to 256 of them by themselves; where there are more, all rows are (see
+``chunked``).
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,153 +17,13 @@ import numpy as np
 from ctsa._backend import backend, rounding
 
 from .heads import Heads, act, inverse_temperature, lift
+from .series import TAIL, degree, sums
 
 Array = Any
 
-TAIL, WANTED = 1e-15, 4500  # of the series that is left out; error of a row, in roundings of the dtype: 1e-12
-_KEYS, _QUERIES = 1024, 256  # tokens whose harmonics are in memory together
-
-
-@functools.lru_cache(256)
-def degree(d: int, reach: float, tail: float = TAIL) -> int:
-    """Return the even degree from which on the series is left out: all of it is at most ``tail e^r`` for ``r <= reach``."""
-    r = max(float(reach), 1e-30)
-    most = int(60 + 2 * r + 10 * math.sqrt(r))
-    ratio, s = np.zeros(most + 2), 0.0
-    for k in range(most + 1, 0, -1):  # w_k / w_(k - 1), from the continued fraction
-        s = r / ((2 * k if d == 2 else 2 * k + 1) + r * s)
-        ratio[k] = s
-    w = np.concatenate([[1.0], np.cumprod(ratio[1:])])
-    share = w * (np.where(np.arange(most + 2) == 0, 1.0, 2.0) if d == 2 else 2 * np.arange(most + 2) + 1.0)
-    left = np.cumsum((share / share.sum())[::-1])[::-1][1:]
-    found = max(2, int(np.argmax(left <= tail)))
-    return found + found % 2
-
-
-def sums(x: Array, q: Array, charges: Array, top: int) -> tuple[Array, Array]:
-    """Return ``sum_j e^(q_i . x_j) c_j / w_0(|q_i|)`` and ``e^r / w_0(r)`` of every query.
-
-    Args:
-        x: unit tokens ``(n, d)``.
-        q: queries ``(m, d)``.
-        charges: ``(n, p)``.
-        top: degree of the series.
-
-    Returns:
-        ``(m, p)`` and ``(m,)``.
-    """
-    be, (n, d) = backend(x), x.shape
-    size = min(n, _KEYS)
-    blocks = -(-n // size)
-    if blocks * size > n:
-        more = blocks * size - n
-        x = be.xp.concatenate([x, x[:more]])
-        charges = be.xp.concatenate([charges, 0 * charges[:more]])
-    parts = (x.reshape(blocks, size, d), charges.reshape(blocks, size, -1))
-    moments = be.map(be.remat(lambda each: harmonics(each[0], top)[0] @ each[1]), parts).sum(0)
-
-    m = q.shape[0]
-    size = min(m, _QUERIES)
-    blocks = -(-m // size)
-    if blocks * size > m:
-        q = be.xp.concatenate([q, q[: blocks * size - m]])
-
-    def evaluated(each: tuple) -> Array:
-        rows, total = harmonics(each[0], top, True)
-        return be.xp.concatenate([rows.mT @ moments, total[:, None]], -1)
-
-    found = be.map(be.remat(evaluated), (q.reshape(blocks, size, d),)).reshape(blocks * size, -1)[:m]
-    return found[:, :-1], found[:, -1]
-
-
-def harmonics(p: Array, top: int, query: bool = False) -> tuple[Array, Array]:
-    """Return the harmonics of tokens ``(B, d)``, or those of queries times ``w_l / w_0``; and ``e^r / w_0`` of queries.
-
-    The product of those of a query and of a token, summed, is ``e^(q . x) / w_0(r)``.
-
-    Returns:
-        ``(features, B)`` and ``(B,)``.
-    """
-    be, (size, d) = backend(p), p.shape
-    r2 = (p * p).sum(-1)
-    ratios = _ratios(be, r2, top, d) if query else be.xp.ones_like(r2) + be.like(np.zeros((top, 1)), p)
-    i = be.xp.arange(1)[0]  # an integer of the framework
-    if d == 2:
-        rows = be.scan(be.partial(_circular, ratios, p), (be.xp.ones_like(r2), be.xp.zeros_like(r2), i), top)[1]
-        rows = (2 * rows if query else rows).reshape(2 * top, size)
-        rows = be.xp.concatenate([be.xp.ones_like(r2)[None], rows])
-    else:
-        tables = tuple(be.like(a, p) for a in _tables(top))
-        first = be.like(np.eye(top + 1)[0], p)[:, None] * be.xp.ones_like(r2)
-        first = be.xp.stack([first, be.xp.zeros_like(first)])  # (2, top + 1, B): real and imaginary parts, m = 0 ... top
-        weight = r2 if query else be.xp.ones_like(r2)
-        step = be.partial(_spherical, ratios, p, weight, tables)
-        start = (first, be.xp.zeros_like(first), be.xp.ones_like(r2), be.xp.zeros_like(r2), be.xp.ones_like(r2), i)
-        rows = be.scan(step, start, top)[1]
-        rows = be.xp.concatenate([first[None], rows]).reshape(-1, size)
-    return rows, (_total(be, ratios, r2, d) if query else r2)
-
-
-def _ratios(be: Any, r2: Array, top: int, d: int) -> Array:
-    """Return ``f_l = w_l / (r w_(l - 1))`` for l = 1 ... top, ``(top, B)``, downward from a bound on the rest (Amos)."""
-    nu = top + (1.0 if d == 2 else 1.5)
-    s = r2 / (nu + 0.5 + ((nu + 1.5) ** 2 + r2) ** 0.5)
-    odd = be.like(0.0 if d == 2 else 1.0, r2)
-    found = be.scan(be.partial(_fraction, r2, odd), (s, be.like(float(top), r2)), top)[1]
-    return be.xp.flip(found, (0,))
-
-
-def _fraction(r2: Array, odd: Array, carry: tuple) -> tuple:
-    s, k = carry
-    f = 1.0 / (2.0 * k + odd + s)
-    return (r2 * f, k - 1.0), f
-
-
-def _total(be: Any, ratios: Array, r2: Array, d: int) -> Array:
-    """Return ``e^r / w_0``: the series at the query's own direction."""
-    top = ratios.shape[0]
-    small = r2 > 0
-    r = be.xp.where(small, be.xp.where(small, r2, be.xp.ones_like(r2)) ** 0.5, be.xp.zeros_like(r2))
-    powers = be.xp.cumprod(ratios * r, 0)
-    times = np.full(top, 2.0) if d == 2 else 2.0 * np.arange(1, top + 1) + 1
-    return 1.0 + (be.like(times, r2)[:, None] * powers).sum(0)
-
-
-def _at(a: Array, i: Array) -> Array:
-    """Return ``a[i]`` for a number ``i`` that a loop carries."""
-    return a[i]
-
-
-def _circular(ratios: Array, p: Array, carry: tuple) -> tuple:
-    re, im, i = carry
-    f = _at(ratios, i)
-    x, y = f * p[:, 0], f * p[:, 1]
-    re, im = x * re - y * im, x * im + y * re
-    return (re, im, i + 1), backend(re).xp.stack([re, im])
-
-
-def _spherical(ratios: Array, p: Array, r2: Array, tables: tuple, carry: tuple) -> tuple:
-    above, two_above, re, im, before, i = carry
-    f = _at(ratios, i)
-    a, b, diagonal, place = (_at(table, i) for table in tables)
-    x, y, z = f * p[:, 0], f * p[:, 1], f * p[:, 2]
-    re, im = diagonal * (x * re - y * im), diagonal * (x * im + y * re)
-    u = a[:, None] * z * above - b[:, None] * (r2 * f * before) * two_above
-    u = u + place[:, None] * backend(re).xp.stack([re, im])[:, None]
-    return (u, above, re, im, f, i + 1), u
-
-
-@functools.lru_cache(64)
-def _tables(top: int) -> tuple[np.ndarray, ...]:
-    """Return the coefficients of the recurrence in l = 1 ... top, normalised to ``sum_m Y_lm(x)^2 = 2 l + 1``."""
-    a, b, diagonal = np.zeros((top, top + 1)), np.zeros((top, top + 1)), np.zeros(top)
-    for l in range(1, top + 1):
-        m = np.arange(l)
-        a[l - 1, :l] = np.sqrt((2 * l - 1.0) * (2 * l + 1) / ((l - m) * (l + m)))
-        m = np.arange(l - 1)
-        b[l - 1, : l - 1] = np.sqrt((2 * l + 1.0) * (l + m - 1) * (l - m - 1) / ((l - m) * (l + m) * (2 * l - 3.0)))
-        diagonal[l - 1] = math.sqrt(3.0) if l == 1 else math.sqrt((2 * l + 1) / (2 * l))
-    return a, b, diagonal, np.eye(top + 1)[1:]
+WANTED = 4500  # error of a row, in roundings of the dtype: 1e-12
+SOME = 256  # rows that are taken with all their scores while the others are not
+TOKENS, FEATURES = 2048, 3  # from how many tokens, also times the number of harmonics, it is the fastest, docs/benchmarks.md
 
 
 def fits(heads: Heads, d: int) -> str:
@@ -209,34 +57,48 @@ def reach_of(heads: Heads) -> float:
     return 2.0 ** (math.ceil(8 * math.log2(longest)) / 8) if longest > 2**-20 else 2.0**-20
 
 
-def harmonic_output(heads: Heads, x: Array, reach: float, fallback: Callable[[Array], Array]) -> Array:
-    """Return the output of attention of unit tokens ``(n, d)``; by ``fallback(x)`` if a row is not exact enough.
+def pays(n: int, d: int, reach: float) -> bool:
+    """Tell whether harmonics are the fastest way for ``n`` tokens of dimension d, with queries of at most this length."""
+    top = degree(d, reach)
+    return n >= max(TOKENS, FEATURES * (2 * top if d == 2 else (top + 1) ** 2))
 
-    Harmonics know directions only. What a change of length of ``x_j`` would do, ``e^(q . x_j) (1 + (|x_j| - 1) q . x_j)``,
-    joins as charges that vanish on the sphere, so that first derivatives in all directions are those of attention.
+
+def harmonic_output(heads: Heads, x: Array, reach: float, rows: Callable, everything: Callable) -> Array:
+    """Return the output of attention of unit tokens ``(n, d)``.
+
+    Rows that are not exact enough are ``rows(x, index)``, or all are ``everything(x)``.
     """
-    be, (n, d) = backend(x), x.shape
-    xp, q = be.xp, _queries(heads, x)
-    length = (x * x).sum(-1, keepdims=True) ** 0.5
-    unit, more = x / length, length - 1.0
-    pairs = (more[:, :, None] * unit[:, :, None] * x[:, None, :]).reshape(n, d * d)
-    charges = xp.concatenate([xp.ones_like(length), x, more * unit, pairs], -1)
-    rows = q.reshape(-1, d)
-    found, total = sums(unit, rows, charges, degree(d, reach))
-    plain, moved = found[:, : 1 + d], found[:, 1 + d :]
-    extra = (moved[:, :d] * rows).sum(-1, keepdims=True)
-    turned = (moved[:, d:].reshape(-1, d, d) * rows[:, :, None]).sum(-2)
-    plain = plain + xp.concatenate([extra, turned], -1)
-    y = act(heads.value, _weighed(heads, plain, total, q, n)[..., 1:])
+    (n, d), q = x.shape, _queries(heads, x)
+    charges = backend(x).xp.concatenate([backend(x).xp.ones_like(x[:, :1]), x], -1)
+    found, total = sums(x, q.reshape(-1, d), charges, degree(d, reach))
+    y = act(heads.value, _weighed(heads, found, total, q, n)[..., 1:])
     y = y.sum(-3) if heads.headed else y
-    good = trusted(plain[:, 0], total, rows, n, reach) & on_sphere(x)
-    return be.cond(good, lambda _: y, fallback, x)
+    good = trusted(found[:, 0], total, q.reshape(-1, d), n, reach).reshape(-1, n)
+    return _mended(y, good, x, rows, everything)
+
+
+def _mended(y: Array, good: Array, given: Any, rows: Callable, everything: Callable) -> Array:
+    """Return ``y`` ``(..., n, d)`` with the rows that are not good in all heads ``(heads, n)`` taken in another way."""
+    be, n = backend(y), y.shape[-2]
+    xp = be.xp
+    bad = ~(xp.all(good, 0) & on_sphere(given[0] if isinstance(given, tuple) else given))
+    count = bad.sum()
+
+    def some(given: Any) -> Array:
+        index = xp.argsort(1 - bad * 1, stable=True)[: min(SOME, n)]  # the bad ones first, in their order
+        place = xp.where(bad, n + xp.cumsum(bad * 1, 0) - 1, xp.arange(n))
+        return xp.concatenate([y, rows(given, index)], -2)[..., place, :]
+
+    def others(given: Any) -> Array:
+        return be.cond(count <= SOME, some, everything, given)
+
+    return be.cond(count == 0, lambda _: y, others, given)
 
 
 def on_sphere(x: Array) -> Array:
     """Tell whether all tokens have the length 1, up to rounding."""
-    be = backend(x)
-    return be.xp.all(be.xp.abs((x * x).sum(-1) - 1.0) <= 64 * rounding(x))
+    xp = backend(x).xp
+    return xp.all(xp.abs((x * x).sum(-1) - 1.0) <= 64 * rounding(x))
 
 
 class Harmonic(NamedTuple):
@@ -246,9 +108,11 @@ class Harmonic(NamedTuple):
 
 
 def harmonic_tangent(
-    heads: Heads, x: Array, u: Array, reach: float, fallback: Callable[[tuple], tuple]
-) -> tuple[Array, Array]:
-    """Return the output and its derivative along directions ``(k, n, d)``; by ``fallback((x, u))`` if need be.
+    heads: Heads, x: Array, u: Array, reach: float, rows: Callable, everything: Callable
+) -> Array:
+    """Return the output and its derivative along directions ``(k, n, d)``, stacked: ``(1 + k, n, d)``.
+
+    Rows that are not exact enough are ``rows((x, u), index)``, or all are ``everything((x, u))``, stacked alike.
 
     The closed form of ``dense`` in means over tokens j with the weights of a row i: of ``x_j``, ``x_j x_j^T``, ``u_j``, and
     ``x_j u_j^T``.
@@ -263,17 +127,17 @@ def harmonic_tangent(
     means = _weighed(heads, found, total, q, n)
     edges = np.cumsum([1, d, d * d, k * d])
     _, m, second, du, cross = (means[..., a:b] for a, b in zip((0, *edges), (*edges, means.shape[-1])))
-    rows = means.shape[:-1]
-    second, du = second.reshape(*rows, d, d), xp.moveaxis(du.reshape(*rows, k, d), -2, 0)
-    cross = xp.moveaxis(cross.reshape(*rows, k, d, d), -3, 0)
+    lead = means.shape[:-1]
+    second, du = second.reshape(*lead, d, d), xp.moveaxis(du.reshape(*lead, k, d), -2, 0)
+    cross = xp.moveaxis(cross.reshape(*lead, k, d, d), -3, 0)
     # sum_j a_ij x_j (<dq_i, x_j> + <q_i, u_j>), less the same of a_ij times the mean
     dm = (second @ dq[..., None])[..., 0] + (cross @ q[..., None])[..., 0] + du
     if heads.weights.normalised:
         dm = dm - m * ((m * dq).sum(-1, keepdims=True) + (du * q).sum(-1, keepdims=True))
     y, dy = act(heads.value, m), act(heads.value, dm)
     y, dy = (y.sum(-3), dy.sum(-3)) if heads.headed else (y, dy)
-    good = trusted(found[:, 0], total, q.reshape(-1, d), n, reach) & on_sphere(x)
-    return be.cond(good, lambda _: (y, dy), fallback, (x, u))
+    good = trusted(found[:, 0], total, q.reshape(-1, d), n, reach).reshape(-1, n)
+    return _mended(xp.concatenate([y[None], dy]), good, (x, u), rows, everything)
 
 
 def _queries(heads: Heads, x: Array) -> Array:
@@ -292,7 +156,6 @@ def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: int) -> Arra
 
 
 def trusted(z: Array, total: Array, q: Array, n: int, reach: float) -> Array:
-    """Tell whether every row is as exact as wanted: enough tokens near its query's direction, and a query within reach."""
-    xp = backend(z).xp
+    """Tell which rows are as exact as wanted: enough tokens near its query's direction, and a query within reach."""
     enough = z >= n * total * ((TAIL + 8 * rounding(z)) / (WANTED * rounding(z)))
-    return xp.all(enough & ((q * q).sum(-1) <= reach**2 * (1 + 1e-9)))
+    return enough & ((q * q).sum(-1) <= reach**2 * (1 + 1e-9))
