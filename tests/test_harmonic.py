@@ -84,6 +84,69 @@ def test_what_is_not_trusted(face):
     assert np.abs(longer - exact(1.5 * x, -np.eye(3), np.eye(3), 16.0)).max() < 1e-13
 
 
+def test_some_rows_with_all_their_scores(face, monkeypatch):
+    """A few tokens look where nobody is: only they are taken with all their scores."""
+    monkeypatch.setattr(calls, "_all", lambda heads, x: np.nan * x)
+    monkeypatch.setattr(calls, "_all_tangent", lambda heads, each: np.nan * calls.backend(each[0]).xp.concatenate(
+        [each[0][None], each[1]]))
+    rng, turn = np.random.default_rng(0), np.diag([-1.0, -1.0, 1.0])
+    x = rng.normal(size=(405, 3)) * 0.15 + [0.0, 0.0, 1.0]
+    x[100:105] = rng.normal(size=(5, 3)) * 0.05 + [1.0, 0.0, 0.0]
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    dense, field = (face.SelfAttention(query=np.stack([turn, np.eye(3)]), value=np.stack([turn, turn]), beta=40.0, how=how)
+                    for how in ("dense", "harmonic"))  # fmt: skip
+    z, u = face.array(x), face.array(rng.normal(size=(2, 405, 3)))
+    wanted, found = (as_numpy(f.drift(0.0, z)) for f in (dense, field))
+    assert np.abs(wanted - found).max() < 1e-12
+    (_, wanted), (_, found) = (f.drift_tangent(0.0, z, u) for f in (dense, field))
+    assert np.abs(as_numpy(wanted) - as_numpy(found)).max() < 1e-12 * np.abs(as_numpy(wanted)).max()
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_chosen_for_many_tokens(face, d):
+    """Runs of many tokens take harmonics by themselves, and say so."""
+    x = ctsa.random_tokens(2100, d, seed=0)
+    field = face.SelfAttention(beta=2.0) * 0.5 + face.Rotation(np.zeros((d, d)))
+    with torch.no_grad():
+        one, other = (ctsa.integrate(f, x, [0.0, 0.2], "heun", atol=1e-5)
+                      for f in (field, face.SelfAttention(beta=2.0, how="chunked") * 0.5))  # fmt: skip
+    assert np.abs(as_numpy(one.xs) - as_numpy(other.xs)).max() < 1e-12
+    told = {name: value for name, value in one.stats.items() if name.startswith("attention")}
+    assert told == dict(attention="harmonic", attention_degree=harmonic.degree(d, 2.0), attention_error=4500 * 2.0**-52)
+    assert other.stats["attention"] == "chunked"
+
+
+def test_where_it_is_not_chosen(face):
+    chosen = face.SelfAttention(beta=2.0)
+    assert chosen.settled(4096, 3).how == "harmonic" and chosen.settled(4096, 3).settled(4096, 3).how == "harmonic"
+    assert chosen.settled(1000, 3) is chosen and chosen.settled(4096, 4) is chosen
+    for other in (
+        face.SelfAttention(beta=100.0), face.SelfAttention(mask="causal"), face.SelfAttention(weights="sigmoid"),
+        face.SelfAttention(geometry=ctsa.Euclidean()), face.SelfAttention(how="dense"), face.Oja(np.eye(3)),
+        face.SelfAttention().rescaled(2.0), face.SelfAttention(how="chunked") + face.Oja(np.eye(3)),
+    ):  # fmt: skip
+        assert other.settled(4096, 3) is other
+    learned = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    assert ctsa.torch.SelfAttention(beta=learned).settled(4096, 3).beta is learned  # gradients reach it
+    traced = jax.jit(lambda beta: float(ctsa.jax.SelfAttention(beta=beta).settled(4096, 3).how == "auto"))
+    assert traced(2.0) == 1.0
+
+
+def test_second_derivatives(jax_face):
+    """Of values and of closed forms, tangent to the sphere."""
+    x = jnp.asarray(tokens("poles", 3, 20))
+    u = jnp.asarray(np.random.default_rng(1).normal(size=(20, 3)))
+    u = u - (u * x).sum(-1, keepdims=True) * x
+
+    def turned(field, s):
+        y = x + s * u
+        return (field.drift(0.0, y / jnp.linalg.norm(y, axis=-1, keepdims=True)) ** 2).sum()
+
+    one, other = (jax.grad(jax.grad(lambda s, f=f: turned(f, s)))(0.0) for f in (
+        jax_face.SelfAttention(beta=2.0, how=how) for how in ("dense", "harmonic")))  # fmt: skip
+    assert abs(one - other) < 1e-11 * abs(one)
+
+
 def test_parameters_that_have_grown_since(jax_face, torch_face):
     """The degree is that of when the field was made; queries beyond are found."""
     x = ctsa.random_tokens(500, 2, seed=1)

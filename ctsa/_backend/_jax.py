@@ -21,10 +21,10 @@ name = "jax"
 solvers = replace(SOLVERS_OF[name], objects=(dx.AbstractSolver,), adjoints=(dx.AbstractAdjoint,))
 partial = eqx.Partial
 __all__ = [
-    "asarray", "by_rows", "call", "concrete", "cond", "differentiated", "erf", "eye", "flow_map", "guard", "jvp", "like", "logsumexp", "map",
-    "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial", "put", "qr", "refuse_gradient",
-    "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers", "stop_gradient", "timeless", "to_numpy",
-    "vjp", "vmap", "xp",
+    "asarray", "by_rows", "call", "concrete", "cond", "differentiated", "erf", "eye", "flow_map", "guard", "jvp",
+    "like", "logsumexp", "map", "march", "march_tangent", "marches", "materialise", "name", "odeint", "partial",
+    "put", "qr", "refuse_gradient", "remat", "repeat", "repeat_while", "scan", "separate", "softmax", "solvers",
+    "stop_gradient", "timeless", "to_numpy", "vjp", "vmap", "xp",
 ]  # fmt: skip
 
 _X64 = (

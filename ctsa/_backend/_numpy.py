@@ -8,8 +8,9 @@ from scipy.special import erf
 name = "numpy"
 partial = functools.partial
 __all__ = [
-    "call", "concrete", "cond", "differentiated", "erf", "eye", "guard", "like", "logsumexp", "map", "march", "materialise", "name", "partial", "put",
-    "qr", "repeat", "softmax", "stop_gradient", "to_numpy", "xp",
+    "call", "concrete", "cond", "differentiated", "erf", "eye", "guard", "like", "logsumexp", "map", "march",
+    "materialise", "name", "partial", "put", "qr", "remat", "repeat", "scan", "softmax", "stop_gradient", "to_numpy",
+    "xp",
 ]  # fmt: skip
 
 

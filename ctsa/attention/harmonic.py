@@ -23,7 +23,7 @@ Array = Any
 
 WANTED = 4500  # error of a row, in roundings of the dtype: 1e-12
 SOME = 256  # rows that are taken with all their scores while the others are not
-TOKENS, FEATURES = 2048, 3  # from how many tokens, also times the number of harmonics, it is the fastest, docs/benchmarks.md
+TOKENS, FEATURES = 2048, 3  # from how many tokens, and times the harmonics, it is the fastest: docs/benchmarks.md
 
 
 def fits(heads: Heads, d: int) -> str:
@@ -37,19 +37,16 @@ def fits(heads: Heads, d: int) -> str:
     return "there is a key_field" if heads.key_field is not None else ""
 
 
-def reach_of(heads: Heads) -> float:
+def reach_of(heads: Heads) -> float | None:
     """Return a bound on the length of queries ``beta A^T x``, rounded up to a grid of 2^(1/8): few programs arise.
 
-    Raises:
-        ValueError: a parameter is traced.
+    None where a parameter is traced.
     """
     from ctsa.checks import concrete
 
     values = [None if a is None else concrete(a) for a in (heads.query, heads.key, heads.beta)]
-    if any(a is None and given is not None for a, given in zip(values, (heads.query, heads.key, heads.beta))):
-        raise ValueError(
-            "how='harmonic' needs the values of beta, query and key when the field is made: make it outside of jit and grad"
-        )
+    if any(a is None and given is not None for a, given in zip(values, (heads.query, heads.key, heads.beta), strict=True)):
+        return None
     q, k, beta = values
     a = None if q is None and k is None else q if k is None else k if q is None else k.swapaxes(-1, -2) @ q
     norm = np.array(1.0) if a is None else np.linalg.norm(a, 2, axis=(-2, -1))

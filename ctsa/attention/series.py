@@ -8,7 +8,8 @@ than geometrically beyond ``l = r``. Sums over tokens with any charges are then 
 evaluated at each query. Ratios of Bessel functions come from their continued fraction, multiplied into the recurrences of
 the harmonics, so that only q and r^2 occur: nothing is singular at q = 0 or at poles.
 
-No harmonics are stored: a recurrence in l runs over a block of tokens, and each of its levels enters a small product at once.
+No harmonics are stored: a recurrence in l runs over a block of tokens, and each of its levels enters a small product at
+once.
 
 References:
     Abramowitz and Stegun, 9.6.34 and 10.2.36; Gautschi, *Computational aspects of three-term recurrence relations*, 1967.

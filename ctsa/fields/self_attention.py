@@ -3,6 +3,7 @@
 from typing import Any
 
 from ctsa import checks
+from ctsa._backend import rounding
 from ctsa.attention import (
     HOW,
     WEIGHTS,
@@ -17,7 +18,8 @@ from ctsa.attention import (
     harmonic,
     scores,
 )
-from ctsa.attention.chunked import SURELY
+from ctsa.attention.calls import DENSE
+from ctsa.attention.chunked import SURELY, blocks_pay
 from ctsa.geometry import Geometry, Sphere
 from ctsa.parts import constant, parameter, static
 
@@ -136,7 +138,13 @@ class SelfAttention(Field):
             why = f"tokens live on {geometry!r}, not on ctsa.Sphere()"
         if why:
             raise ValueError(f"how='harmonic' does not go here: {why}; use how='chunked'")
-        return harmonic.reach_of(heads)
+        reach = harmonic.reach_of(heads)
+        if reach is None:
+            raise ValueError(
+                "how='harmonic' needs the values of beta, query and key when the field is made: make it outside of jit and "
+                "grad, or use how='auto'"
+            )
+        return reach
 
     @property
     def _way(self) -> Any:
@@ -175,6 +183,21 @@ class SelfAttention(Field):
     def in_blocks(self, n: int) -> bool:
         """Tell whether the scores of ``n`` tokens are taken a block of rows at a time: never are all of them there."""
         return self.how in ("chunked", "harmonic") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
+
+    def settled(self, n, d):
+        if self.how != "auto" or d not in (2, 3) or self.geometry != Sphere() or harmonic.fits(self.heads, d):
+            return self
+        reach = harmonic.reach_of(self.heads)
+        if reach is None or not harmonic.pays(n, d, reach):
+            return self
+        return type(self)(**(self.arguments() | dict(how="harmonic")))
+
+    def account(self, x):
+        if self.reach is None:
+            blocks = self.how == "chunked" or (self.how not in DENSE and blocks_pay(self.weights, x, self.heads.count))
+            return dict(attention="chunked" if blocks else "dense")
+        degree, error = harmonic.degree(x.shape[-1], self.reach), harmonic.WANTED * rounding(x)
+        return dict(attention="harmonic", attention_degree=degree, attention_error=error)
 
     def drift(self, t, x):
         return attend(self.heads, x, self._way)

@@ -23,7 +23,7 @@ from ctsa.events import (
     raise_lost,
     start_value,
 )
-from ctsa.flows.opening import check_solver, check_velocity, needs_check
+from ctsa.flows.opening import account, check_solver, check_velocity, needs_check, settled
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
@@ -151,6 +151,7 @@ def integrate(
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     geometry = geometry_of(field, geometry)
     x = checks.tokens(x0, field, geometry, normalize=normalize)
+    field = settled(field, x)
     be = backend(x)
     eps = rounding(x)
     times = checks.output_times(ts, eps=eps)
@@ -204,7 +205,9 @@ def integrate(
             raise_lost(solved.lost, geometry, sign)
         solved = locate(be, problem, solved)
         solved = correct_stop(be, problem, solved)
-    return _read_out(be, solved, times, geometry, sign, problem)
+    found = _read_out(be, solved, times, geometry, sign, problem)
+    found.stats.update(account(field, found.xs[-1]))
+    return found
 
 
 def _stop_condition(be, field, geometry, sign, rest, t0, x):

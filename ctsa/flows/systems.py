@@ -10,6 +10,8 @@ from ctsa.checks import arity, fit_field, tokens
 from ctsa.derivatives import layer_pushforward, pushforward
 from ctsa.geometry import Geometry, geometry_of
 
+from .opening import settled
+
 Array = Any
 
 
@@ -75,6 +77,10 @@ class System:
         for part in parts:
             fit_field(part, x.shape, name)
         return x
+
+    def settled(self, x: Array) -> "System":
+        """Return the system with a field that is evaluated in the fastest way for tokens like ``x``."""
+        return replace(self, source=settled(self.source, x)) if self.flow else self
 
     def member(self, at: tuple[int, ...]) -> "System":
         """Return the system of one member of a batch: a loop then has the inputs of that member."""

@@ -101,6 +101,7 @@ def finite_time_exponents(
     settings = Solver(solver, rtol, atol, step, max_steps)
     s = system_of(system, geometry)
     x = s.start(x0, normalize)
+    s = s.settled(x)
     dense, budget, seed = checks.flag("dense", dense, unset=True), _check_budget(budget), checks.seed(seed)
     dimension = _moving(s, x)
     if count is not None and checks.integer("count", count, low=1) > dimension:

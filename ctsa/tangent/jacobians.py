@@ -29,6 +29,7 @@ def read(
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer, or a function composing them")
     x = s.start(x, None, "x")
+    s = s.settled(x)
     if x.ndim != 2 and not batch:
         raise ValueError(f"x must be one state (n, d), got shape {tuple(x.shape)}: loop (or jax.vmap) over a batch")
     if s.flow and not hasattr(s.source, "drift"):

@@ -36,6 +36,7 @@ class March:
     ):  # fmt: skip
         s = system_of(system, geometry)
         x = s.start(x0, normalize)
+        s = s.settled(x)
         be = backend(x)
         if s.flow:
             self.interval: float = checks.number("interval", interval, low=0.0, strict=True)
