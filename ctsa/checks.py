@@ -330,7 +330,8 @@ def fit_field(field: Any, shape: Iterable[int], name: str = "x0") -> None:
     for part in _attending(field):
         if not getattr(part, "in_blocks", lambda n: False)(n):
             count = float(np.prod(batch, dtype=float)) * part.heads.count * float(n) ** 2
-            room(f"attention among {n} tokens, with a score for each pair,", 2 * count, remedy="take fewer tokens")
+            what = f"attention among {n} tokens, with a score for each pair,"
+            room(what, 2 * count, remedy="take fewer tokens, or how='chunked'")
     for key, axes, a in _shaped(field):
         if key == "input" and a.ndim > 2 and not _broadcasts(tuple(a.shape[:-2]), tuple(batch)):
             raise ValueError(

@@ -177,3 +177,13 @@ def test_weights_that_need_all_rows(face):
         face.SelfAttention(weights="sinkhorn", how="chunked")
     with pytest.raises(ValueError, match="chunked"):
         face.SelfAttention(how="blocks")
+
+
+def test_what_cannot_fit_is_said_before_it_starts(face):
+    field, x = face.SelfAttention(how="dense"), face.array(np.broadcast_to([1.0, 0.0], (300_000, 2)))
+    with pytest.raises(ValueError, match="all scores of 300000 tokens would need .* GiB.*: use how='chunked'"):
+        field.drift(0.0, x)
+    with pytest.raises(ValueError, match="attention among 300000 tokens, with a score for each pair, would .*how=.chunked"):
+        ctsa.integrate(field, x, [0.0, 1.0])
+    with pytest.raises(ValueError, match="100001 outputs of 300000 tokens would need"):
+        ctsa.integrate(face.SelfAttention(how="chunked"), x, np.linspace(0, 1, 100_001))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ctsa
-from ctsa.attention import calls, harmonic
+from ctsa.attention import calls, harmonic, series
 from ctsa.results.base import as_numpy
 
 N = 60
@@ -76,7 +76,7 @@ def test_what_is_not_trusted(face):
     field = face.SelfAttention(query=-np.eye(3), beta=16.0, how="harmonic")
     z = face.array(x)
     heads = field.heads
-    found, total = harmonic.sums(z, -16.0 * z, face.array(np.ones((400, 1))), harmonic.degree(3, field.reach))
+    found, total = series.sums(z, -16.0 * z, face.array(np.ones((400, 1))), series.degree(3, field.reach))
     assert not bool(harmonic.trusted(found[:, 0], total, -16.0 * z, 400, field.reach).any()) and heads.count == 1
     y = as_numpy(field.drift(0.0, z))
     assert np.abs(y - exact(x, -np.eye(3), np.eye(3), 16.0)).max() < 1e-13
@@ -112,7 +112,7 @@ def test_chosen_for_many_tokens(face, d):
                       for f in (field, face.SelfAttention(beta=2.0, how="chunked") * 0.5))  # fmt: skip
     assert np.abs(as_numpy(one.xs) - as_numpy(other.xs)).max() < 1e-12
     told = {name: value for name, value in one.stats.items() if name.startswith("attention")}
-    assert told == dict(attention="harmonic", attention_degree=harmonic.degree(d, 2.0), attention_error=4500 * 2.0**-52)
+    assert told == dict(attention="harmonic", attention_degree=series.degree(d, 2.0), attention_error=4500 * 2.0**-52)
     assert other.stats["attention"] == "chunked"
 
 
@@ -217,7 +217,7 @@ def test_flows_and_spectra_agree(face):
     (2, 1, 13), (2, 4, 21), (2, 16, 36), (2, 64, 66), (3, 1, 14), (3, 16, 37), (3, 64, 69),
 ])  # fmt: skip
 def test_degrees(d, r, wanted):
-    assert harmonic.degree(d, r) == wanted + wanted % 2
+    assert series.degree(d, r) == wanted + wanted % 2
 
 
 @pytest.mark.parametrize("given, words", [

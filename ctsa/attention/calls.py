@@ -112,7 +112,8 @@ def _each_tangent(heads: Heads, x: Array, u: Array, reach: float) -> tuple[Array
     """Return output and derivative by harmonics, of every state of a batch one after the other."""
 
     def one(each: tuple) -> Array:
-        return harmonic_tangent(heads, *each, reach, partial(_rows_tangent, heads), partial(_all_tangent, heads))
+        x, u = each
+        return harmonic_tangent(heads, x, u, reach, partial(_rows_tangent, heads), partial(_all_tangent, heads))
 
     if x.ndim == 2:
         found = one((x, u))
@@ -134,7 +135,8 @@ def _rows(heads: Heads, x: Array, index: Array) -> Array:
 
 
 def _all_tangent(heads: Heads, each: tuple) -> Array:
-    y, dy = attend_tangent(heads, *each, "chunked")
+    x, u = each
+    y, dy = attend_tangent(heads, x, u, "chunked")
     return backend(y).xp.concatenate([y[None], dy])
 
 

@@ -4,14 +4,17 @@ Matrices act as in ``torch.nn.Linear.weight``: the score of token j for token i 
 no hidden 1/sqrt(d): the scale is ``beta``), the output of a head is ``sum_j a_ij V x_j``, and heads are summed.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from ctsa import checks
 from ctsa._backend import backend
 
 from .weights import Weights
 
 Array = Any
+MANY = 4096  # tokens from which it is asked whether their scores fit into memory
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ def act(matrix: Array | None, x: Array) -> Array:
 
 def score_parts(heads: Heads, x: Array) -> tuple[Array, Array, Array]:
     """Return the scores (..., n, n), the scaled queries and the keys."""
+    n = x.shape[-2]
+    if n >= MANY:
+        entries = 3.0 * n * n * math.prod(x.shape[:-3] if heads.headed else x.shape[:-2]) * heads.count
+        checks.room(f"all scores of {n} tokens", entries, x.dtype.itemsize, "use how='chunked', or how='auto'")
     q, k = inverse_temperature(heads) * act(heads.query, x), act(heads.key, x)
     s, column = q @ k.mT, of_keys(heads, x, k)
     return s if column is None else s + column.mT, q, k

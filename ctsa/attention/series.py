@@ -27,7 +27,7 @@ from ctsa._backend import backend
 Array = Any
 
 TAIL = 1e-15  # of the series that is left out
-_LEVEL = 2**14  # numbers of a level of a block: two levels stay in a processor's cache
+_LEVEL = 2**15  # numbers of a level of a block: two levels stay in a processor's cache
 
 
 @functools.lru_cache(256)
@@ -215,7 +215,7 @@ def _rows(p: Array, top: int) -> int:
 
 def _size(p: Array, top: int) -> int:
     """Return the number of tokens of a block, a power of two."""
-    return min(p.shape[0], 2 ** int(math.log2(_LEVEL / _rows(p, top))))
+    return min(p.shape[0], 2 ** int(math.log2(_LEVEL / max(8, _rows(p, top)))))
 
 
 def _split(be: Any, a: Array, size: int) -> Array:

@@ -17,6 +17,7 @@ from ctsa.attention import (
     dense_pays,
     harmonic,
     scores,
+    series,
 )
 from ctsa.attention.calls import DENSE
 from ctsa.attention.chunked import SURELY, blocks_pay
@@ -196,7 +197,7 @@ class SelfAttention(Field):
         if self.reach is None:
             blocks = self.how == "chunked" or (self.how not in DENSE and blocks_pay(self.weights, x, self.heads.count))
             return dict(attention="chunked" if blocks else "dense")
-        degree, error = harmonic.degree(x.shape[-1], self.reach), harmonic.WANTED * rounding(x)
+        degree, error = series.degree(x.shape[-1], self.reach), harmonic.WANTED * rounding(x)
         return dict(attention="harmonic", attention_degree=degree, attention_error=error)
 
     def drift(self, t, x):

@@ -1,5 +1,6 @@
 """Integrate a field with adaptive or fixed-step solvers, the same in both frameworks."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -155,6 +156,8 @@ def integrate(
     be = backend(x)
     eps = rounding(x)
     times = checks.output_times(ts, eps=eps)
+    entries = float(len(times)) * math.prod(x.shape)
+    checks.room(f"{len(times)} outputs of {x.shape[-2]} tokens", entries, x.dtype.itemsize, "take fewer of them")
     given = Solver(solver, rtol, atol, step, max_steps)
     method = check_solver(given, x)
     if not isinstance(adjoint, (bool, *be.solvers.adjoints)):
