@@ -56,7 +56,7 @@ class SelfAttention(Field):
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
         how: the way in which attention and its derivative are evaluated; the numbers are the same to rounding. "auto"
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
-            n. "harmonic" (d = 2 and 3, softmax or unnormalised weights, no mask, tokens on the sphere) sums the
+            n; runs of many tokens also choose "harmonic" where it is faster. "harmonic" (d = 2 and 3, softmax or unnormalised weights, no mask, tokens on the sphere) sums the
             exponentials by harmonics in a time that grows as n, to 1e-12, and is "chunked" where that cannot be had; see
             ``ctsa.attention.harmonic``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
             way, see ``ctsa.attention.dense``.
@@ -135,7 +135,7 @@ class SelfAttention(Field):
     @staticmethod
     def _reach(heads, d, geometry):
         why = harmonic.fits(heads, 3 if d is None else d)
-        if geometry != Sphere():
+        if geometry not in (Sphere(), Sphere(channels=d or 2)):
             why = f"tokens live on {geometry!r}, not on ctsa.Sphere()"
         if why:
             raise ValueError(f"how='harmonic' does not go here: {why}; use how='chunked'")
@@ -186,7 +186,7 @@ class SelfAttention(Field):
         return self.how in ("chunked", "harmonic") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
 
     def settled(self, n, d):
-        if self.how != "auto" or d not in (2, 3) or self.geometry != Sphere() or harmonic.fits(self.heads, d):
+        if self.how != "auto" or d not in (2, 3) or self.geometry not in (Sphere(), Sphere(channels=d)) or harmonic.fits(self.heads, d):
             return self
         reach = harmonic.reach_of(self.heads)
         if reach is None or not harmonic.pays(n, d, reach):
