@@ -56,9 +56,9 @@ class SelfAttention(Field):
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
         how: the way in which attention and its derivative are evaluated; the numbers are the same to rounding. "auto"
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
-            n; runs of many tokens also choose "harmonic" where it is faster. "harmonic" (d = 2 and 3, softmax or unnormalised weights, no mask, tokens on the sphere) sums the
-            exponentials by harmonics in a time that grows as n, to 1e-12, and is "chunked" where that cannot be had; see
-            ``ctsa.attention.harmonic``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
+            n; runs of many tokens also choose "harmonic" where it is faster. "harmonic" (d = 2 and 3, softmax or
+            unnormalised weights, no mask, tokens on the sphere) sums the exponentials by harmonics in a time that grows as
+            n, to 1e-12, and is "chunked" where that cannot be had; see ``ctsa.attention.harmonic``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
             way, see ``ctsa.attention.dense``.
 
     Raises:
