@@ -58,8 +58,8 @@ class SelfAttention(Field):
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
             n; runs of many tokens also choose "harmonic" where it is faster. "harmonic" (d = 2 and 3, softmax or
             unnormalised weights, no mask, tokens on the sphere) sums the exponentials by harmonics in a time that grows as
-            n, to 1e-12, and is "chunked" where that cannot be had; see ``ctsa.attention.harmonic``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
-            way, see ``ctsa.attention.dense``.
+            n, to 1e-12, and is "chunked" where that cannot be had; see ``ctsa.attention.harmonic``. "scores", "outer" and
+            "assembled" are "dense", with the derivative taken in one way, see ``ctsa.attention.dense``.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -186,7 +186,8 @@ class SelfAttention(Field):
         return self.how in ("chunked", "harmonic") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
 
     def settled(self, n, d):
-        if self.how != "auto" or d not in (2, 3) or self.geometry not in (Sphere(), Sphere(channels=d)) or harmonic.fits(self.heads, d):
+        at_home = d in (2, 3) and self.geometry in (Sphere(), Sphere(channels=d))
+        if self.how != "auto" or not at_home or harmonic.fits(self.heads, d):
             return self
         reach = harmonic.reach_of(self.heads)
         if reach is None or not harmonic.pays(n, d, reach):
