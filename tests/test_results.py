@@ -113,7 +113,7 @@ def _make(face, folder):
 
 def _of_training(face):
     from ctsa import training
-    from ctsa.studies.experiments import Findings
+    from ctsa.studies import Findings
 
     data = ctsa.datasets.task("sudoku-4x4", count=60, ood_count=20)
     model = face.RecurrentModel.for_task(data.train, d=8, heads=4)

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import ctsa
-from ctsa import cli
-from ctsa.studies import experiments
-from ctsa.studies.experiments import EXPERIMENTS, Findings
+from ctsa import cli, studies
+from ctsa.studies import STUDIES, Findings
 from ctsa.training.config import EXAMPLE, read_config
 
 SMALL = """
@@ -290,10 +289,10 @@ def test_interrupt_before_the_first_step(small, monkeypatch, capsys):
 def test_list_of_experiments(capsys):
     assert cli.main(["reproduce", "--list"]) == 0
     said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()] == list(EXPERIMENTS) and EXPERIMENTS["heads"] in said
+    assert [line.split()[0] for line in said.splitlines()] == list(STUDIES) and STUDIES["heads"] in said
 
 
-@pytest.mark.parametrize("name, words", [([], "wanted one of criticality"), (["criticalty"], "did you mean criticality")])
+@pytest.mark.parametrize("name, words", [([], "wanted one of modes"), (["criticalty"], "did you mean criticality")])
 def test_wrong_experiment(name, words, capsys):
     assert cli.main(["reproduce", *name]) == 2
     assert words in capsys.readouterr().err
@@ -305,9 +304,9 @@ def test_experiment(tmp_path, monkeypatch, capsys):
     def stand_in(name, out, **options):
         given.update(options, name=name, out=out)
         options["say"]("on the way")
-        return Findings(name, EXPERIMENTS[name], dict(accuracy=[0.5]), ("a note",), {})
+        return Findings(name, STUDIES[name], dict(accuracy=[0.5]), ("a note",), {})
 
-    monkeypatch.setattr(experiments, "run", stand_in)
+    monkeypatch.setattr(studies, "reproduce", stand_in)
     arguments = ["reproduce", "heads", "--out", str(tmp_path / "there"), "--seeds", "2", "--backend", "torch"]
     assert cli.main(arguments) == 0
     said = capsys.readouterr()
@@ -319,11 +318,11 @@ def test_experiment(tmp_path, monkeypatch, capsys):
     def taken(*_, **__):
         raise FileExistsError("it holds a model of another recipe")
 
-    monkeypatch.setattr(experiments, "run", taken)
+    monkeypatch.setattr(studies, "reproduce", taken)
     assert cli.main(arguments) == 2 and "another recipe" in capsys.readouterr().err
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "run", stop)
+    monkeypatch.setattr(studies, "reproduce", stop)
     assert cli.main(arguments) == 130 and "the same command goes on" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -16,11 +16,12 @@ def add(app: App) -> None:
 
 
 def reproduce(
-    name: Annotated[str | None, Parameter(help="Of the experiment; see --list.")] = None,
+    name: Annotated[str | None, Parameter(help="Of the study; see --list.")] = None,
     /,
     *,
-    listed: Annotated[Flag, Parameter(name="--list", help="List the experiments and what they ask, and stop.")] = False,
-    preset: Annotated[Literal["quick", "full"], Parameter(help="Minutes, or much longer.")] = "quick",
+    listed: Annotated[Flag, Parameter(name="--list", help="List the studies and what they ask, and stop.")] = False,
+    quick: Annotated[Flag, Parameter(help="Seconds for a figure, minutes with models (the default).")] = False,
+    full: Annotated[Flag, Parameter(help="As in the docs: minutes for a figure, hours with models.")] = False,
     backend: Backend = None,
     out: Annotated[Path, Parameter(help="Folder to write to.")] = Path("ctsa-reproduce"),
     seeds: Annotated[
@@ -28,11 +29,15 @@ def reproduce(
     ] = None,
     quiet: Annotated[Flag, Parameter(help="No progress, the table only.")] = False,
 ) -> int:
-    """Repeat an experiment of the literature, and print its table with what was found.
+    """Make a figure of the literature, or repeat an experiment with trained models, and check it against what is known.
 
-    Models are trained and measured; the table (NAME.csv), the findings (NAME.npz), a picture and the models go into the
-    folder. Models that it has are taken as they are, and one that was interrupted goes on.
+    The table (NAME.csv), the findings (NAME.npz), a picture, a report, and the models of an experiment go into the folder.
+    Models that it has are taken as they are, and one that was interrupted goes on. The exit status is 1 if a number differs
+    from what is known.
     """
+    if quick and full:
+        raise WrongUse("reproduce: --quick and --full exclude each other")
+    preset = "full" if full else "quick"
     try:
         return _run(name, listed, preset, backend, out, seeds, quiet)
     except KeyboardInterrupt:
@@ -44,24 +49,25 @@ def _run(
 ) -> int:
     need_settings()
     from ctsa.settings import nearest
-    from ctsa.studies.experiments.names import EXPERIMENTS
+    from ctsa.studies.names import FIGURES, STUDIES
 
     if listed:
-        width = max(map(len, EXPERIMENTS))
-        print("\n".join(f"{key:{width}}  {asks}" for key, asks in EXPERIMENTS.items()))
+        width = max(map(len, STUDIES))
+        kinds = {key: FIGURES[key].source if key in FIGURES else "trained models" for key in STUDIES}
+        print("\n".join(f"{key:{width}}  {asks} [{kinds[key]}]" for key, asks in STUDIES.items()))
         return 0
-    if name not in EXPERIMENTS:
-        got = "" if name is None else f", got {name!r}{nearest(name, EXPERIMENTS)}"
-        raise WrongUse(f"reproduce: wanted one of {', '.join(EXPERIMENTS)}{got}")
-    backend = backend_to_use(backend, training=True)
+    if name not in STUDIES:
+        got = "" if name is None else f", got {name!r}{nearest(name, STUDIES)}"
+        raise WrongUse(f"reproduce: wanted one of {', '.join(STUDIES)}{got}")
+    backend = backend_to_use(backend, training=name not in FIGURES)
     folder_to_write(out)
     if backend == "jax":
         keep_compiled()
-    from ctsa.studies.experiments import run as experiment
+    from ctsa import studies
 
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     try:
-        found = experiment(
+        found = studies.reproduce(
             name, out, backend=backend, preset=preset, seeds=seeds, say=say, progress=False if quiet else None
         )
     except FileExistsError as error:
@@ -69,4 +75,4 @@ def _run(
     except OSError as error:
         return fail(f"{out}: {error.strerror or error}", 1)
     print(f"{found.name}: {found.title}\n\n{found.table()}\n\nwritten to {out}/")
-    return 0
+    return 0 if found.passed else 1

@@ -199,17 +199,17 @@ def _above(ax: Any, entries: list) -> None:
     )  # fmt: skip
 
 
-def normalisation(found: Any, *, axes: Any = None) -> Any:
+def gains(found: Any, *, axes: Any = None) -> Any:
     """Draw accuracy against layers, in and out of distribution, a line a recipe.
 
     Args:
-        found: ``Findings`` of "normalisation".
+        found: ``Findings`` of "gains".
         axes: two Axes; None makes a figure.
 
     Returns:
         An array of the two Axes.
     """
-    table = _read(found, "normalisation")
+    table = _read(found, "gains")
     axes = axes_for(axes, "axes", (7.0, 2.5), (1, 2), sharey=True)
     depths = (16, 32, 64)
     looks = [(name, NAMED[i % len(NAMED)], MARKS[i % len(MARKS)]) for i, name in enumerate(_names(table))]

@@ -3,6 +3,8 @@
 ``ctsa reproduce NAME`` runs one; ``run`` does so from Python.
 """
 
-from .lab import Findings as Findings, Lab as Lab, Recipe as Recipe
-from .names import EXPERIMENTS as EXPERIMENTS
+from ctsa.studies.findings import Findings as Findings
+from ctsa.studies.names import EXPERIMENTS as EXPERIMENTS
+
+from .lab import Lab as Lab, Recipe as Recipe
 from .registry import run as run

@@ -7,10 +7,11 @@ import numpy as np
 
 from ctsa.flows import Solver
 from ctsa.results.base import as_numpy
+from ctsa.studies.findings import Findings
 from ctsa.training import train
 from ctsa.training.evaluation import plain_inputs, starts_of
 
-from .lab import Findings, Lab, Recipe
+from .lab import Lab, Recipe
 from .measuring import accuracies, boards_of, compared, names_of, spread, values
 
 SEEDS = {"quick": 2, "full": 4}

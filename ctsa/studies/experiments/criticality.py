@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from ctsa.studies.findings import Findings
 from ctsa.training import watch
 
-from .lab import Findings, Lab, Recipe, rank_correlation
+from .lab import Lab, Recipe, rank_correlation
 from .measuring import Rows, accuracies, boards_of, names_of, parts_of, values
 
 SEEDS = {"quick": 3, "full": 6}

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from .lab import Findings, Lab, Recipe, rank_correlation
+from ctsa.studies.findings import Findings
+
+from .lab import Lab, Recipe, rank_correlation
 from .measuring import accuracies, boards_of, compared, exponents, spread, values
 
 SEEDS = {"quick": 2, "full": 6}

@@ -1,23 +1,20 @@
 """What experiments share: models trained once and kept in a folder, and findings as a table, notes and a picture."""
 
-import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ctsa.datasets import task as task_of
 from ctsa.models import load
-from ctsa.results.base import Result, picture
-from ctsa.results.text import columns
+from ctsa.studies.findings import Findings, as_table
+from ctsa.studies.names import EXPERIMENTS
 from ctsa.training import Settings, train
 from ctsa.training.run import MODEL
 from ctsa.training.settings import preset as preset_of
-
-from .names import EXPERIMENTS
 
 Say = Callable[[str], Any]
 
@@ -37,63 +34,6 @@ class Recipe:
     name: str
     model: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Findings(Result):
-    """What an experiment found.
-
-    Attributes:
-        name: of the experiment.
-        title: what it asks.
-        rows: columns of a table by name, lists of equal length.
-        notes: sentences, each with its numbers.
-        settings: what it was run with.
-    """
-
-    name: str
-    title: str
-    rows: dict[str, list]
-    notes: tuple[str, ...]
-    settings: dict[str, Any]
-    _static: ClassVar[tuple[str, ...]] = ("name", "title", "rows", "notes", "settings")
-
-    def column(self, name: str) -> np.ndarray:
-        """Return a column of the table."""
-        return np.array(self.rows[name])
-
-    def where(self, **values: Any) -> dict[str, np.ndarray]:
-        """Return the rows in which columns have these values."""
-        keep = np.ones(len(next(iter(self.rows.values()))), bool)
-        for name, value in values.items():
-            keep &= self.column(name) == value
-        return {name: np.array(column)[keep] for name, column in self.rows.items()}
-
-    def table(self) -> str:
-        """Return the rows as text, and the notes."""
-        shown = [[_shown(v) for v in row] for row in zip(*self.rows.values(), strict=True)]
-        return "\n".join([columns(list(self.rows), shown), "", *self.notes])
-
-    def write_csv(self, path: Path) -> None:
-        """Write the rows as comma-separated values."""
-        with open(path, "w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(self.rows)
-            writer.writerows(zip(*self.rows.values(), strict=True))
-
-    def _restored(self) -> Any:
-        return replace(self, notes=tuple(self.notes))
-
-    def __repr__(self) -> str:
-        return f"Findings({self.name}: {self.title}; {len(next(iter(self.rows.values()), []))} rows)"
-
-    def plot(self, axes=None, **kwargs):
-        """Draw the picture of the experiment; return the ``Axes``."""
-        return picture(f"experiments.{self.name.replace('-', '_')}")(self, axes=axes, **kwargs)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass
@@ -177,14 +117,8 @@ class Lab:
 
     def found(self, name: str, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Findings:
         """Return findings, of one dict a row."""
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        table = {key: [_plain(row.get(key, float("nan"))) for row in rows] for key in names}
         told = dict(backend=self.backend, preset=self.preset, seeds=self.seeds, task=self.task, changes=self.changes)
-        return Findings(name, EXPERIMENTS[name], table, tuple(notes), told)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+        return Findings(name, EXPERIMENTS[name], as_table(rows), tuple(notes), told)
 
 
 def rank_correlation(

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from .lab import Findings, Lab, Recipe
+from ctsa.studies.findings import Findings
+
+from .lab import Lab, Recipe
 from .measuring import accuracies, boards_of, compared, exponents, gains, spread, values
 
 SEEDS = {"quick": 1, "full": 4}

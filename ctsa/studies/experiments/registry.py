@@ -5,13 +5,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ctsa import checks
 from ctsa.settings import one_of
+from ctsa.studies.findings import Findings
+from ctsa.studies.names import EXPERIMENTS, PRESETS
+from ctsa.studies.running import write
 
-from .lab import Findings, Lab
-from .names import EXPERIMENTS, PRESETS
+from .lab import Lab
 
 
 def run(
@@ -52,15 +52,5 @@ def run(
     lab = Lab(Path(out), backend, preset, seeds, say, progress=progress, **sizes)
     found = experiment.run(lab)
     lab.folder.mkdir(parents=True, exist_ok=True)
-    found.save(lab.folder / f"{name}.npz")
-    found.write_csv(lab.folder / f"{name}.csv")
-    _draw(found, lab.folder / f"{name}.png")
+    write(found, lab.folder)
     return found
-
-
-def _draw(found: Findings, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure = np.ravel(found.plot())[0].figure
-    figure.savefig(path, dpi=200)
-    plt.close(figure)

@@ -6,8 +6,9 @@ import numpy as np
 
 from ctsa import regularise
 from ctsa.results.base import as_numpy
+from ctsa.studies.findings import Findings
 
-from .lab import Findings, Lab, Recipe
+from .lab import Lab, Recipe
 from .measuring import accuracies, boards_of, compared, exponents, gains, names_of, spread, values
 
 SEEDS = {"quick": 2, "full": 6}

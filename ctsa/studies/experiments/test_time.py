@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from ctsa.studies.findings import Findings
 from ctsa.training import evaluate, vote, watch
 
-from .lab import Findings, Lab, Recipe
+from .lab import Lab, Recipe
 from .measuring import boards_of, compared, names_of, parts_of, spread, values
 
 SEEDS = {"quick": 2, "full": 6}

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from ctsa.results.base import as_numpy
+from ctsa.studies.findings import Findings
 
 from . import oscillators
-from .lab import Findings, Lab, Recipe
+from .lab import Lab, Recipe
 from .measuring import accuracies, boards_of, compared, exponents, gains, names_of, spread, values
 
 SEEDS = {"quick": 2, "full": 6}
@@ -58,4 +59,4 @@ def run(lab: Lab) -> Findings:
             f"{name}: accuracy at {'/'.join(map(str, DEPTHS))} layers {', '.join(told)}; learnt {learnt}{against}."
         )
     notes.append(gains(rows, 16, 64, boards))
-    return lab.found("normalisation", rows, notes)
+    return lab.found("gains", rows, notes)

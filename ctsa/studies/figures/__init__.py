@@ -1,0 +1,1 @@
+"""Figures of the literature, made anew and checked: one file each, see ``ctsa.studies.names``."""

@@ -1,0 +1,62 @@
+"""What the figures of the literature share: the face, the preset, results to keep, numbers to check."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from ctsa.studies.findings import Check, Findings, as_checks, as_table
+from ctsa.studies.names import FIGURES
+
+Say = Callable[[str], Any]
+
+
+@dataclass
+class Bench:
+    """Where a figure is made.
+
+    Attributes:
+        name: of the figure.
+        backend: "torch" or "jax".
+        preset: "quick" (seconds) or "full".
+        say: receives lines of progress.
+        results: results to be kept, by name; they are sections of the report.
+        checks: numbers held against what is known.
+    """
+
+    name: str
+    backend: str = "jax"
+    preset: str = "quick"
+    say: Say = print
+    results: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def face(self) -> Any:
+        """The face of the backend."""
+        return import_module(f"ctsa.{self.backend}")
+
+    @property
+    def quick(self) -> bool:
+        """Whether this is the quick preset."""
+        return self.preset == "quick"
+
+    def keep(self, name: str, result: Any) -> Any:
+        """Keep a result for the report, and return it."""
+        self.results[name] = result
+        return result
+
+    def check(
+        self, what: str, found: float, wanted: float, within: float = 0.0, *, relation: str = "about", source: str = ""
+    ) -> Check:
+        """Hold a number against what is known of it."""
+        check = Check(what, float(found), float(wanted), float(within), relation, source)
+        self.checks.append(check)
+        self.say(str(check))
+        return check
+
+    def found(self, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Findings:
+        """Return findings, of one dict a row."""
+        asks, source = FIGURES[self.name]
+        told = dict(backend=self.backend, preset=self.preset)
+        return Findings(self.name, asks, as_table(rows), tuple(notes), told, as_checks(self.checks), source)

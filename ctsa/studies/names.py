@@ -1,0 +1,35 @@
+"""Studies by name: figures of the literature, experiments with trained models, findings of our own."""
+
+from typing import NamedTuple
+
+# The module in ``experiments`` has the same name, with underscores, and a function run(lab).
+EXPERIMENTS: dict[str, str] = {
+    "criticality": "does an exponent near zero go with accuracy?",
+    "test-time": "what do more loops, and more starts with a vote, gain?",
+    "regularisers": "what do R_Spec, R_E and flossing do?",
+    "gains": "what does normalisation, and its gain at the start, decide?",
+    "oscillators": "how large may the oscillators of AKOrN be?",
+    "heads": "what does the number of heads change?",
+    "continuous": "trained as a flow, used as layers, and the other way round",
+}
+PRESETS = ("quick", "full")
+
+
+class Figure(NamedTuple):
+    """What a figure shows, and whose it is."""
+
+    asks: str
+    source: str
+
+
+# The module in ``figures`` has the same name, with underscores, and the functions run(bench) and draw(found, axes).
+FIGURES: dict[str, Figure] = {
+    "modes": Figure("which modes of the uniform state grow, and how many clusters are there?", "arXiv:2410.23228"),
+}
+STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
+
+
+def module_of(name: str) -> str:
+    """Return the module of a study."""
+    home = "figures" if name in FIGURES else "experiments"
+    return f"{__package__}.{home}.{name.replace('-', '_')}"

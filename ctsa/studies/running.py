@@ -1,0 +1,103 @@
+"""Run a study by its name, and write what it found: table, findings, picture, report."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctsa import checks
+from ctsa.settings import one_of
+
+from .findings import Findings
+from .names import FIGURES, PRESETS, STUDIES, module_of
+
+Say = Callable[[str], Any]
+
+
+def reproduce(
+    name: str,
+    out: str | Path,
+    *,
+    backend: str = "torch",
+    preset: str = "quick",
+    seeds: int | None = None,
+    say: Say = print,
+    progress: bool | None = None,
+    **sizes: Any,
+) -> Findings:
+    """Run a study: a figure of the literature, or an experiment with trained models.
+
+    Models that the folder has are taken as they are, and one that was interrupted goes on.
+
+    Args:
+        name: one of ``ctsa.studies.names.STUDIES``.
+        out: folder of table (``NAME.csv``), findings (``NAME.npz``), picture (``NAME.png``), of figures a report
+            (``NAME.html``, where plotly is installed), of experiments the models.
+        backend: "torch" or "jax".
+        preset: "quick" or "full".
+        seeds: how many models of each recipe; None is what the experiment's ``SEEDS`` say. Figures take none.
+        say: receives lines of progress.
+        progress: bars of training.
+        sizes: attributes of ``Lab``: ``task=``, ``changes=``, ``sizes=``.
+
+    Returns:
+        ``Findings``; those of a figure have ``checks``.
+
+    Raises:
+        ValueError: there is no such study or preset, or ``seeds`` of a figure.
+        FileExistsError: the folder holds models of other recipes.
+
+    Example:
+        >>> import tempfile
+        >>> from ctsa.studies import reproduce
+        >>> found = reproduce("modes", tempfile.mkdtemp(), backend="jax", say=lambda line: None)
+        >>> found.passed
+        True
+    """
+    one_of("name", name, STUDIES)
+    one_of("preset", preset, PRESETS)
+    checks.choice("backend", backend, ("torch", "jax"))
+    if name not in FIGURES:
+        from .experiments import run
+
+        return run(name, out, backend=backend, preset=preset, seeds=seeds, say=say, progress=progress, **sizes)
+    if seeds is not None:
+        raise ValueError(f"seeds is for experiments with trained models, and {name} has none: leave it out")
+    from .figures.bench import Bench
+
+    bench = Bench(name, backend, preset, say)
+    found = import_module(module_of(name)).run(bench)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(found, folder)
+    _report(bench, found, folder / f"{name}.html")
+    return found
+
+
+def write(found: Findings, folder: Path) -> None:
+    """Write findings, their table and their picture into a folder."""
+    import matplotlib.pyplot as plt
+
+    found.save(folder / f"{found.name}.npz")
+    found.write_csv(folder / f"{found.name}.csv")
+    figure = np.ravel(found.plot())[0].figure
+    figure.savefig(folder / f"{found.name}.png", dpi=200)
+    plt.close(figure)
+
+
+def _report(bench: Any, found: Findings, path: Path) -> None:
+    """Write a page of a figure and the results that it kept; without plotly there is none."""
+    try:
+        import plotly  # noqa: F401
+    except ImportError:
+        return
+    from ctsa.reports import write_report
+
+    repeat = f"ctsa reproduce {found.name} --{bench.preset} --backend {bench.backend}"
+    summary = [str(check) for check in found.checked]
+    write_report(
+        {found.name: found, **bench.results}, path, title=f"{found.name}: {found.title}", about=found.settings,
+        repeat=repeat, summary=summary,
+    )  # fmt: skip
