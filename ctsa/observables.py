@@ -5,7 +5,7 @@ from typing import Any
 from . import checks
 from ._backend import autodiff, backend, dtype_name
 from ._types import States
-from .clustering import cluster_count as cluster_count, clusters as clusters
+from .clustering.labels import cluster_count as cluster_count, clusters as clusters
 from .geometry import Sphere, length
 
 Array = Any

@@ -1,36 +1,6 @@
-"""Clusters as chains of tokens, each nearer than a gap to the next, in memory that grows as n."""
+"""Components of points that are nearer than a gap, in memory that grows as n."""
 
 import numpy as np
-
-from ctsa import checks
-from ctsa._backend import analysis, backend
-from ctsa._types import States
-
-
-@analysis
-def clusters(x: States, gap: float = 1e-3) -> np.ndarray:
-    """Label the clusters: tokens linked by chains of distances below ``gap`` share a label.
-
-    Args:
-        x: tokens ``(..., n, d)``.
-        gap: distance in the ambient space (equals the angle for small angles).
-
-    Returns:
-        NumPy integers ``(..., n)``; labels count from 0 in order of first appearance.
-
-    Example:
-        >>> import numpy as np, ctsa
-        >>> ctsa.clusters(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-        array([0, 1, 0])
-    """
-    gap = checks.number("gap", gap, low=0.0, strict=True)
-    x = checks.states(x, finite=True)
-    points = np.asarray(backend(x).to_numpy(x), dtype=float)
-    flat = points.reshape(-1, *points.shape[-2:])
-    labels = np.empty(flat.shape[:2], dtype=int)
-    for row, sample in zip(labels, flat, strict=True):
-        row[:] = _in_order(_linked(sample, gap))
-    return labels.reshape(points.shape[:-1])
 
 
 def _linked_cells(points: np.ndarray, members: np.ndarray, gap: float) -> np.ndarray:
@@ -53,7 +23,7 @@ def _linked_cells(points: np.ndarray, members: np.ndarray, gap: float) -> np.nda
 _PAIRS = 2**24  # of near points that are listed; where there are more, groups are tight, and few rounds do
 
 
-def _linked(points: np.ndarray, gap: float) -> np.ndarray:
+def linked(points: np.ndarray, gap: float) -> np.ndarray:
     """Label the components of points ``(n, d)`` that are nearer than ``gap``, in memory that grows as n."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -86,18 +56,7 @@ def _linked(points: np.ndarray, gap: float) -> np.ndarray:
         labels = first[merged]
 
 
-def _in_order(labels: np.ndarray) -> np.ndarray:
+def in_order(labels: np.ndarray) -> np.ndarray:
+    """Number labels from 0 in order of first appearance."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
-
-
-@analysis
-def cluster_count(x: States, gap: float = 1e-3) -> np.ndarray:
-    """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
-
-    Example:
-        >>> import numpy as np, ctsa
-        >>> int(ctsa.cluster_count(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])))
-        2
-    """
-    return clusters(x, gap).max(-1) + 1
