@@ -144,8 +144,8 @@ NAMES = [
     "FixedPoints", "FixedPoints, none", "Cycles", "Branch of a layer", "EulerForm", "MapReport", "EffectiveStep",
     "EffectiveStep of a batch", "EffectiveStep of oscillators", "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms",
-    "Estimate", "Clustering", "Clustering of an ensemble", "Plateaus", "Survey", "RunState of a spectrum", "RunState of basins", "TrainingRun", "Evaluation", "Votes",
-    "Watched", "Findings",
+    "Estimate", "Clustering", "Clustering of an ensemble", "Plateaus", "Survey", "RunState of a spectrum",
+    "RunState of basins", "TrainingRun", "Evaluation", "Votes", "Watched", "Findings",
 ]  # fmt: skip
 PRINTED = [name for name in NAMES if not name.startswith("_")]
 

@@ -8,12 +8,12 @@ _SCORES = 2**22  # of a block of rows
 def climbed(points: np.ndarray, kappa: float, rounds: int = 10_000) -> np.ndarray:
     """Return where tokens ``(n, d)`` end that climb the von Mises-Fisher density ``sum_j exp(kappa <x, x_j>)``.
 
-    Mean shift, ``x <- sum_j exp(kappa <x, x_j>) x_j / |...|``, never lowers the density: the tokens stay, copies climb. It is
-    one step of attention with beta = kappa, from tokens that move to tokens that are held.
+    Mean shift, ``x <- sum_j exp(kappa <x, x_j>) x_j / |...|``, never lowers the density: the tokens stay, copies climb. It
+    is a layer of attention with beta = kappa, from tokens that move to tokens that are held.
 
     References:
-        Cheng, *Mean shift, mode seeking, and clustering*, IEEE PAMI 17 (1995); Kobayashi, Otsu, *Von Mises-Fisher mean shift
-        for clustering on a hypersphere*, ICPR 2010.
+        Cheng, *Mean shift, mode seeking, and clustering*, IEEE PAMI 17 (1995); Kobayashi, Otsu, *Von Mises-Fisher mean
+        shift for clustering on a hypersphere*, ICPR 2010.
     """
     n, ends = len(points), points.copy()
     moving = np.arange(n)

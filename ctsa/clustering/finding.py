@@ -54,13 +54,12 @@ class Clustering(Result):
         return f"Clustering({int(self.count)} of {len(self.labels)} tokens, {how})"
 
     def table(self) -> str:
-        """Return the clusters as text, a line each: how many tokens; of one state.
-
-        Raises:
-            ValueError: there are several states.
-        """
+        """Return what was found as text: clusters and their sizes, the gap; of several states how many have how many."""
         if np.ndim(self.count):
-            raise ValueError(f"table is of one state, but these are {np.shape(self.count)}: find_clusters(x[i]).table()")
+            sure = np.ravel(self.sure) if self.method == "gaps" else np.full(self.count.size, True)
+            each = np.unique(np.ravel(self.count)[sure], return_counts=True)
+            rows = [(f"{c} cluster{'s' if c > 1 else ''}", f"{k} states") for c, k in zip(*each, strict=True)]
+            return lines([*rows, ("no clear gap", f"{(~sure).sum()} states" if (~sure).any() else None)])
         sizes = np.bincount(self.labels)
         return lines([
             ("clusters", int(self.count)), ("sizes", ", ".join(map(str, sorted(sizes.tolist(), reverse=True)))),
@@ -83,9 +82,9 @@ def find_clusters(x: States, method: str = "gaps", *, kappa: float | None = None
       random, every token is a cluster of its own, and ``sure`` is False. On the circle the time is that of sorting,
       elsewhere ``O(n^2 d)`` (2 s for 2e4 tokens in d = 3, a minute for 1e5); memory is ``O(n d)``. The chance is
       an upper bound in more than two dimensions, and the looser the more there are: look by density there, too.
-    - **density**: unit tokens share a cluster if they climb to the same maximum of ``sum_j exp(kappa <x, x_j>)``. Two tokens
-      alone part at a distance of ``2 / sqrt(kappa)``; with kappa = beta that is where attention lets go of them. Chains of
-      tokens do not join clusters, as they do by gaps. Time ``O(n^2 d)`` a round, tens of rounds; memory ``O(n d)``.
+    - **density**: unit tokens share a cluster if they climb to the same maximum of ``sum_j exp(kappa <x, x_j>)``. Two
+      tokens alone part at a distance of ``2 / sqrt(kappa)``; with kappa = beta that is where attention lets go of them.
+      Chains of tokens do not join clusters, as they do by gaps. Time ``O(n^2 d)`` a round, tens of rounds; memory ``O(n d)``.
 
     Args:
         x: tokens ``(..., n, d)``.
@@ -123,7 +122,9 @@ def find_clusters(x: States, method: str = "gaps", *, kappa: float | None = None
         kappa = checks.number("kappa", kappa, low=0.0, strict=True)
         off = np.abs(np.linalg.norm(flat, axis=-1) - 1).max(initial=0.0)
         if off > 1e-5:
-            raise ValueError(f"x must have unit tokens for method='density', but a length is off by {off:.3g}: use 'gaps'")
+            raise ValueError(
+                f"x must have unit tokens for method='density', but a length is off by {off:.3g}: use 'gaps'"
+            )
         found = [_by_density(sample, kappa) for sample in flat]
     batch, n = points.shape[:-2], points.shape[-2]
     labels = np.array([labels for labels, *_ in found], int).reshape(*batch, n)

@@ -6,8 +6,8 @@ from ctsa import checks
 from ctsa._backend import analysis, backend
 from ctsa._types import States
 
-from .graph import in_order, linked
 from .finding import find_clusters
+from .graph import in_order, linked
 
 
 @analysis

@@ -79,13 +79,13 @@ def empty_space(points: np.ndarray) -> float | None:
 
 
 def clearest_jump(lengths: np.ndarray, space: float | None, eps: float) -> tuple[int, float, float]:
-    """Return how many merges are within clusters, the length to cut at, and how likely chance makes so clear a jump.
+    r"""Return how many merges are within clusters, the length to cut at, and how likely chance makes so clear a jump.
 
     Of ``m`` gaps between points at random on a line or a circle, the (k + 1)-th is longer than the k shortest by as much as
     it is, or more, with probability :math:`(1 + s)^{-k}`,
 
     .. math::
-        s = \\frac{(m - k)(h_{k+1} - h_k)}{h_1 + \\dots + h_k + (m - k)\\, h_k}.
+        s = \frac{(m - k)(h_{k+1} - h_k)}{h_1 + \dots + h_k + (m - k)\, h_k}.
 
     (Spacings are exponential, so that this is the test of an outlier among exponential variables.) ``m`` times the
     probability bounds that of any such jump. Of the jumps with a chance below 1e-2 the clearest is taken with lengths below
@@ -107,7 +107,7 @@ def clearest_jump(lengths: np.ndarray, space: float | None, eps: float) -> tuple
     k = np.arange(1, m)
 
     def chances(h: np.ndarray) -> np.ndarray:
-        """log of m (1 + s)^-k, k = 1 ... m - 1."""
+        """Return the log of m (1 + s)^-k, k = 1 ... m - 1."""
         s = (m - k) * np.diff(h) / (np.cumsum(h)[:-1] + (m - k) * h[:-1])
         return np.log(m) - k * np.log1p(s)
 

@@ -79,9 +79,10 @@ def plateaus(
     ``shortest`` of the whole (logarithmic) time: there it rises at most ``tolerance / shortest`` times as fast as on
     average. The longest such stretch is taken first; stretches that touch are one, unless the curve jumps between them.
 
-    The energy of attention with Q = K = V = I is a staircase in logarithmic time: tokens meet in clusters, which stay nearly
-    where they are until two of them merge. Divided by its value in consensus the energy is
+    The energy of attention with Q = K = V = I is a staircase in logarithmic time: tokens meet in clusters, which stay
+    nearly where they are until two of them merge. Divided by its value in consensus the energy is
     ``sum_q (n_q / n)^2 + O(exp(-beta (1 - g)))`` on a plateau, for clusters of ``n_q`` tokens with inner products up to g.
+    (The first plateau may be the start, before tokens have moved.)
 
     Args:
         ts: increasing times ``(T,)``, or a ``Trajectory`` of one run.
@@ -104,7 +105,7 @@ def plateaus(
         >>> t = np.geomspace(1.0, 1e4, 200)
         >>> found = ctsa.plateaus(t, np.where(t < 10, 0.25, np.where(t < 300, 0.5, 1.0)))
         >>> found.value.tolist(), [round(float(m)) for m in found.merge]
-        ([0.25, 0.5, 1.0], [10, 300])
+        ([0.25, 0.5, 1.0], [10, 304])
 
     References:
         Geshkovski, Koubbi, Polyanskiy, Rigollet, *Dynamic metastability in the self-attention model*, arXiv 2410.06833.

@@ -14,20 +14,23 @@ def merges(found: Any, *, ax: Any = None) -> Axes:
     """Draw the number of clusters against the distance at which tokens are linked, and where they were cut apart.
 
     Args:
-        found: a ``Clustering`` of one state.
+        found: a ``Clustering``; of several states, a line each.
         ax: Axes to draw on; None makes a figure.
 
     Returns:
         The Axes.
     """
     given.result("found", found, "Clustering", "ctsa.find_clusters")
-    given.need(np.ndim(found.count) == 0, "found", "clusters of one state", f"of {np.shape(found.count)}", "x[0]")
     ax = axes_for(ax, "ax", (3.4, 2.4))[0]
-    n, least = len(found.labels), 1e-17
-    distances = np.concatenate([[least], np.maximum(found.distances, least)])
-    low = max(1e-16, 0.3 * distances[1:].min(initial=1.0))
-    ax.step([*distances, 10 * max(1.0, distances[-1])], [*np.arange(n, 0, -1), 1], where="post", color=PALETTE[0], linewidth=1.2)
-    ax.axvline(float(found.gap), color=PALETTE[1], linewidth=0.9, linestyle=":", label=f"{int(found.count)} clusters")
-    ax.set(xscale="log", xlim=(low, 3 * max(distances[-1], 0.1)), ylim=(0, n + 1))
-    ax.legend(loc="best", frameon=False, fontsize=7, handlelength=1.4)
+    n, floor, one = found.labels.shape[-1], 1e-16, np.ndim(found.count) == 0
+    every = np.maximum(found.distances.reshape(-1, n - 1), floor)
+    low, high = 0.3 * every.min(initial=1.0), 3 * every.max(initial=0.1)
+    for row in every:
+        edges, counts = [0.1 * low, *row, 10 * high], [*np.arange(n, 0, -1), 1]
+        ax.step(edges, counts, where="post", color=PALETTE[0], linewidth=1.2 if one else 0.7, alpha=1.0 if one else 0.5)
+    if one:
+        label = f"{int(found.count)} cluster{'s' if found.count > 1 else ''}"
+        ax.axvline(float(found.gap), color=PALETTE[1], linewidth=0.9, linestyle=":", label=label)
+        ax.legend(loc="best", frameon=False, fontsize=7, handlelength=1.4)
+    ax.set(xscale="log", xlim=(low, high), ylim=(0, n + 1))
     return finish(ax, "distance below which tokens are linked", "clusters")

@@ -453,7 +453,12 @@ def calls(face, other):
             name, getattr(ctsa, name), dict(x=x), x=kinds, **({"tol": v.POSITIVE} if name.startswith("cluster") else {})
         )
     yield call(
-        "find_clusters", ctsa.find_clusters, dict(x=x), x=list(plain), method=v.CHOICES, kappa=without(v.POSITIVE, *optional)
+        "find_clusters",
+        ctsa.find_clusters,
+        dict(x=x),
+        x=list(plain),
+        method=v.CHOICES,
+        kappa=without(v.POSITIVE, *optional),
     )
     yield call(
         "plateaus",
