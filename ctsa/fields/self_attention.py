@@ -3,6 +3,7 @@
 from typing import Any
 
 from ctsa import checks
+from ctsa._backend import framework
 from ctsa.attention import (
     HOW,
     WEIGHTS,
@@ -18,6 +19,7 @@ from ctsa.attention import (
     scores,
 )
 from ctsa.attention.chunked import SURELY
+from ctsa.attention.ring import fits_ring
 from ctsa.geometry import Geometry, Sphere
 from ctsa.parts import constant, parameter, static
 
@@ -55,7 +57,8 @@ class SelfAttention(Field):
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
             n. "harmonic" (d = 2 and 3, softmax or unnormalised weights, no mask, tokens on the sphere) sums the
             exponentials by harmonics in a time that grows as n, to 1e-12, and is "chunked" where that cannot be had; see
-            ``ctsa.attention.harmonic``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
+            ``ctsa.attention.harmonic``. "ring" (JAX) is for tokens that are spread over devices by a mesh with an axis "tokens",
+            within ``jax.set_mesh(mesh)``, where "auto" takes it, too; see ``ctsa.attention.ring``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
             way, see ``ctsa.attention.dense``.
 
     Raises:
@@ -121,6 +124,14 @@ class SelfAttention(Field):
             raise ValueError(
                 f"how='chunked' takes rows by themselves, but weights={weights.name!r} look at all of them: use how='dense'"
             )
+        if how == "ring":
+            if framework(self) == "torch":
+                raise ValueError("how='ring' is for JAX, whose arrays are spread over devices: use how='chunked' on torch")
+            if not fits_ring(weights):
+                raise ValueError(
+                    f"how='ring' needs weights that are sums over keys, but weights={weights.name!r} look at rows or columns "
+                    "as wholes: use how='chunked' or 'dense'"
+                )
         reach = None
         if how == "harmonic":
             reach = self._reach(Heads(query, key, value, beta, weights, mask, causal, key_field), d, geometry)
@@ -174,7 +185,7 @@ class SelfAttention(Field):
 
     def in_blocks(self, n: int) -> bool:
         """Tell whether the scores of ``n`` tokens are taken a block of rows at a time: never are all of them there."""
-        return self.how in ("chunked", "harmonic") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
+        return self.how in ("chunked", "harmonic", "ring") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
 
     def drift(self, t, x):
         return attend(self.heads, x, self._way)
