@@ -58,12 +58,14 @@ def around(start, absorb, finish, side):
     if AXIS not in mesh.axis_names:
         raise ValueError(
             f"how='ring' needs a mesh of devices with an axis {AXIS!r} in use, got "
-            f"{'none' if mesh.empty else f'axes {mesh.axis_names}'}: with jax.set_mesh(mesh): ... (see docs/devices.md), or "
-            "use how='chunked'"
+            f"{'none' if mesh.empty else f'axes {mesh.axis_names}'}: with jax.set_mesh(mesh): ..., or use "
+            "how='chunked'"
         )
     count, n = mesh.shape[AXIS], side.key.shape[-2]
     if n % count:
-        raise ValueError(f"how='ring' spreads n={n} tokens over {count} devices evenly: take a multiple, or how='chunked'")
+        raise ValueError(
+            f"how='ring' spreads n={n} tokens over {count} devices evenly: take a multiple, or how='chunked'"
+        )
     kind, causal = type(side), side.causal
     arrays = {name: a for name, a in side._asdict().items() if name != "causal" and a is not None}
     absent = {name: None for name, a in side._asdict().items() if name != "causal" and a is None}
@@ -71,17 +73,19 @@ def around(start, absorb, finish, side):
 
     def local(arrays):
         me = jax.lax.axis_index(AXIS)
-        rows = (me * here + xp.arange(here)).astype(arrays["q"].dtype)
+        rows = me * here + xp.arange(here)
         moving = {name: arrays[name] for name in ("key", "v", "column") if name in arrays}
 
         def step(carry, _):
             sums, moving, origin = carry
-            columns = (origin * here + xp.arange(here)).astype(rows.dtype)
+            columns = origin * here + xp.arange(here)
             given = {"q": arrays["q"], **moving}
             if "mask" in arrays:
                 given["mask"] = jax.lax.dynamic_slice_in_dim(arrays["mask"], origin * here, here, -1)
             sums = absorb(sums, kind(**given, **absent, causal=causal), rows, columns)
-            moving = {k: jax.lax.ppermute(a, AXIS, [(i, (i + 1) % count) for i in range(count)]) for k, a in moving.items()}
+            moving = {
+                k: jax.lax.ppermute(a, AXIS, [(i, (i + 1) % count) for i in range(count)]) for k, a in moving.items()
+            }
             return (sums, moving, (origin - 1) % count), None
 
         carry = (start(kind(**arrays, **absent, causal=causal)), moving, me)

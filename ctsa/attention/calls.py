@@ -49,8 +49,8 @@ def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
 def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
     """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``.
 
-    ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many; "ring" passes blocks of keys round devices,
-    "auto" does where a mesh in use spreads tokens; the others take all of them.
+    ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many; "ring" passes blocks of keys round
+    devices, "auto" does where a mesh in use spreads tokens; the others take all of them.
     """
     if isinstance(how, Harmonic):
         _check_dimension(x)

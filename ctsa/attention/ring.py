@@ -1,18 +1,18 @@
 r"""Attention among tokens that are spread over devices: keys and values go round, each device keeps its queries.
 
-With a block of keys after the other, the output of softmax attention is known from three running sums per query, none of them
-larger than the block that is there,
+With one block of keys after the other, the output of softmax attention is known from three running sums a query,
 
 .. math::
-    t' = \max(t, \max_j s_j), \quad z' = e^{t - t'} z + \sum_j e^{s_j - t'}, \quad y' = e^{t - t'} y + \sum_j e^{s_j - t'} v_j,
+    t' = \max(t, \max_j s_j), \quad z' = e^{t - t'} z + \sum_j e^{s_j - t'}, \quad
+    y' = e^{t - t'} y + \sum_j e^{s_j - t'} v_j,
 
-and is :math:`y / z` once all keys have come by. (``t`` keeps exponentials from overflowing; the result does not depend on it,
-so that it has no derivative.) Weights that look at one score only need ``y`` alone. Here is what one device does with one
-block; ``_backend`` passes blocks on.
+and is :math:`y / z` once all keys have come by. (``t`` keeps exponentials from overflowing; the result does not depend on
+it, so that it has no derivative.) Weights that look at one score only need ``y`` alone, or ``y`` and ``z``. Here is what one
+device does with one block; ``_backend`` passes blocks on.
 
 References:
-    Milakov, Gimelshein, *Online normalizer calculation for softmax*, arXiv 1805.02867; Liu, Zaharia, Abbeel, *Ring attention
-    with blockwise transformers for near-infinite context*, arXiv 2310.01889.
+    Milakov, Gimelshein, *Online normalizer calculation for softmax*, arXiv 1805.02867; Liu, Zaharia, Abbeel, *Ring
+    attention with blockwise transformers for near-infinite context*, arXiv 2310.01889.
 """
 
 import math
@@ -73,9 +73,7 @@ def _start(weights: Weights, side: Side) -> Sums:
     return Sums(top, none, none + 0 * side.v[..., :1, :])
 
 
-def _absorb(
-    weights: Weights, causal: bool, n: int, sums: Sums, side: Side, rows: Array, columns: Array
-) -> Sums:
+def _absorb(weights: Weights, causal: bool, n: int, sums: Sums, side: Side, rows: Array, columns: Array) -> Sums:
     """Return the sums with one more block of keys, some queries at a time.
 
     Args:

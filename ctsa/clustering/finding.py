@@ -84,7 +84,8 @@ def find_clusters(x: States, method: str = "gaps", *, kappa: float | None = None
       an upper bound in more than two dimensions, and the looser the more there are: look by density there, too.
     - **density**: unit tokens share a cluster if they climb to the same maximum of ``sum_j exp(kappa <x, x_j>)``. Two
       tokens alone part at a distance of ``2 / sqrt(kappa)``; with kappa = beta that is where attention lets go of them.
-      Chains of tokens do not join clusters, as they do by gaps. Time ``O(n^2 d)`` a round, tens of rounds; memory ``O(n d)``.
+      Chains of tokens do not join clusters, as they do by gaps. Time ``O(n^2 d)`` a round, tens of rounds; memory
+      ``O(n d)``.
 
     Args:
         x: tokens ``(..., n, d)``.

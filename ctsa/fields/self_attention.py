@@ -57,9 +57,9 @@ class SelfAttention(Field):
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
             n. "harmonic" (d = 2 and 3, softmax or unnormalised weights, no mask, tokens on the sphere) sums the
             exponentials by harmonics in a time that grows as n, to 1e-12, and is "chunked" where that cannot be had; see
-            ``ctsa.attention.harmonic``. "ring" (JAX) is for tokens that are spread over devices by a mesh with an axis "tokens",
-            within ``jax.set_mesh(mesh)``, where "auto" takes it, too; see ``ctsa.attention.ring``. "scores", "outer" and "assembled" are "dense", with the derivative taken in one
-            way, see ``ctsa.attention.dense``.
+            ``ctsa.attention.harmonic``. "ring" (JAX) passes keys round devices among which a mesh with an axis "tokens", in
+            use by ``jax.set_mesh(mesh)``, spreads tokens; "auto" takes it there, too, see ``ctsa.attention.ring``.
+            "scores", "outer" and "assembled" are "dense", with the derivative taken in one way, see ``ctsa.attention.dense``.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -129,8 +129,8 @@ class SelfAttention(Field):
                 raise ValueError("how='ring' is for JAX, whose arrays are spread over devices: use how='chunked' on torch")
             if not fits_ring(weights):
                 raise ValueError(
-                    f"how='ring' needs weights that are sums over keys, but weights={weights.name!r} look at rows or columns "
-                    "as wholes: use how='chunked' or 'dense'"
+                    f"how='ring' needs weights that are sums over keys, but weights={weights.name!r} look at whole rows: "
+                    "use how='chunked' or 'dense'"
                 )
         reach = None
         if how == "harmonic":
