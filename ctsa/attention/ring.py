@@ -7,8 +7,8 @@ With one block of keys after the other, the output of softmax attention is known
     y' = e^{t - t'} y + \sum_j e^{s_j - t'} v_j,
 
 and is :math:`y / z` once all keys have come by. (``t`` keeps exponentials from overflowing; the result does not depend on
-it, so that it has no derivative.) Weights that look at one score only need ``y`` alone, or ``y`` and ``z``. Here is what one
-device does with one block; ``_backend`` passes blocks on.
+it, so that it has no derivative.) Weights that look at one score only need ``y`` alone, or ``y`` and ``z``. Here is what
+one device does with one block; ``_backend`` passes blocks on.
 
 References:
     Milakov, Gimelshein, *Online normalizer calculation for softmax*, arXiv 1805.02867; Liu, Zaharia, Abbeel, *Ring

@@ -59,7 +59,7 @@ class SelfAttention(Field):
             exponentials by harmonics in a time that grows as n, to 1e-12, and is "chunked" where that cannot be had; see
             ``ctsa.attention.harmonic``. "ring" (JAX) passes keys round devices among which a mesh with an axis "tokens", in
             use by ``jax.set_mesh(mesh)``, spreads tokens; "auto" takes it there, too, see ``ctsa.attention.ring``.
-            "scores", "outer" and "assembled" are "dense", with the derivative taken in one way, see ``ctsa.attention.dense``.
+            "scores", "outer" and "assembled" are "dense", with the derivative taken one way, see ``ctsa.attention.dense``.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.

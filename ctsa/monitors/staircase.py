@@ -7,6 +7,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import analysis
+from ctsa._types import Times
 from ctsa.clustering import clusters
 from ctsa.fields import SelfAttention
 from ctsa.observables import energy as attention_energy
@@ -71,7 +72,7 @@ class Plateaus(Result):
 
 @analysis
 def plateaus(
-    ts: Any, curve: Any = None, *, log_time: bool = True, tolerance: float | None = None, shortest: float = 0.05
+    ts: Times, curve: Any = None, *, log_time: bool = True, tolerance: float | None = None, shortest: float = 0.05
 ) -> Plateaus:
     """Find the plateaus of a curve, and when it goes from one to the next.
 
