@@ -13,6 +13,12 @@ from . import (
     regularise as regularise,
     theory as theory,
 )
+from .clustering import (
+    Clustering as Clustering,
+    cluster_count as cluster_count,
+    clusters as clusters,
+    find_clusters as find_clusters,
+)
 from .comparison import (
     BlockForm as BlockForm,
     Comparison as Comparison,
@@ -76,17 +82,17 @@ from .monitors import (
     EnergyReport as EnergyReport,
     JacobianNorms as JacobianNorms,
     MonitorRecord as MonitorRecord,
+    Plateaus as Plateaus,
     complex_share as complex_share,
     contribution_index as contribution_index,
     energy_report as energy_report,
     jacobian_norms as jacobian_norms,
     lipschitz_bound as lipschitz_bound,
     monitor as monitor,
+    plateaus as plateaus,
     pseudo_energy as pseudo_energy,
 )
 from .observables import (
-    cluster_count as cluster_count,
-    clusters as clusters,
     effective_rank as effective_rank,
     energy as energy,
     entropy as entropy,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import autodiff, backend, dtype_name, framework, graded, load, modules, rounding
+from ._backend import autodiff, backend, dtype_name, framework, graded, load, modules, placed, rounding, spread
 from .parts import everything, walk
 
 Array = Any
@@ -173,6 +173,14 @@ def concrete(x: Array) -> np.ndarray | None:
     return backend(x).concrete(x)
 
 
+def finite(x: Array) -> bool | None:
+    """Tell whether all values are finite, on the devices where they lie; None where they are not known yet."""
+    if spread(x):
+        return bool(backend(x).xp.isfinite(x).all())
+    values = concrete(x)
+    return None if values is None else bool(np.isfinite(values).all())
+
+
 def parameter(name: str, value: Any, *ranks: int) -> Any:
     """Check one parameter of a field: an array of one of the given ranks, with finite entries."""
     a = plain(name, value)
@@ -263,7 +271,7 @@ def tokens(x0: Any, field: Any, geometry: Any, *, normalize: bool | None = False
         raise ValueError(f"{name} must have shape (..., n, d) with n and d at least 1, got {tuple(x.shape)}")
     geometry.check_dimension(x.shape[-1])
     fit_field(field, x.shape, name)
-    return _unit(be, x, geometry, normalize, name)
+    return _unit(be, placed(x, name), geometry, normalize, name)
 
 
 def given(x: Any, field: Any, name: str = "x", axis: bool = False) -> Array:
@@ -381,6 +389,9 @@ def axis_sizes(axes: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:
 
 def _unit(be: Any, x: Array, geometry: Any, normalize: bool | None, name: str) -> Array:
     slack = 1e3 * rounding(x)
+    if spread(x) and not normalize:  # looked at where it lies; what is wrong is said below
+        if bool(be.xp.isfinite(x).all() & (be.xp.abs(geometry.radius(x) - 1) <= slack).all()):
+            return x
     values = concrete(x)
     if values is None:  # traced: the same conditions, checked when the program runs
         r = geometry.radius(x)

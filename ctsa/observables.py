@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from . import checks
-from ._backend import analysis, autodiff, backend, dtype_name
+from ._backend import autodiff, backend, dtype_name
 from ._types import States
+from .clustering.labels import cluster_count as cluster_count, clusters as clusters
 from .geometry import Sphere, length
 
 Array = Any
@@ -140,99 +139,3 @@ def effective_rank(x: States) -> Array:
     p = xp.where(p > 0, p, xp.zeros_like(p))
     p = p / p.sum(-1, keepdims=True)
     return xp.exp(-(p * xp.log(xp.where(p > 0, p, xp.ones_like(p)))).sum(-1))
-
-
-@analysis
-def clusters(x: States, gap: float = 1e-3) -> np.ndarray:
-    """Label the clusters: tokens linked by chains of distances below ``gap`` share a label.
-
-    Args:
-        x: tokens ``(..., n, d)``.
-        gap: distance in the ambient space (equals the angle for small angles).
-
-    Returns:
-        NumPy integers ``(..., n)``; labels count from 0 in order of first appearance.
-
-    Example:
-        >>> import numpy as np, ctsa
-        >>> ctsa.clusters(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-        array([0, 1, 0])
-    """
-    gap = checks.number("gap", gap, low=0.0, strict=True)
-    x = checks.states(x, finite=True)
-    points = np.asarray(backend(x).to_numpy(x), dtype=float)
-    flat = points.reshape(-1, *points.shape[-2:])
-    labels = np.empty(flat.shape[:2], dtype=int)
-    for row, sample in zip(labels, flat, strict=True):
-        row[:] = _in_order(_linked(sample, gap))
-    return labels.reshape(points.shape[:-1])
-
-
-def _linked_cells(points: np.ndarray, members: np.ndarray, gap: float) -> np.ndarray:
-    """The same for points in cells of a diameter of ``gap / 8``, few of them: those of one cell are linked."""
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import KDTree
-
-    order = np.argsort(members, kind="stable")
-    groups = np.split(points[order], np.flatnonzero(np.diff(members[order])) + 1)
-    first = np.array([group[0] for group in groups])
-    apart = np.linalg.norm(first[:, None] - first[None], axis=-1)
-    near = apart < 0.75 * gap  # any two of them are nearer than gap
-    trees: dict[int, KDTree] = {}
-    for a, b in np.argwhere(np.triu((apart < 1.25 * gap) & ~near, 1)):
-        tree = trees.setdefault(a, KDTree(groups[a]))
-        near[a, b] = tree.query(groups[b])[0].min() < gap
-    return connected_components(near, directed=False)[1][members]
-
-
-_PAIRS = 2**24  # of near points that are listed; where there are more, groups are tight, and few rounds do
-
-
-def _linked(points: np.ndarray, gap: float) -> np.ndarray:
-    """Label the components of points ``(n, d)`` that are nearer than ``gap``, in memory that grows as n."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import KDTree
-
-    n, d = points.shape
-    labels = np.arange(n)
-    rows = max(1, 2**22 // (n * d))
-    if rows >= n:
-        near = np.linalg.norm(points[:, None] - points[None], axis=-1) < gap
-        return connected_components(near, directed=False)[1]
-    tree = KDTree(points)
-    if tree.count_neighbors(tree, gap) <= _PAIRS:
-        a, b = tree.query_pairs(np.nextafter(gap, 0.0), output_type="ndarray").T
-        return connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1]
-    cells, members = np.unique(np.floor(points / (gap / (8 * d**0.5))), axis=0, return_inverse=True)
-    if len(cells) <= 2**11:
-        return _linked_cells(points, members.reshape(-1), gap)
-    while True:  # every point is joined to the neighbour of least label: components at least halve in number
-        least = np.empty(n, int)
-        for i in range(0, n, rows):
-            near = np.linalg.norm(points[i : i + rows, None] - points[None], axis=-1) < gap
-            least[i : i + rows] = np.where(near, labels, n).argmin(1)
-        graph = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), np.concatenate([least, labels]))), shape=(n, n))
-        merged = connected_components(graph, directed=False)[1]
-        if merged.max() == len(np.unique(labels)) - 1:
-            return merged
-        first = np.full(n, n)
-        np.minimum.at(first, merged, np.arange(n))
-        labels = first[merged]
-
-
-def _in_order(labels: np.ndarray) -> np.ndarray:
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
-
-
-@analysis
-def cluster_count(x: States, gap: float = 1e-3) -> np.ndarray:
-    """Return the number of clusters, see ``clusters``: NumPy integers ``(...)``.
-
-    Example:
-        >>> import numpy as np, ctsa
-        >>> int(ctsa.cluster_count(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])))
-        2
-    """
-    return clusters(x, gap).max(-1) + 1

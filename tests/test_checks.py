@@ -96,7 +96,7 @@ TABLE = {
     "sinkhorn-zeros": ("SelfAttention", dict(mask=EYE, weights=sinkhorn(9)), ValueError,
         "^weights='sinkhorn' needs a mask without zeros"),
     "tangent-form": ("SelfAttention", dict(how="outre"), ValueError,
-        "^how must be one of 'assembled', 'auto', 'chunked', 'dense', 'harmonic', 'outer', 'scores'"),
+        "^how must be one of 'assembled', 'auto', 'chunked', 'dense', 'harmonic', 'outer', 'ring', 'scores'"),
     # geometry
     "geometry-text": ("SelfAttention", dict(geometry="sphere"), TypeError,
         r"^geometry must be ctsa.Sphere\(...\) or ctsa.Euclidean\(\), got 'sphere'"),

@@ -204,9 +204,9 @@ def test_clusters_of_many_tokens(pairs, monkeypatch):
     """In blocks of rows as all at once: chains, groups, and tokens alone."""
     from scipy.sparse.csgraph import connected_components
 
-    from ctsa import observables
+    from ctsa.clustering import graph
 
-    monkeypatch.setattr(observables, "_PAIRS", pairs)  # 0: in blocks of rows
+    monkeypatch.setattr(graph, "_PAIRS", pairs)  # 0: in blocks of rows
     rng = np.random.default_rng(0)
     chain = np.linspace(0.0, 3.0, 1500)
     x = np.concatenate([
@@ -226,12 +226,12 @@ def test_clusters_of_many_tokens(pairs, monkeypatch):
 def test_cells_are_exact(gap):
     from scipy.sparse.csgraph import connected_components
 
-    from ctsa import observables
+    from ctsa.clustering import graph
 
     for seed in range(4):
         rng = np.random.default_rng(seed)
         x = np.concatenate([centre + 0.02 * rng.normal(size=(150, 2)) for centre in rng.normal(size=(6, 2))])
         cells = np.unique(np.floor(x / (gap / (8 * 2**0.5))), axis=0, return_inverse=True)[1].reshape(-1)
-        found = observables._linked_cells(x, cells, gap)
+        found = graph._linked_cells(x, cells, gap)
         count, wanted = connected_components(np.linalg.norm(x[:, None] - x[None], axis=-1) < gap, directed=False)
         assert len({*zip(found.tolist(), wanted.tolist(), strict=True)}) == count == found.max() + 1

@@ -104,6 +104,9 @@ def _make(face, folder):
         "MonitorRecord of a module": ctsa.monitor(face.WrappedLayer(lambda x: layer(x)), X, 2),
         "JacobianNorms": ctsa.jacobian_norms(layer, X),
         "Estimate": ctsa.estimate("lyapunov", plain, X, probe=False),
+        "Clustering": ctsa.find_clusters(run.xs[-1]),
+        "Clustering of an ensemble": ctsa.find_clusters(run.xs),
+        "Plateaus": ctsa.plateaus(np.geomspace(1.0, 100.0, 9), [0.0] * 4 + [1.0] * 5),
         "Survey": _survey(),
         "RunState of a spectrum": ctsa.load(folder / "spectrum.npz"),
         "RunState of basins": ctsa.load(folder / "basins.npz"),
@@ -141,8 +144,8 @@ NAMES = [
     "FixedPoints", "FixedPoints, none", "Cycles", "Branch of a layer", "EulerForm", "MapReport", "EffectiveStep",
     "EffectiveStep of a batch", "EffectiveStep of oscillators", "EffectiveStep in flat space", "Comparison",
     "Comparison of turning tokens", "EnergyReport", "MonitorRecord", "MonitorRecord of a module", "JacobianNorms",
-    "Estimate", "Survey", "RunState of a spectrum", "RunState of basins", "TrainingRun", "Evaluation", "Votes",
-    "Watched", "Findings",
+    "Estimate", "Clustering", "Clustering of an ensemble", "Plateaus", "Survey", "RunState of a spectrum",
+    "RunState of basins", "TrainingRun", "Evaluation", "Votes", "Watched", "Findings",
 ]  # fmt: skip
 PRINTED = [name for name in NAMES if not name.startswith("_")]
 

@@ -98,6 +98,25 @@ def trainer(home: str) -> Any:
     return of_jax
 
 
+def ring(home: str) -> ModuleType:
+    """Import what passes blocks on among devices, which JAX alone has, see ``ctsa.attention.ring``."""
+    if home != "jax":
+        raise ValueError(f"how='ring' is for JAX, whose arrays are spread over devices, got {home}: use how='chunked'")
+    from . import _jax_devices
+
+    return _jax_devices
+
+
+def spread(x: Any) -> bool:
+    """Tell whether an array lies on several devices, so that NumPy would gather it."""
+    return framework(x) == "jax" and ring("jax").spread(x)
+
+
+def placed(x: Any, name: str) -> Any:
+    """Return an array where its framework says by itself which device holds what of a result, see ``_jax_devices``."""
+    return ring("jax").automatic(x, name) if framework(x) == "jax" else x
+
+
 def half(module: Any, home: str) -> str | None:
     """Name the half precision that a module of a framework computes in, or None."""
     reference = modules(home).reference(module)

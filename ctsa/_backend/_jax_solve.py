@@ -15,6 +15,7 @@ import optimistix as optx
 
 from ._events import Crossing, first_of_several
 from ._interpolants import MEASURED_ORDER, MEASURES
+from ._jax_devices import spread
 from ._jax_precision import precisely
 from ._solve import GROW, SAFETY, SHRINK, SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
 
@@ -348,6 +349,11 @@ def _located(p: Problem, solver, adjoint, sol, ends, last, cut):
     return jnp.where(happened, root, ends), last, cut | (happened & (ts > root))
 
 
+def _finite(ys, i: int) -> bool:
+    """Tell whether a state is finite: by NumPy, which is quick, or where it lies on several devices."""
+    return bool(jnp.isfinite(ys[i]).all()) if spread(ys) else bool(np.isfinite(np.asarray(ys)[i]).all())
+
+
 @precisely
 def odeint(problem: Problem) -> Solved:
     """Solve with diffrax; see ``Problem`` and ``Solved``. Jitted; compiled once for each kind of problem."""
@@ -402,7 +408,7 @@ def odeint(problem: Problem) -> Solved:
     failure = (None, None, "max_steps", "step_size", "")[code]
     if failure == "":
         failure = str(sol.result)
-    elif failure is None and any(not np.isfinite(np.asarray(y)[reached - 1]).all() for y in ys):
+    elif failure is None and not all(_finite(y, reached - 1) for y in ys):
         finite = np.min([np.isfinite(np.asarray(y)).reshape(len(p.ts), -1).all(1) for y in ys], axis=0)
         reached, failure = int(np.argmin(finite)), "step_size"
     stopped = lost = previous = None

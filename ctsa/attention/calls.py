@@ -11,9 +11,10 @@ from .chunked import Side, blocks_pay, output_in_blocks, tangent_in_blocks
 from .dense import RULES, along, assembled_fits, compressed, differentials, jacobian, parts_of
 from .harmonic import Harmonic, harmonic_output, harmonic_tangent
 from .heads import Heads, act, inverse_temperature, lift, of_keys, score_parts, weigh
+from .ring import output_around, ring_pays
 
 Array = Any
-HOW = ("auto", "chunked", "harmonic", "dense", "scores", "outer", "assembled")
+HOW = ("auto", "chunked", "harmonic", "ring", "dense", "scores", "outer", "assembled")
 DENSE = ("dense", "scores", "outer", "assembled")  # that have all scores at once
 
 
@@ -48,12 +49,15 @@ def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
 def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
     """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``.
 
-    ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many, the others take all of them.
+    ``how`` "chunked" takes a block of rows at a time, "auto" does where there are many; "ring" passes blocks of keys round
+    devices, "auto" does where a mesh in use spreads tokens; the others take all of them.
     """
     if isinstance(how, Harmonic):
         _check_dimension(x)
         return _each(lambda z: harmonic_output(heads, z, how.reach, partial(_rows, heads), partial(_all, heads)), x)
     xh = lift(heads, x)
+    if how == "ring" or (how == "auto" and ring_pays(heads, x)):
+        return _summed(heads, output_around(heads.weights, side_of(heads, xh)))
     if how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count)):
         return _summed(heads, output_in_blocks(heads.weights, side_of(heads, xh)))
     return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
@@ -74,7 +78,7 @@ def attend_tangent(
     Returns:
         ``(..., n, d)`` and ``(k, ..., n, d)``.
     """
-    if not heads.weights.closed:
+    if not heads.weights.closed or how == "ring" or (how == "auto" and ring_pays(heads, x)):
         return jvp_batched(lambda z: attend(heads, z, how), x, u)
     n, d = x.shape[-2:]
     if isinstance(how, Harmonic):
@@ -192,7 +196,9 @@ def attend_compressed(heads: Heads, x: Array, left: Array, right: Array) -> tupl
 
 def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:
     """Tell whether ``k`` directions are served best by one Jacobian."""
-    if not heads.weights.closed or how in ("chunked", "harmonic", "scores", "outer"):
+    if not heads.weights.closed or how in ("chunked", "harmonic", "ring", "scores", "outer"):
+        return False
+    if how == "auto" and ring_pays(heads, x):
         return False
     d = x.shape[-1]
     m = d if heads.query is None else heads.query.shape[-2]

@@ -126,13 +126,13 @@ def _over_rows(block: Callable[..., Array], side: Side, size: int, dq: Array | N
     be, n = backend(side.q), side.q.shape[-2]
     blocks = -(-n // size)
     rows = be.like(range(blocks * size), side.q).reshape(blocks, size)
-    parts = [_split(be, side.q, size), rows, *([] if dq is None else [_split(be, dq, size)])]
-    parts += [] if side.mask is None else [_split(be, be.stop_gradient(side.mask), size)]
+    parts = [in_blocks(be, side.q, size), rows, *([] if dq is None else [in_blocks(be, dq, size)])]
+    parts += [] if side.mask is None else [in_blocks(be, be.stop_gradient(side.mask), size)]
     y = be.xp.moveaxis(be.map(be.remat(lambda each: block(*each)), tuple(parts)), 0, -3)
     return y.reshape(*y.shape[:-3], blocks * size, y.shape[-1])[..., :n, :]
 
 
-def _split(be: Any, a: Array, size: int) -> Array:
+def in_blocks(be: Any, a: Array, size: int) -> Array:
     """Return rows in blocks ``(blocks, ..., size, m)``; the last one is filled up with the first rows."""
     n = a.shape[-2]
     blocks = -(-n // size)

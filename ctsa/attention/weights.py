@@ -113,15 +113,17 @@ def _sigmoid(xp, s: Array, n: int) -> Array:
     return 0.5 * (1 + xp.tanh(0.5 * (s - float(np.log(n)))))
 
 
-def _log_mask(xp, s: Array, mask: Array | None) -> Array:
+def log_mask(xp, s: Array, mask: Array | None) -> Array:
+    """Return scores whose exponentials are multiplied by a mask."""
     if mask is None:
         return s
     open_ = mask > 0
     return s + xp.where(open_, xp.log(xp.where(open_, mask, xp.ones_like(mask))), -xp.inf)
 
 
-def _softmax(xp, s: Array, mask: Array | None) -> Array:
-    return backend(s).softmax(_log_mask(xp, s, mask), -1)
+def softmax_of_rows(xp, s: Array, mask: Array | None) -> Array:
+    """Return the softmax of every row, weighted by a mask."""
+    return backend(s).softmax(log_mask(xp, s, mask), -1)
 
 
 def _largest(xp, s: Array, mask: Array | None) -> Array:
@@ -145,7 +147,7 @@ class _Sinkhorn:
             s = s - be.logsumexp(s, -2)[..., None, :]
             return s - be.logsumexp(s, -1)[..., :, None]
 
-        return xp.exp(be.repeat(normalise, _log_mask(xp, s, mask), self.iterations))
+        return xp.exp(be.repeat(normalise, log_mask(xp, s, mask), self.iterations))
 
 
 def _same(a, mask):
@@ -184,11 +186,11 @@ def sinkhorn(iterations: int = 50) -> Weights:
 
 
 WEIGHTS: dict[str, Weights] = {
-    "softmax": Weights("softmax", _score, _softmax, _same),
+    "softmax": Weights("softmax", _score, softmax_of_rows, _same),
     "unnormalised": Weights("unnormalised", _exponential, None, _same),
     "hardmax": Weights("hardmax", _score, _largest, _zero),
     "linear": Weights("linear", _share, None, _constant),
-    "l2": Weights("l2", _score, _softmax, _same, distance=True),
+    "l2": Weights("l2", _score, softmax_of_rows, _same, distance=True),
     "sigmoid": Weights("sigmoid", _sigmoid, None, _logistic),
     "sinkhorn": sinkhorn(),
 }

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ctsa import checks
-from ctsa._backend import rounding
+from ctsa._backend import framework, ring, rounding
 from ctsa.attention import (
     HOW,
     WEIGHTS,
@@ -21,6 +21,7 @@ from ctsa.attention import (
 )
 from ctsa.attention.calls import DENSE
 from ctsa.attention.chunked import SURELY, blocks_pay
+from ctsa.attention.ring import fits_ring, ring_pays
 from ctsa.geometry import Geometry, Sphere
 from ctsa.parts import constant, parameter, static
 
@@ -58,8 +59,10 @@ class SelfAttention(Field):
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
             n; runs of many tokens also choose "harmonic" where it is faster. "harmonic" (d = 2 and 3, softmax or
             unnormalised weights, no mask, tokens on the sphere) sums the exponentials by harmonics in a time that grows as
-            n, to 1e-12, and is "chunked" where that cannot be had; see ``ctsa.attention.harmonic``. "scores", "outer" and
-            "assembled" are "dense", with the derivative taken in one way, see ``ctsa.attention.dense``.
+            n, to 1e-12, and is "chunked" where that cannot be had; see ``ctsa.attention.harmonic``. "ring" (JAX) passes
+            keys round devices among which a mesh with an axis "tokens", in use by ``jax.set_mesh(mesh)``, spreads tokens;
+            "auto" takes it there, too, see ``ctsa.attention.ring``. "scores", "outer" and "assembled" are "dense", with the
+            derivative taken in one way, see ``ctsa.attention.dense``.
 
     Raises:
         ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
@@ -124,6 +127,14 @@ class SelfAttention(Field):
             raise ValueError(
                 f"how='chunked' takes rows by themselves, but weights={weights.name!r} look at all of them: use how='dense'"
             )
+        if how == "ring":
+            if framework(self) == "torch":
+                raise ValueError("how='ring' is for JAX, whose arrays are spread over devices: use how='chunked' on torch")
+            if not fits_ring(weights):
+                raise ValueError(
+                    f"how='ring' needs weights that are sums over keys, but weights={weights.name!r} look at whole rows: "
+                    "use how='chunked' or 'dense'"
+                )
         reach = None
         if how == "harmonic":
             reach = self._reach(Heads(query, key, value, beta, weights, mask, causal, key_field), d, geometry)
@@ -183,11 +194,13 @@ class SelfAttention(Field):
 
     def in_blocks(self, n: int) -> bool:
         """Tell whether the scores of ``n`` tokens are taken a block of rows at a time: never are all of them there."""
-        return self.how in ("chunked", "harmonic") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
+        return self.how in ("chunked", "harmonic", "ring") or (self.how == "auto" and self.weights.rowwise and n >= SURELY)
 
     def settled(self, n, d):
         at_home = d in (2, 3) and self.geometry in (Sphere(), Sphere(channels=d))
         if self.how != "auto" or not at_home or harmonic.fits(self.heads, d):
+            return self
+        if framework(self) == "jax" and ring("jax").parts() > 1:  # tokens are spread over devices
             return self
         reach = harmonic.reach_of(self.heads)
         if reach is None or not harmonic.pays(n, d, reach):
@@ -195,6 +208,8 @@ class SelfAttention(Field):
         return type(self)(**(self.arguments() | dict(how="harmonic")))
 
     def account(self, x):
+        if self.how == "ring" or (self.how == "auto" and ring_pays(self.heads, x)):
+            return dict(attention="ring")
         if self.reach is None:
             blocks = self.how == "chunked" or (self.how not in DENSE and blocks_pay(self.weights, x, self.heads.count))
             return dict(attention="chunked" if blocks else "dense")

@@ -33,7 +33,7 @@ def account(field: Any, x: Array) -> dict[str, Any]:
 def needs_check(be, field, x) -> bool:
     """Tell whether the velocity is looked at before the solve: one of ours, of known values, is when the solve fails."""
     ours = all(type(each).__module__ in ("ctsa.torch", "ctsa.jax") for each in everything(field))
-    return not ours or be.concrete(x) is None or bool(modules(be.name).traced(field))
+    return not ours or bool(modules(be.name).traced(x)) or bool(modules(be.name).traced(field))
 
 
 def check_velocity(be, field, geometry, t, x) -> Array:
@@ -55,17 +55,17 @@ def check_velocity(be, field, geometry, t, x) -> Array:
         )
     if framework(v) != be.name or v.dtype != x.dtype:
         raise TypeError(f"field must return a {be.name} array of {x.dtype} like x, got {framework(v)}, {v.dtype}")
-    values = checks.concrete(v)
-    if values is None:
+    finite = checks.finite(v)
+    if finite is None:
         x = be.guard(x + 0 * v, be.xp.isfinite(v).all(), "field is nan or inf at x0")  # x is now traced as v is
-    elif not np.isfinite(values).all():
+    elif not finite:
         raise ValueError(f"field is nan or inf at x0, t={float(be.to_numpy(t)):g}")
     if geometry.flat or hasattr(field, "drift"):
         return x
     cure = f"roject it ({'ctsa.Sphere()' if geometry.unit else 'geometry'}.project(x, v))"
     size, normal = be.xp.amax(be.xp.abs(v)), be.xp.amax(be.xp.abs(geometry.project(x, v) - v))
     ok = normal <= 1e3 * rounding(x) * be.xp.clip(size, 1.0, None)
-    if values is None:
+    if finite is None:
         return be.guard(x, ok, f"field is not tangent to {geometry.place}: p{cure}")
     if not ok:
         raise ValueError(

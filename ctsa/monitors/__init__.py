@@ -9,3 +9,4 @@ from .record import (
     monitor as monitor,
     pseudo_energy as pseudo_energy,
 )
+from .staircase import Plateaus as Plateaus, plateaus as plateaus

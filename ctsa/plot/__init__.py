@@ -1,6 +1,7 @@
 """Pictures: tokens and observables here; spectra, comparisons, equilibria and branches in modules of their own."""
 
 from . import (
+    clusters as clusters,
     comparison as comparison,
     continuation as continuation,
     equilibria as equilibria,

@@ -143,3 +143,25 @@ def _one_state(ax: Any, numbers: dict[str, float]) -> Axes:
         place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
         ax.legend(handles=list(entries.values()), frameon=False, fontsize=7, handlelength=0.9, **place)
     return finish(ax, "spectral norm")
+
+
+def plateaus(found: Any, *, ax: Any = None) -> Axes:
+    """Draw a curve against time, its plateaus over it, and the times of merges.
+
+    Args:
+        found: ``Plateaus``.
+        ax: Axes to draw on; None makes a figure.
+
+    Returns:
+        The Axes.
+    """
+    given.result("found", found, "Plateaus", "ctsa.plateaus")
+    ax = axes_for(ax, "ax", (3.4, 2.4))[0]
+    ax.plot(found.ts, found.curve, color=PALETTE[0], linewidth=1.2)
+    for a, b, value in zip(found.start, found.end, found.value, strict=True):
+        ax.plot([a, b], [value, value], color=PALETTE[1], linewidth=3.5, alpha=0.5, solid_capstyle="butt")
+    for time in found.merge:
+        ax.axvline(time, color=INK, linewidth=0.7, linestyle=":")
+    if found.log_time:
+        ax.set_xscale("log")
+    return finish(ax, "time", "value")

@@ -452,6 +452,24 @@ def calls(face, other):
         yield call(
             name, getattr(ctsa, name), dict(x=x), x=kinds, **({"tol": v.POSITIVE} if name.startswith("cluster") else {})
         )
+    yield call(
+        "find_clusters",
+        ctsa.find_clusters,
+        dict(x=x),
+        x=list(plain),
+        method=v.CHOICES,
+        kappa=without(v.POSITIVE, *optional),
+    )
+    yield call(
+        "plateaus",
+        ctsa.plateaus,
+        dict(ts=np.arange(1.0, 20.0), curve=np.arange(19.0)),
+        ts=v.TIMES,
+        curve=[("None", None), ("text", "a"), ("other length", np.ones(3)), ("nan", np.full(19, np.nan))],
+        log_time=v.FLAGS,
+        tolerance=without(v.POSITIVE, *optional),
+        shortest=v.POSITIVE,
+    )
     for name in ("energy", "entropy"):
         yield call(
             name,
