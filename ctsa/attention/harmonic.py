@@ -28,7 +28,7 @@ import numpy as np
 
 from ctsa._backend import backend, rounding
 
-from .heads import Heads, act, inverse_temperature, lift
+from .heads import Heads, act, inverse_temperature, lift, masses_of, total_of
 
 Array = Any
 
@@ -220,16 +220,16 @@ def harmonic_output(heads: Heads, x: Array, reach: float, fallback: Callable[[Ar
     length = (x * x).sum(-1, keepdims=True) ** 0.5
     unit, more = x / length, length - 1.0
     pairs = (more[:, :, None] * unit[:, :, None] * x[:, None, :]).reshape(n, d * d)
-    charges = xp.concatenate([xp.ones_like(length), x, more * unit, pairs], -1)
+    charges, mass = _massive(heads, xp.concatenate([xp.ones_like(length), x, more * unit, pairs], -1))
     rows = q.reshape(-1, d)
     found, total = sums(unit, rows, charges, degree(d, reach))
     plain, moved = found[:, : 1 + d], found[:, 1 + d :]
     extra = (moved[:, :d] * rows).sum(-1, keepdims=True)
     turned = (moved[:, d:].reshape(-1, d, d) * rows[:, :, None]).sum(-2)
     plain = plain + xp.concatenate([extra, turned], -1)
-    y = act(heads.value, _weighed(heads, plain, total, q, n)[..., 1:])
+    y = act(heads.value, _weighed(heads, plain, total, q, mass)[..., 1:])
     y = y.sum(-3) if heads.headed else y
-    good = trusted(plain[:, 0], total, rows, n, reach) & on_sphere(x)
+    good = trusted(plain[:, 0], total, rows, mass, reach) & on_sphere(x)
     return be.cond(good, lambda _: y, fallback, x)
 
 
@@ -259,8 +259,9 @@ def harmonic_tangent(
     moved = xp.moveaxis(u, 0, 1)  # (n, k, d)
     crossed = (x[:, None, :, None] * moved[:, :, None, :]).reshape(n, -1)
     charges = xp.concatenate([xp.ones_like(x[:, :1]), x, pairs, moved.reshape(n, k * d), crossed], -1)
+    charges, mass = _massive(heads, charges)
     found, total = sums(x, q.reshape(-1, d), charges, degree(d, reach))
-    means = _weighed(heads, found, total, q, n)
+    means = _weighed(heads, found, total, q, mass)
     edges = np.cumsum([1, d, d * d, k * d])
     _, m, second, du, cross = (means[..., a:b] for a, b in zip((0, *edges), (*edges, means.shape[-1])))
     rows = means.shape[:-1]
@@ -272,7 +273,7 @@ def harmonic_tangent(
         dm = dm - m * ((m * dq).sum(-1, keepdims=True) + (du * q).sum(-1, keepdims=True))
     y, dy = act(heads.value, m), act(heads.value, dm)
     y, dy = (y.sum(-3), dy.sum(-3)) if heads.headed else (y, dy)
-    good = trusted(found[:, 0], total, q.reshape(-1, d), n, reach) & on_sphere(x)
+    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach) & on_sphere(x)
     return be.cond(good, lambda _: (y, dy), fallback, (x, u))
 
 
@@ -282,7 +283,13 @@ def _queries(heads: Heads, x: Array) -> Array:
     return inverse_temperature(heads) * (q if heads.key is None else q @ heads.key)
 
 
-def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: int) -> Array:
+def _massive(heads: Heads, charges: Array) -> tuple[Array, Any]:
+    """Return charges ``(n, p)`` times the masses of their tokens, and the sum of these."""
+    row = masses_of(heads.masses)
+    return (charges, len(charges)) if row is None else (charges * row.mT, total_of(heads.masses))
+
+
+def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: Any) -> Array:
     """Return means with the weights of a row, ``([heads,] n, p)``."""
     if heads.weights.normalised:
         means = found / found[:, :1]
@@ -291,7 +298,7 @@ def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: int) -> Arra
     return means.reshape(*q.shape[:-1], -1)
 
 
-def trusted(z: Array, total: Array, q: Array, n: int, reach: float) -> Array:
+def trusted(z: Array, total: Array, q: Array, n: Any, reach: float) -> Array:
     """Tell whether every row is as exact as wanted: enough tokens near its query's direction, and a query within reach."""
     xp = backend(z).xp
     enough = z >= n * total * ((TAIL + 8 * rounding(z)) / (WANTED * rounding(z)))
