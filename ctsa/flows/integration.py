@@ -113,8 +113,7 @@ def integrate(
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
         merge: True lets tokens that have met go on as one token of their joint mass, so that nothing stiff is left of them
             and steps grow to the time scale of what still moves: runs of length ``exp(beta)`` end. A number is the distance
-            at which tokens have met; True is ``0.1 sqrt(atol)``, whose square, the error of merging, is within the
-            tolerance. For fields of ctsa that treat tokens alike and do not depend on time, one state ``(n, d)``, an
+            at which tokens have met; True is ``10 (atol + rtol)``, or the root of the rounding, whichever is larger. For fields of ctsa that treat tokens alike and do not depend on time, one state ``(n, d)``, an
             adaptive solver; forward in time, and without ``until``, ``adjoint`` and gradients. See ``ctsa.flows.merging``.
 
     Returns:
@@ -144,7 +143,7 @@ def integrate(
     x = checks.tokens(x0, field, geometry, normalize=normalize)
     be = backend(x)
     eps = rounding(x)
-    times = checks.output_times(ts, eps=eps)
+    times = checks.output_times(ts, eps=eps if merge is False else 0.0)  # clocks of segments are short
     given = Solver(solver, rtol, atol, step, max_steps)
     method = check_solver(given, x)
     if not isinstance(adjoint, (bool, *be.solvers.adjoints)):

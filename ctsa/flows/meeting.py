@@ -13,17 +13,17 @@ from ctsa.derivatives import pushforward
 Array = Any
 ALL, NEAREST = 64, 12  # up to this many tokens every pair is watched; of more, each token's nearest ones
 DEEP = 1e-2  # share of the gap at which a pair does not wait for others
-CHANGE = 0.3  # of a squared distance, after which the inner exponents are looked at again
+CHANGE = 0.1  # of a token's place, squared, after which the inner exponents are looked at again
 
 
 class Watch(NamedTuple):
-    """What ends a segment: enough pairs that have met, or a change of the configuration.
+    """What ends a segment: enough pairs that have met, or tokens at other places.
 
     Attributes:
         other: numbers of the tokens that each is watched with ``(p, k)``; None: with all.
         counts: 1 for pairs that may meet ``(p, k)``, else 0.
-        start: squared distances at the start of the segment ``(p, k)``.
-        reach: change of these that ends the segment ``(p, k)``.
+        start: the state at the start of the segment ``(p, d)``.
+        reach: squared distance from there that ends the segment.
         gap: distance at which tokens have met.
         batch: tokens that must have met.
     """
@@ -50,16 +50,15 @@ def watch_of(x: np.ndarray, living: int, gap: float, always: bool, like: Any) ->
     d2 = ((x[:, None] - x[far]) ** 2).sum(-1)
     there = (far < living) & (np.arange(p)[:, None] < living) & (far != np.arange(p)[:, None])
     counts = there & (d2 > gap**2)
-    look = always or living > ALL
-    reach = np.where(there & look, CHANGE, np.inf)
+    reach = CHANGE if always or living > ALL else np.inf
     batch = 2 if living <= ALL else living // 8
     be = backend(like)
-    arrays = (be.like(np.asarray(a, float), like) for a in (counts, d2, reach, gap, batch))
+    arrays = (be.like(np.asarray(a, float), like) for a in (counts, x, reach, gap, batch))
     return Watch(None if other is None else be.xp.asarray(other), *arrays)
 
 
 def met(field: Any, geometry: Any, watch: Watch, s: Array, state: tuple) -> Array:
-    """Tell whether a segment ends: enough tokens have met and still approach each other, or the configuration is another."""
+    """Tell whether a segment ends: enough tokens have met and still approach each other, or they are at other places."""
     x = geometry.retract(state[0])
     v = field(s, x)
     y, w = (x[None], v[None]) if watch.other is None else (x[watch.other], v[watch.other])
@@ -69,7 +68,7 @@ def met(field: Any, geometry: Any, watch: Watch, s: Array, state: tuple) -> Arra
     near = closing & (watch.counts > 0) & (d2 <= watch.gap**2)
     enough = near.any(-1).sum() >= watch.batch
     deep = (near & (d2 <= (DEEP * watch.gap) ** 2)).any()
-    return enough | deep | (backend(x).xp.abs(d2 - watch.start) > watch.reach).any()
+    return enough | deep | (((x - watch.start) ** 2).sum(-1) > watch.reach).any()
 
 
 def standing(living: Array, field: Any, t: Array, x: Array) -> Array:

@@ -1,13 +1,14 @@
 """Tokens that have met go on as one: runs of length ``exp(beta)`` end.
 
-Tokens at one place stay together, so a cluster may be one token of their joint mass. What is lost by merging at a distance
-``gap`` is of the order ``gap^2``, as masses and their mean stay, and what is won is that nothing fast is left: the steps
-grow to the time scale on which clusters move.
+Tokens at one place stay together, so a cluster may be one token of their joint mass. Others feel an error of the order
+``gap^2`` when tokens merge at a distance ``gap``, as mass and mean stay, and nothing fast is left: the steps grow to the
+time scale on which clusters move, as far as rounding lets them, to ``atol`` over the rounding of velocities.
 
-A run is made of segments. Each is an ordinary solve of the clusters, which ends when tokens have met, or when the
-configuration is another one; its clock starts at 0, so that times of 1e12 do not cost digits. Clusters are filled up with
+A run is made of segments. Each is an ordinary solve of the clusters, which ends when tokens have met, or when they are
+at other places; its clock starts at 0, so that times of 1e12 do not cost digits. Once
+clusters stand still to rounding, and nothing grows, the rest is known. Clusters are filled up with
 tokens that stand still to one of few sizes, for which JAX compiles. Merged tokens would part again were their inner modes to
-grow: how far, is followed from configuration to configuration by the numerical abscissa of these modes.
+grow: how far, is followed from place to place by the numerical abscissa of these modes.
 
 References:
     Geshkovski, Koubbi, Polyanskiy, Rigollet, arXiv 2410.06833 (metastability).
@@ -20,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, graded, modules, no_graph
+from ctsa._backend import backend, graded, modules, no_graph, rounding
 from ctsa._backend._solve import Problem, Solved, show_progress
+from ctsa.derivatives import tangent_jacobian
 from ctsa.events import depends_on_time
 from ctsa.parts import everything
 from ctsa.results.base import Trajectory
@@ -31,9 +33,10 @@ from .meeting import any_near, inner_motion, inner_rates, meetings, met, standin
 from .outcome import IntegrationError, extended, why_failed
 
 Array = Any
-APART = 1e-4  # by which merged tokens may have parted
+APART = 1e-4  # by which merged tokens may have parted, or ten times the gap
 LEAST, SHRINK = 16, 4  # sizes to which clusters are filled up: n, n / 4, n / 16 ..., down to LEAST
 OUTPUTS = 256  # of one segment
+STILL = 16  # roundings of the first velocity, which are none
 
 
 def integrate_merging(
@@ -58,7 +61,7 @@ def integrate_merging(
 
 def _gap(merge: Any, x: Array, method: Any) -> float:
     if merge is True:
-        return max(0.1 * math.sqrt(method.atol + method.rtol), 10 * (method.atol + method.rtol))
+        return max(10 * (method.atol + method.rtol), math.sqrt(rounding(x)))
     gap = checks.number("merge", merge, low=0.0, strict=True)
     if not 10 * (method.atol + method.rtol) <= gap <= 0.1:
         raise ValueError(
@@ -157,6 +160,7 @@ class _Run:
         self.apart, self.longest = -np.inf, np.inf
         speed = float(np.abs(self.be.to_numpy(self.be.call(field, self.be.like(0.0, x), x))).max())
         self.unit = 10.0 / speed if speed > 0 else np.inf  # of time
+        self.speed, self.still = speed, STILL * rounding(x) * speed
         self._meet(0.0)
 
     # -------------------------------------------------------------------------------------------------- one segment
@@ -172,7 +176,15 @@ class _Run:
         return self.be.like(np.concatenate([x, np.repeat(x[:1], p - len(x), 0)]), self.like)
 
     def advance(self) -> None:
-        """Solve until tokens have met, or the configuration is another, and merge what has met."""
+        """Solve until tokens have met, or are at other places, and merge what has met."""
+        if self.times[self.done] <= self.t:  # by rounding
+            self.rows.append(self.clusters.x[None, self.clusters.slot])
+            self.done += 1
+            return
+        if self._rests():
+            self.rows += [self.clusters.x[None, self.clusters.slot]] * (len(self.times) - self.done)
+            self.t, self.done = float(self.times[-1]), len(self.times)
+            return
         be, q, p, method = self.be, len(self.clusters), self._size(), self.method
         x = self._state(p)
         rows = be.like(1.0 * (np.arange(p) < q)[:, None], x)
@@ -191,6 +203,16 @@ class _Run:
             self.longest = float(local[-1]) / 1e3
             return
         self._keep(solved, local, skip)
+
+    def _rests(self) -> bool:
+        """Tell whether clusters stand where nothing that is lost to rounding grows until the end: steps would follow noise."""
+        be, c = self.be, self.clusters
+        if self.speed > self.still or len(c) > LEAST:
+            return False
+        field, x = self.field.merged(c.slot, len(c)), self._state(len(c))
+        found = be.call(tangent_jacobian, field, self.geometry, be.like(0.0, x), x)
+        j = np.asarray(be.to_numpy(found[2]), float)
+        return float(np.linalg.eigvals(j).real.max()) * (self.times[-1] - self.t) < 1.0
 
     def _clock(self) -> tuple[np.ndarray, int]:
         """Return the output times of a segment, from its start, and how many of them come before the next output.
@@ -246,10 +268,10 @@ class _Run:
         field, x = self.field.merged(c.slot, 2 * p), self._state(p)
         found = be.call(inner_motion, field, self.geometry, be.like(0.0, x), x)
         v, motion = (np.asarray(be.to_numpy(a), float)[: len(c)] for a in found)
-        rates = inner_rates(motion)
+        rates, self.speed = inner_rates(motion), float(np.abs(v).max())
         c.bound = np.where(inside, c.bound + duration * 0.5 * (c.rates + rates), c.bound)
         c.rates, self.apart = rates, max(self.apart, float(c.bound.max()))
-        if c.bound.max() > math.log(APART):
+        if c.bound.max() > math.log(max(APART, 10 * self.gap)):
             self._part(int(c.bound.argmax()))
         meeting = meetings(c.x, v, rates, self.gap)
         if len(meeting.pairs):
