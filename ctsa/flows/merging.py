@@ -36,7 +36,7 @@ Array = Any
 APART = 1e-4  # by which merged tokens may have parted, or ten times the gap
 LEAST, SHRINK = 16, 4  # sizes to which clusters are filled up: n, n / 4, n / 16 ..., down to LEAST
 OUTPUTS = 256  # of one segment
-STILL = 16  # roundings of the first velocity, which are none
+STILL = 16  # roundings of the largest velocity or rate at the start: what is slower stands still
 
 
 def integrate_merging(
@@ -158,9 +158,10 @@ class _Run:
         self.pairs: list[np.ndarray] = []
         self.stats: dict[str, Any] = dict(steps=0, rejected=0, evaluations=0, interpolated=0, radius_error=0.0, segments=0)
         self.apart, self.longest = -np.inf, np.inf
-        speed = float(np.abs(self.be.to_numpy(self.be.call(field, self.be.like(0.0, x), x))).max())
-        self.unit = 10.0 / speed if speed > 0 else np.inf  # of time
-        self.speed, self.still = speed, STILL * rounding(x) * speed
+        v, motion = self._motion()
+        fastest = max(float(np.abs(v).max()), float(np.abs(motion).max()))
+        self.unit = 10.0 / fastest if fastest > 0 else np.inf  # of time
+        self.speed, self.still = float(np.abs(v).max()), STILL * rounding(x) * fastest
         self._meet(0.0)
 
     # -------------------------------------------------------------------------------------------------- one segment
@@ -175,6 +176,11 @@ class _Run:
         x = self.clusters.x
         return self.be.like(np.concatenate([x, np.repeat(x[:1], p - len(x), 0)]), self.like)
 
+    def _standing(self, p: int) -> Any:
+        """Return the field of the clusters, and of others that stand still and do nothing."""
+        rows = self.be.like(1.0 * (np.arange(p) < len(self.clusters))[:, None], self.like)
+        return self.be.partial(standing, rows, self.field.merged(self.clusters.slot, p))
+
     def advance(self) -> None:
         """Solve until tokens have met, or are at other places, and merge what has met."""
         if self.times[self.done] <= self.t:  # by rounding
@@ -186,9 +192,7 @@ class _Run:
             self.t, self.done = float(self.times[-1]), len(self.times)
             return
         be, q, p, method = self.be, len(self.clusters), self._size(), self.method
-        x = self._state(p)
-        rows = be.like(1.0 * (np.arange(p) < q)[:, None], x)
-        field = be.partial(standing, rows, self.field.merged(self.clusters.slot, p))
+        x, field = self._state(p), self._standing(p)
         always = bool((self.clusters.bound > -np.inf).any())
         watch = watch_of(np.asarray(be.to_numpy(x), float), q, self.gap, always, x)
         local, skip = self._clock()
@@ -209,7 +213,8 @@ class _Run:
         be, c = self.be, self.clusters
         if self.speed > self.still or len(c) > LEAST:
             return False
-        field, x = self.field.merged(c.slot, len(c)), self._state(len(c))
+        p = self._size()
+        field, x = self._standing(p), self._state(p)
         found = be.call(tangent_jacobian, field, self.geometry, be.like(0.0, x), x)
         j = np.asarray(be.to_numpy(found[2]), float)
         return float(np.linalg.eigvals(j).real.max()) * (self.times[-1] - self.t) < 1.0
@@ -232,7 +237,7 @@ class _Run:
         for name in ("steps", "rejected", "evaluations", "interpolated"):
             self.stats[name] += solved.stats[name]
         self.stats["segments"] += 1
-        ys = np.asarray(be.to_numpy(solved.ys[0][skip : solved.reached]), float)[:, :q]
+        ys = np.asarray(be.to_numpy(solved.ys[0]), float)[skip : solved.reached, :q]
         found = int(np.isin(local[skip : skip + len(ys)], self.times[self.done : self.done + len(ys)] - self.t).sum())
         if solved.stopped is not None:
             at, (end,) = solved.stopped
@@ -259,15 +264,21 @@ class _Run:
         self._meet(self.t - started)
 
     # -------------------------------------------------------------------------------------------------- who has met
-    def _meet(self, duration: float) -> None:
-        """Follow the inner modes of clusters for a duration that has passed, and merge tokens that have met."""
+    def _motion(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return velocities and inner modes of all clusters, see ``inner_motion``."""
         be, c, p = self.be, self.clusters, self._size()
-        inside = c.bound > -np.inf
-        if not inside.any() and not any_near(c.x, self.gap):
-            return
         field, x = self.field.merged(c.slot, 2 * p), self._state(p)
         found = be.call(inner_motion, field, self.geometry, be.like(0.0, x), x)
         v, motion = (np.asarray(be.to_numpy(a), float)[: len(c)] for a in found)
+        return v, motion
+
+    def _meet(self, duration: float) -> None:
+        """Follow the inner modes of clusters for a duration that has passed, and merge tokens that have met."""
+        c = self.clusters
+        inside = c.bound > -np.inf
+        if not inside.any() and not any_near(c.x, self.gap):
+            return
+        v, motion = self._motion()
         rates, self.speed = inner_rates(motion), float(np.abs(v).max())
         c.bound = np.where(inside, c.bound + duration * 0.5 * (c.rates + rates), c.bound)
         c.rates, self.apart = rates, max(self.apart, float(c.bound.max()))
