@@ -6,7 +6,7 @@ time scale on which clusters move, as far as rounding lets them, to ``atol`` ove
 
 A run is made of segments. Each is an ordinary solve of the clusters, which ends when tokens have met, or when they are
 at other places; its clock starts at 0, so that times of 1e12 do not cost digits. Once
-clusters stand still to rounding, and nothing grows, the rest is known. Clusters are filled up with
+clusters stay where they are, by the linear flow around them, the rest is known. Clusters are filled up with
 tokens that stand still to one of few sizes, for which JAX compiles. Merged tokens would part again were their inner modes to
 grow: how far, is followed from place to place by the numerical abscissa of these modes.
 
@@ -31,12 +31,13 @@ from ctsa.results.merges import Merges, labels_at
 
 from .meeting import any_near, inner_motion, inner_rates, meetings, met, standing, watch_of
 from .outcome import IntegrationError, extended, why_failed
+from .resting import drift_within
 
 Array = Any
 APART = 1e-4  # by which merged tokens may have parted, or ten times the gap
-LEAST, SHRINK = 16, 4  # sizes to which clusters are filled up: n, n / 4, n / 16 ..., down to LEAST
+LEAST, SHRINK = 16, 4  # sizes to which clusters are filled up: n, n / 4, n / 16 ..., down to LEAST; few clusters, too
 OUTPUTS = 256  # of one segment
-STILL = 16  # roundings of the largest velocity or rate at the start: what is slower stands still
+STILL = 16  # roundings of the largest velocity or rate at the start: a velocity that may be noise
 
 
 def integrate_merging(
@@ -209,15 +210,17 @@ class _Run:
         self._keep(solved, local, skip)
 
     def _rests(self) -> bool:
-        """Tell whether clusters stand where nothing that is lost to rounding grows until the end: steps would follow noise."""
-        be, c = self.be, self.clusters
-        if self.speed > self.still or len(c) > LEAST:
+        """Tell whether clusters stay where they are until the end, up to the tolerance: steps would follow rounding."""
+        be, c, p, tol = self.be, self.clusters, self._size(), 10 * (self.method.atol + self.method.rtol)
+        q = len(c)
+        if q > LEAST or self.speed * self.unit > 10 * tol:
             return False
-        p = self._size()
         field, x = self._standing(p), self._state(p)
         found = be.call(tangent_jacobian, field, self.geometry, be.like(0.0, x), x)
-        j = np.asarray(be.to_numpy(found[2]), float)
-        return float(np.linalg.eigvals(j).real.max()) * (self.times[-1] - self.t) < 1.0
+        e, v, j = (np.asarray(be.to_numpy(a), float) for a in found)
+        r = e.shape[-1]
+        v = (np.swapaxes(e, -1, -2) @ v[..., None])[:q, :, 0].reshape(-1)
+        return drift_within(j[: q * r, : q * r], v, self.times[-1] - self.t, self.still) <= tol
 
     def _clock(self) -> tuple[np.ndarray, int]:
         """Return the output times of a segment, from its start, and how many of them come before the next output.
@@ -276,7 +279,7 @@ class _Run:
         """Follow the inner modes of clusters for a duration that has passed, and merge tokens that have met."""
         c = self.clusters
         inside = c.bound > -np.inf
-        if not inside.any() and not any_near(c.x, self.gap):
+        if not inside.any() and not any_near(c.x, self.gap) and len(c) > LEAST:
             return
         v, motion = self._motion()
         rates, self.speed = inner_rates(motion), float(np.abs(v).max())
