@@ -83,7 +83,8 @@ def test_a_mask_that_weighs_columns_is_masses(torch_face, how):
 def test_by_harmonics(torch_face, d, name):
     n = 40
     masses, x = RNG.uniform(0.0, 2.0, n), torch.as_tensor(ctsa.random_tokens(n, d, seed=4))
-    fast, plain = (torch_face.SelfAttention(beta=2.0, weights=name, masses=masses, how=how) for how in ("harmonic", "dense"))
+    given = dict(beta=2.0, weights=name, masses=masses)
+    fast, plain = (torch_face.SelfAttention(**given, how=how) for how in ("harmonic", "dense"))
     u = torch.as_tensor(RNG.normal(size=(2, n, d)))
     close(fast.drift(0.0, x), plain.drift(0.0, x), 1e-12)
     close(fast.tangent(0.0, x, u)[1], plain.tangent(0.0, x, u)[1], 1e-12)
@@ -165,7 +166,8 @@ def test_what_does_not_merge(face, make, match):
 
 @pytest.mark.parametrize("more, match", [
     (dict(masses=[1.0, -1.0]), "non-negative"), (dict(masses=[0.0, 0.0]), "all zero"), (dict(masses=[[1.0]]), "masses"),
-    (dict(masses=[1.0, np.nan]), "masses"), (dict(masses="two"), "masses"), (dict(masses=[1, 1, 1], mask=np.eye(2)), "mask"),
+    (dict(masses=[1.0, np.nan]), "masses"), (dict(masses="two"), "masses"),
+    (dict(masses=[1, 1, 1], mask=np.eye(2)), "mask"),
     (dict(masses=[1, 1], weights="sinkhorn"), "sinkhorn"), (dict(masses=[0, 1], mask="causal"), "row 0"),
     (dict(masses=[1, 0], mask=np.eye(2)), "row 1"),
 ])  # fmt: skip

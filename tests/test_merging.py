@@ -118,7 +118,8 @@ def test_it_is_kept(staircase, tmp_path):
 # ------------------------------------------------------------------------------------------------- both frameworks
 def test_both_frameworks_agree(torch_face, jax_face):
     x0, ts = ctsa.random_tokens(20, 3, seed=0), np.concatenate([[0.0], np.geomspace(0.01, 1e4, 30)])
-    a, b = (run(f.SelfAttention(beta=3.0, value=np.diag([1.0, 0.9, 0.8])), x0, ts, merge=True) for f in (torch_face, jax_face))
+    value = np.diag([1.0, 0.9, 0.8])
+    a, b = (run(f.SelfAttention(beta=3.0, value=value), x0, ts, merge=True) for f in (torch_face, jax_face))
     assert a.stats["steps"] == b.stats["steps"] and np.array_equal(a.merges.labels, b.merges.labels)
     close(a.xs, b.xs, 1e-9)
     close(a.merges.times, b.merges.times, 1e-6)
@@ -223,8 +224,9 @@ X = ctsa.random_tokens(4, 2, seed=0)
 
 
 @pytest.mark.parametrize("options, match", [
-    (dict(ts=[1.0, 0.0]), "forward in time"), (dict(x0=np.stack([X, X])), "one state"), (dict(until="equilibrium"), "until"),
-    (dict(adjoint=True), "adjoint"), (dict(solver="rk4", step=0.1), "adaptive"), (dict(merge=1e-9), "10 atol"),
+    (dict(ts=[1.0, 0.0]), "forward in time"), (dict(x0=np.stack([X, X])), "one state"),
+    (dict(until="equilibrium"), "until"), (dict(adjoint=True), "adjoint"),
+    (dict(solver="rk4", step=0.1), "adaptive"), (dict(merge=1e-9), "10 atol"),
     (dict(merge=2.0), "0.1"), (dict(merge=-1.0), "merge"), (dict(merge="yes"), "merge"), (dict(merge=np.nan), "merge"),
 ])  # fmt: skip
 def test_what_does_not_go_together(face, options, match):

@@ -84,7 +84,7 @@ def of_keys(heads: Heads, x: Array, k: Array) -> Array | None:
 
 
 def mask_of(heads: Heads, s: Array) -> Array | None:
-    """Return the mask times the masses of its columns, in a shape that broadcasts to the scores; None where there is none."""
+    """Return the mask times the masses of its columns, as it broadcasts to the scores; None where there is none."""
     be, row = backend(s), masses_of(heads.masses)
     if heads.causal:
         mask = be.xp.tril(be.xp.ones_like(s))

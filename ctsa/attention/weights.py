@@ -67,7 +67,7 @@ class Weights:
         return self.slope is not None or not callable(self.rows)
 
     def __call__(self, s: Array, mask: Array | None = None, n: Any = None) -> Array:
-        """Return the weights of scores ``(..., n, n)``, or of some of their rows; ``n`` is the sum of masses, if there are."""
+        """Return the weights of scores ``(..., n, n)``, or of some of their rows; ``n``: the sum of masses."""
         xp = backend(s).xp
         e = self.pair(xp, s, s.shape[-1] if n is None else n)
         if callable(self.rows):

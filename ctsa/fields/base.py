@@ -54,8 +54,9 @@ def merged_of(field: Any, labels: Any, size: int | None = None) -> Any:
     field = getattr(field, "function", field)
     if not hasattr(field, "merged"):
         raise TypeError(
-            f"tokens merge under fields of ctsa, which know clusters, and not under a bare callable "
-            f"({getattr(field, '__name__', type(field).__name__)}): write it as a ctsa.fields.Field with merged(labels, size)"
+            "tokens merge under fields of ctsa, which know clusters, and not under a bare callable "
+            f"({getattr(field, '__name__', type(field).__name__)}): write it as a ctsa.fields.Field with merged(labels, "
+            "size)"
         )
     return field.merged(labels, size)
 
@@ -223,8 +224,8 @@ class Field:
     def merged(self, labels: Any, size: int | None = None) -> Any:
         """Return the field of clusters: token i belongs to cluster ``labels[i]``, and those of a cluster are one token now.
 
-        Tokens at one place stay together under a field that treats them alike. Attention then counts a cluster as many times
-        as it has tokens (``masses``), and fields that are the same for all tokens stay what they are.
+        Tokens at one place stay together under a field that treats them alike. Attention then counts a cluster as many
+        times as it has tokens (``masses``), and fields that are the same for all tokens stay what they are.
 
         Args:
             labels: integers ``(n,)``, the cluster of each token.

@@ -113,8 +113,9 @@ def integrate(
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
         merge: True lets tokens that have met go on as one token of their joint mass, so that nothing stiff is left of them
             and steps grow to the time scale of what still moves: runs of length ``exp(beta)`` end. A number is the distance
-            at which tokens have met; True is ``10 (atol + rtol)``, or the root of the rounding, whichever is larger. For fields of ctsa that treat tokens alike and do not depend on time, one state ``(n, d)``, an
-            adaptive solver; forward in time, and without ``until``, ``adjoint`` and gradients. See ``ctsa.flows.merging``.
+            at which tokens have met; True is ``10 (atol + rtol)``, or the root of the rounding, whichever is larger. For
+            fields of ctsa that treat tokens alike and do not depend on time, one state ``(n, d)``, an adaptive solver;
+            forward in time, without ``until``, ``adjoint`` and gradients. See ``ctsa.flows.merging``.
 
     Returns:
         ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``; with ``merge`` also
@@ -154,8 +155,8 @@ def integrate(
     land = bool(checks.flag("land", land))
     sign = 1 if times[-1] > times[0] else -1
     if merge is not False:
-        one = dict(until=until, adjoint=adjoint, step=method.step, progress=progress)
-        return integrate_merging(field, x, times, method, geometry, merge, largest, land, one)
+        others = dict(until=until, adjoint=adjoint, step=method.step, progress=progress)
+        return integrate_merging(field, x, times, method, geometry, merge, largest, land, others)
     t0 = be.like(times[0], x)
     early = until is not None or needs_check(be, field, x)
     if early:

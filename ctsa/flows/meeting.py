@@ -45,7 +45,10 @@ def watch_of(x: np.ndarray, living: int, gap: float, always: bool, like: Any) ->
     other = None
     if p > ALL:  # tokens that are not there have themselves as others
         other = np.arange(p)[:, None] + np.zeros((1, NEAREST), int)
-        other[:living] = cKDTree(x[:living]).query(x[:living], NEAREST + 1)[1][:, 1:] if living > NEAREST else other[:living]
+        if living > NEAREST:
+            other[:living] = cKDTree(x[:living]).query(x[:living], NEAREST + 1)[1][:, 1:]
+        else:
+            other[:living] = np.arange(NEAREST)
     far = np.arange(p)[None] + np.zeros((p, 1), int) if other is None else other
     d2 = ((x[:, None] - x[far]) ** 2).sum(-1)
     there = (far < living) & (np.arange(p)[:, None] < living) & (far != np.arange(p)[:, None])
@@ -120,7 +123,7 @@ class Meeting(NamedTuple):
 
 
 def meetings(x: np.ndarray, v: np.ndarray, rates: np.ndarray, gap: float) -> Meeting:
-    """Find tokens ``(q, d)`` within the gap that approach each other, at places where inner modes decay; or that coincide."""
+    """Find tokens ``(q, d)`` within the gap that approach each other where inner modes decay, or that coincide."""
     pairs = cKDTree(x).query_pairs(gap, output_type="ndarray")
     i, j = pairs[:, 0], pairs[:, 1]
     apart = x[i] - x[j]

@@ -4,11 +4,11 @@ Tokens at one place stay together, so a cluster may be one token of their joint 
 ``gap^2`` when tokens merge at a distance ``gap``, as mass and mean stay, and nothing fast is left: the steps grow to the
 time scale on which clusters move, as far as rounding lets them, to ``atol`` over the rounding of velocities.
 
-A run is made of segments. Each is an ordinary solve of the clusters, which ends when tokens have met, or when they are
-at other places; its clock starts at 0, so that times of 1e12 do not cost digits. Once
-clusters stay where they are, by the linear flow around them, the rest is known. Clusters are filled up with
-tokens that stand still to one of few sizes, for which JAX compiles. Merged tokens would part again were their inner modes to
-grow: how far, is followed from place to place by the numerical abscissa of these modes.
+A run is made of segments. Each is an ordinary solve of the clusters, which ends when tokens have met, or when they are at
+other places; its clock starts at 0, so that times of 1e12 do not cost digits. Clusters are filled up with tokens that stand
+still to one of few sizes, for which JAX compiles. Once all stay where they are, by the linear flow around them, the rest is
+known. Merged tokens would part again were their inner modes to grow: how far, is followed from place to place by the
+numerical abscissa of these modes.
 
 References:
     Geshkovski, Koubbi, Polyanskiy, Rigollet, arXiv 2410.06833 (metastability).
@@ -74,9 +74,9 @@ def _gap(merge: Any, x: Array, method: Any) -> float:
 
 def _refuse(field: Any, x: Array, times: np.ndarray, geometry: Any, others: dict[str, Any]) -> None:
     if backend(x).concrete(x) is None or modules(backend(x).name).traced(field):
-        raise TypeError("merge= needs values, which are not known under jit, grad and vmap: call integrate outside of them")
+        raise TypeError("merge= needs values, which are not known under jit, grad and vmap: integrate outside of them")
     if graded(x):
-        raise ValueError("merge= has no gradient: mergers are no smooth function of x0. Pass x0.detach(), or leave merge out")
+        raise ValueError("merge= has no gradient: mergers do not depend smoothly on x0. Pass x0.detach(), or leave it out")
     if others["until"] is not None or others["adjoint"] is not False:
         name = "adjoint" if others["until"] is None else "until"
         raise ValueError(f"{name}= does not go with merge=: leave one of them out")
@@ -139,7 +139,8 @@ class _Clusters:
         np.maximum.at(rates, groups, self.rates)
         first = np.full(count, len(self.slot))
         np.minimum.at(first, groups, self.first)
-        self.slot, self.first, self.x, self.masses, self.bound, self.rates = groups[self.slot], first, x, masses, bound, rates
+        self.slot, self.first, self.x, self.masses = groups[self.slot], first, x, masses
+        self.bound, self.rates = bound, rates
 
 
 class _Run:
@@ -225,8 +226,8 @@ class _Run:
     def _clock(self) -> tuple[np.ndarray, int]:
         """Return the output times of a segment, from its start, and how many of them come before the next output.
 
-        A segment is at most as long as the run so far. In JAX all have as many outputs, since a program is made for a number;
-        the start stands for what is missing.
+        A segment is at most as long as the run so far. In JAX all have as many outputs, since a program is made for a
+        number; the start stands for what is missing.
         """
         ahead = self.times[self.done : self.done + OUTPUTS] - self.t
         span = min(max(self.t - self.times[0], self.unit), self.longest, float(ahead[-1]))
@@ -262,8 +263,8 @@ class _Run:
         if self.stats["steps"] + self.stats["rejected"] > self.method.max_steps and self.done < len(self.times):
             solved.failure = "max_steps"
         if solved.failure is not None:
-            self._fail(f"reached t={self.t:g} of {self.times[-1]:g} in {self.stats['steps']} steps: "
-                       f"{why_failed(solved.failure, self.method.max_steps)}")  # fmt: skip
+            why = why_failed(solved.failure, self.method.max_steps)
+            self._fail(f"reached t={self.t:g} of {self.times[-1]:g} in {self.stats['steps']} steps: {why}")
         self._meet(self.t - started)
 
     # -------------------------------------------------------------------------------------------------- who has met
@@ -296,11 +297,11 @@ class _Run:
     def _part(self, which: int) -> None:
         c = self.clusters
         tokens = np.flatnonzero(c.slot == which)
+        names = ", ".join(map(str, tokens[:6])) + (" ..." if len(tokens) > 6 else "")
         self._fail(
-            f"stopped at t={self.t:g}: the merged tokens {', '.join(map(str, tokens[:6]))}{' ...' if len(tokens) > 6 else ''} "
-            f"would come apart again, since their inner modes grow at the rate {c.rates[which]:.3g} there (by now they may be "
-            f"{math.exp(c.bound[which]):.2g} apart, at merging they were {self.gap:.2g}). Merge nearer tokens, with a smaller "
-            "merge= and atol, or integrate without merge="
+            f"stopped at t={self.t:g}: the merged tokens {names} would come apart again, since their inner modes grow at "
+            f"the rate {c.rates[which]:.3g} there (by now they may be {math.exp(c.bound[which]):.2g} apart, at merging "
+            f"they were {self.gap:.2g}). Merge nearer tokens, with a smaller merge= and atol, or integrate without merge="
         )
 
     # ------------------------------------------------------------------------------------------------------ outcome

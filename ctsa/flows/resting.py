@@ -6,8 +6,8 @@ import numpy as np
 def drift_within(jacobian: np.ndarray, velocity: np.ndarray, duration: float, noise: float) -> float:
     """Bound how far a state moves within a duration, where the flow is linear: ``|sum_k c_k w_k (e^(l_k t) - 1) / l_k|``.
 
-    With eigenvalues ``l_k`` and eigenvectors ``w_k`` of the Jacobian and the velocity ``sum_k c_k w_k``. Modes that decay have
-    come to their end, others move or grow. A coefficient within the noise is 0, unless its mode would grow by then.
+    With eigenvalues ``l_k`` and eigenvectors ``w_k`` of the Jacobian and the velocity ``sum_k c_k w_k``. Modes that decay
+    have come to their end, others move or grow. A coefficient within the noise is 0, unless its mode would grow by then.
 
     Args:
         jacobian: ``(m, m)``, in coordinates of the tangent space.

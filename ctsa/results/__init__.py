@@ -3,5 +3,5 @@
 from .base import Result as Result, Trajectory as Trajectory, archive as archive, as_numpy as as_numpy
 from .checkpoints import Checkpoint as Checkpoint, RunState as RunState
 from .files import load as load
-from .merges import Merges as Merges
 from .identity import Identity as Identity
+from .merges import Merges as Merges

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Result
+from .base import Result, picture
 from .text import lines
 
 
@@ -44,9 +44,13 @@ class Merges(Result):
         """Return the numbers of tokens of all clusters at an output, in the order of their names."""
         return np.unique(np.asarray(self.labels)[index], return_counts=True)[1]
 
+    def plot(self, ax=None):
+        """Draw the number of clusters against time and return the ``Axes``."""
+        return picture("tokens.mergers")(self, ax=ax)
+
     def table(self) -> str:
         """Return the number of mergers, of clusters left, and the first and last times as text."""
-        rows = [("mergers", len(self.times)), ("clusters at the end", int(self.counts[-1]))]
+        rows: list[tuple[str, Any]] = [("mergers", len(self.times)), ("clusters at the end", int(self.counts[-1]))]
         if len(self.times):
             rows += [("times", f"{self.times[0]:.4g} ... {self.times[-1]:.4g}")]
         return lines(rows)
