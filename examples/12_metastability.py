@@ -7,8 +7,8 @@ On the way to consensus tokens form clusters, which then meet pair by pair after
 
 .. math:: E = \frac1{2\beta} \sum_{ij} e^{\beta\langle x_i, x_j\rangle}
 
-stands still. A run that follows every token needs steps of about three units of time to the end, since the tokens of a cluster keep
-approaching each other. Merged tokens (``merge=True``) leave only what is slow.
+stands still. A run that follows every token needs steps of about three units of time to the end, since the tokens of a
+cluster keep approaching each other. Merged tokens (``merge=True``) leave only what is slow.
 
 Needs ``ctsa[torch]``. Runs in a few seconds.
 """
@@ -33,8 +33,8 @@ x0 = ctsa.random_tokens(n, 2, seed=1)
 # One run to the end
 # ------------------
 #
-# Times of mergers are in ``traj.merges``: after a quick start clusters wait, each time about exponentially longer. In the last
-# plateau two clusters are nearly opposite; the force between them is :math:`e^{-2\beta}`.
+# Times of mergers are in ``traj.merges``: after a quick start clusters wait, each time about exponentially longer. In the
+# last plateau two clusters are nearly opposite; the force between them is :math:`e^{-2\beta}`.
 
 field = SelfAttention(beta=9.0)
 traj = ctsa.integrate(field, x0, ts, merge=True)
@@ -46,8 +46,8 @@ traj.merges.plot()
 # Staircases
 # ----------
 #
-# At a plateau of clusters of sizes :math:`n_q` the energy is about :math:`\frac{e^\beta}{2\beta}\sum_q n_q^2`: divided by that of
-# consensus, :math:`\sum_q (n_q / n)^2`, drawn as thin lines.
+# At a plateau of clusters of sizes :math:`n_q` the energy is about :math:`\frac{e^\beta}{2\beta}\sum_q n_q^2`: divided by
+# that of consensus, :math:`\sum_q (n_q / n)^2`, drawn as thin lines.
 
 fig, ax = plt.subplots(figsize=(5.2, 3.0))
 for k, beta in enumerate((5.0, 9.0) if SHORT else (3.0, 5.0, 7.0, 9.0)):

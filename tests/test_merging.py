@@ -269,3 +269,45 @@ def test_a_run_that_is_given_up(torch_face):
     with pytest.raises(ctsa.IntegrationError, match="max_steps=10 ") as caught:
         run(torch_face.SelfAttention(beta=4.0), X, np.linspace(0.0, 100.0, 101), merge=True, max_steps=10)
     assert 0 < len(caught.value.trajectory) < 101 and len(caught.value.trajectory.merges.labels) < 101
+
+
+# ------------------------------------------------------------------------------------------------ the parts of it
+def test_how_far_a_linear_flow_goes():
+    from scipy.linalg import expm
+
+    from ctsa.flows.resting import drift_within
+
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(5, 5)) - 3.0 * np.eye(5)
+    v = 1e-6 * rng.normal(size=5)
+    for duration in (0.1, 1.0, 100.0):
+        block = np.block([[a, v[:, None]], [np.zeros((1, 6))]])
+        moved = np.abs(expm(duration * block)[:5, 5]).max()
+        assert moved <= drift_within(a, v, duration, 0.0) <= 50 * moved
+    grows = np.diag([-1.0, 0.5])
+    assert drift_within(grows, np.array([1e-9, 1e-9]), 100.0, 1e-15) > 1e10
+    assert drift_within(grows, np.array([1e-9, 1e-17]), 1e4, 1e-15) == np.inf  # noise that grows
+    assert drift_within(grows, np.array([1e-9, 0.0]), 1e4, 1e-15) <= 2e-9
+    assert drift_within(np.zeros((1, 1)), np.array([1e-16]), 1e12, 1e-15) == 0.0  # noise that does not
+
+
+def test_clusters_at_rest_are_at_their_end(torch_face):
+    """A stable state of several clusters: what a run says of t = 1e12 is where a long plain run is."""
+    field = torch_face.SelfAttention(beta=3.0, value=np.diag([1.0, 0.9, 0.8]))
+    x0 = ctsa.random_tokens(20, 3, seed=0)
+    traj = run(field, x0, [0.0, 500.0, 1e12], merge=True)
+    assert traj.merges.counts[-1] == 2 and traj.stats["steps"] < 300
+    plain = run(field, x0, [0.0, 500.0], "dopri8", atol=1e-12)
+    close(traj.xs[-1], plain.xs[-1], 1e-6)
+
+
+def test_pictures(staircase):
+    import matplotlib.pyplot as plt
+
+    merges = staircase[2].merges
+    ax = merges.plot()
+    (line,) = ax.get_lines()
+    assert line.get_ydata()[0] == 8 and line.get_ydata()[-1] == 1 and "at the end 1 of 8" in ax.get_title("left")
+    with pytest.raises(TypeError, match="found must be a Merges"):
+        ctsa.plot.mergers(staircase[2])
+    plt.close("all")

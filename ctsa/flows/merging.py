@@ -36,6 +36,7 @@ from .resting import drift_within
 Array = Any
 APART = 1e-4  # by which merged tokens may have parted, or ten times the gap
 LEAST, SHRINK = 16, 4  # sizes to which clusters are filled up: n, n / 4, n / 16 ..., down to LEAST; few clusters, too
+SEVERAL = 1024  # tokens up to which inner modes tell the unit of time at the start; of more, velocities do
 OUTPUTS = 256  # of one segment
 STILL = 16  # roundings of the largest velocity or rate at the start: a velocity that may be noise
 
@@ -160,7 +161,7 @@ class _Run:
         self.pairs: list[np.ndarray] = []
         self.stats: dict[str, Any] = dict(steps=0, rejected=0, evaluations=0, interpolated=0, radius_error=0.0, segments=0)
         self.apart, self.longest = -np.inf, np.inf
-        v, motion = self._motion()
+        v, motion = self._motion() if n <= SEVERAL else (self._velocity(), np.zeros(1))
         fastest = max(float(np.abs(v).max()), float(np.abs(motion).max()))
         self.unit = 10.0 / fastest if fastest > 0 else np.inf  # of time
         self.speed, self.still = float(np.abs(v).max()), STILL * rounding(x) * fastest
@@ -268,6 +269,9 @@ class _Run:
         self._meet(self.t - started)
 
     # -------------------------------------------------------------------------------------------------- who has met
+    def _velocity(self) -> np.ndarray:
+        return self.be.to_numpy(self.be.call(self.field, self.be.like(0.0, self.like), self.like))
+
     def _motion(self) -> tuple[np.ndarray, np.ndarray]:
         """Return velocities and inner modes of all clusters, see ``inner_motion``."""
         be, c, p = self.be, self.clusters, self._size()

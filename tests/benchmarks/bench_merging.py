@@ -2,8 +2,8 @@
 
 ``python tests/benchmarks/bench_merging.py [--plain]``
 
-Random tokens, Q = K = V = I, to 1e12 with 200 outputs, each twice: the first run of JAX compiles. ``--plain`` adds runs without
-mergers to 1e4, whose time grows with the end of the run.
+Random tokens, Q = K = V = I, to 1e12 with 200 outputs, each twice: the first run of JAX compiles. ``--plain`` adds runs
+without mergers to 1e4, whose time grows with the end of the run.
 """
 
 import argparse
