@@ -13,7 +13,7 @@ from ctsa.derivatives import pushforward
 Array = Any
 ALL, NEAREST = 64, 12  # up to this many tokens every pair is watched; of more, each token's nearest ones
 DEEP = 1e-2  # share of the gap at which a pair does not wait for others
-CHANGE = 0.1  # of a token's place, squared, after which the inner exponents are looked at again
+CHANGE = 0.25  # of a token's place, squared, after which the inner exponents are looked at again
 
 
 class Watch(NamedTuple):
