@@ -111,6 +111,15 @@ def test_symmetric_attention(face):
     agree(many, few, ctsa.random_tokens(Q, 3, seed=2))
 
 
+@pytest.mark.parametrize("name", ["softmax", "l2", "sigmoid"])
+def test_multi_head_attention(torch_face, name):
+    w = RNG.normal(size=(3, 2, 2, 3))
+    given = dict(output=w[0].swapaxes(-1, -2), beta=[0.7, 1.5], key_bias=RNG.normal(size=(2, 2)), weights=name)
+    many = torch_face.MultiHeadAttention(*w, **given)
+    agree(many, torch_face.MultiHeadAttention(*w, **given, masses=MASSES), ctsa.random_tokens(Q, 3, seed=2))
+    assert many.merged(LABELS).masses.tolist() == MASSES.tolist()
+
+
 # ------------------------------------------------------------------------------------------- what else sees them
 def test_gradients_do_not_care_how_tokens_are_counted(torch_face):
     x = torch.as_tensor(ctsa.random_tokens(Q, 3, seed=2))
@@ -157,7 +166,7 @@ def test_merged(face):
     (lambda f: f.SelfAttention() + f.Injection(np.ones((2, 3))), "parameters for each"),
     (lambda f: f.Rotation(omega=np.zeros((2, 3, 3))), "parameters for each"),
     (lambda f: f.SelfAttention() + (lambda t, x: 0 * x), "bare callable"),
-    (lambda f: f.EnergyAttention(), "does not say what becomes"), (lambda f: f.MultiHeadAttention(), "does not say"),
+    (lambda f: f.EnergyAttention(), "does not say what becomes"), (lambda f: f.MultiHeadAttention(mask="causal"), "mask"),
 ])  # fmt: skip
 def test_what_does_not_merge(face, make, match):
     with pytest.raises((ValueError, TypeError), match=match):
@@ -177,6 +186,11 @@ def test_wrong_masses(face, more, match):
     if more.keys() == {"masses"}:
         with pytest.raises((ValueError, TypeError), match=match):
             face.Oja(np.eye(2), **more)
+
+
+def test_masses_have_no_gradient(torch_face):
+    with pytest.raises(TypeError, match="masses requires a gradient"):
+        torch_face.SelfAttention(masses=torch.ones(2, requires_grad=True))
 
 
 def test_masses_must_fit_the_tokens(face):

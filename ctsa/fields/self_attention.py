@@ -255,6 +255,7 @@ def given_masses(masses: Any, weights: Weights | None = None, mask: Any = None, 
     masses = checks.parameter("masses", masses, 1)
     if masses is None:
         return None
+    checks.constant("masses", masses)
     if weights is not None and weights.name == "sinkhorn":
         raise ValueError("masses do not go with weights='sinkhorn', where columns sum to one as rows do: leave masses out")
     if mask is not None:

@@ -111,6 +111,7 @@ def integrate(
         geometry: where a bare callable lives: ``ctsa.Sphere()``, ``ctsa.Euclidean()`` or a ``ctsa.Geometry`` of yours.
         land: True ends a step on every output, which then is as accurate as the ends of steps are; many outputs cost steps.
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
+            With ``merge`` there is none.
         merge: True lets tokens that have met go on as one token of their joint mass, so that nothing stiff is left of them
             and steps grow to the time scale of what still moves: runs of length ``exp(beta)`` end. A number is the distance
             at which tokens have met; True is ``10 (atol + rtol)``, or the root of the rounding, whichever is larger. For

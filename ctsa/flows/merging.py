@@ -240,7 +240,8 @@ class _Run:
         """Keep the outputs of a segment, and go on from its end."""
         be, q, started = self.be, len(self.clusters), self.t
         for name in ("steps", "rejected", "evaluations", "interpolated"):
-            self.stats[name] += solved.stats[name]
+            known = min(self.stats[name], solved.stats[name]) >= 0  # -1: not known
+            self.stats[name] = self.stats[name] + solved.stats[name] if known else -1
         self.stats["segments"] += 1
         ys = np.asarray(be.to_numpy(solved.ys[0]), float)[skip : solved.reached, :q]
         found = int(np.isin(local[skip : skip + len(ys)], self.times[self.done : self.done + len(ys)] - self.t).sum())
@@ -297,6 +298,7 @@ class _Run:
             self.pairs.append(c.first[meeting.pairs])
             self.met_at.append(np.maximum(self.t - meeting.before, self.t - duration))
             c.join(meeting.groups, meeting.pairs, meeting.distances, self.geometry)
+            self.apart = max(self.apart, float(c.bound.max()))
 
     def _part(self, which: int) -> None:
         c = self.clusters

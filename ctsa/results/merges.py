@@ -18,7 +18,7 @@ class Merges(Result):
         joined: which ones, ``(m, 2)``: the cluster that goes on, and the one that is part of it from then on.
         labels: cluster of every token at every output, ``(T, n)``.
         gap: distance at which tokens have met.
-        apart: bound on how far merged tokens would be apart at the end, had they not been merged.
+        apart: the largest distance that merged tokens would have had by the bound on their inner modes.
     """
 
     times: Any
