@@ -29,6 +29,7 @@ def energy(field: Any, x: States) -> Array:
 
     For one head with ``Q^T K = V`` symmetric (or V = cQ^T K, c > 0), no mask and softmax or unnormalised weights it
     never decreases along the flow: ``dE/dt = sum_i Z_i |x_i'|^2`` under softmax. Else it is a diagnostic, no theorem.
+    With masses pairs count ``m_i m_j`` times.
     For ``EnergyAttention`` it is its own energy, which never increases. Of a sum or a multiple it is that of the one
     attention term.
 
@@ -54,7 +55,9 @@ def energy(field: Any, x: States) -> Array:
     if betas is not None and (betas == 0).any():
         raise ValueError("field has beta = 0, by which the energy divides: there is none")
     s = attention.scores(x)
-    each = backend(x).xp.exp(s).sum((-2, -1)) / (2 * attention.beta)
+    e = backend(x).xp.exp(s)
+    masses = getattr(attention, "masses", None)
+    each = (e if masses is None else e * masses * masses[:, None]).sum((-2, -1)) / (2 * attention.beta)
     return each.sum(-1) if s.ndim > x.ndim else each
 
 
@@ -78,8 +81,9 @@ def entropy(field: Any, x: States) -> Array:
     if not attention.weights.normalised:
         raise ValueError(f"entropy needs weights whose rows sum to one, got weights={attention.weights.name!r}")
     a = attention.attention(x)
-    xp = backend(a).xp
-    return -(a * xp.log(xp.where(a > 0, a, xp.ones_like(a)))).sum(-1)
+    xp, masses = backend(a).xp, getattr(attention, "masses", None)
+    each = a if masses is None else a / xp.where(masses > 0, masses, xp.ones_like(masses))  # of one of m_j tokens
+    return -(a * xp.log(xp.where(each > 0, each, xp.ones_like(a)))).sum(-1)
 
 
 def _summands(field: Any) -> list:

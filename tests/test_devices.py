@@ -28,6 +28,8 @@ def test_the_ring_is_for_jax(torch_face, jax_face):
             ValueError, match=f"how='ring' needs weights that are sums over keys, but weights='{weights}'"
         ):
             jax_face.SelfAttention(weights=weights, how="ring")
+    with pytest.raises(ValueError, match="how='ring' does not know masses: use how='chunked'"):
+        jax_face.SelfAttention(masses=[1.0, 2.0], how="ring")
 
 
 def test_numpy_goes_where_the_parameters_are(torch_face):

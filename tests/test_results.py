@@ -55,9 +55,13 @@ def _make(face, folder):
     pairs = ctsa.Sphere(channels=2)
     turning = face.EulerLayer(face.Rotation(frequencies=[1.0, -2.0], geometry=pairs), 0.3)
     oscillators = ctsa.random_tokens(3, 4, seed=3, channels=2)
+    with torch.no_grad():
+        merging = ctsa.integrate(plain, X, [0.0, 10.0, 100.0], merge=True)
     made = {
         "Trajectory": run,
         "Trajectory of an ensemble": ctsa.integrate(plain, batch, [0.0, 0.5]),
+        "Trajectory of merging tokens": merging,
+        "Merges": merging.merges,
         "Trajectory of layers": ctsa.iterate(layer, X, 3),
         "LyapunovSpectrum": ctsa.lyapunov_spectrum(plain, X, **short),
         "LyapunovSpectrum of an ensemble": ctsa.lyapunov_spectrum(layer, batch, **short),
@@ -137,7 +141,8 @@ def made(tmp_path_factory):
 
 
 NAMES = [
-    "Trajectory", "Trajectory of an ensemble", "Trajectory of layers", "LyapunovSpectrum",
+    "Trajectory", "Trajectory of an ensemble", "Trajectory of merging tokens", "Merges", "Trajectory of layers",
+    "LyapunovSpectrum",
     "LyapunovSpectrum of an ensemble", "CovariantVectors", "JacobianSpectrum", "Leading", "Leading, singular",
     "Diagram", "Branch", "Branch without special points", "SpecialPoint", "Classification", "LimitCycle",
     "Equilibrium", "Equilibria", "Basins", "Basins of a layer", "Diagnosis", "Diagnosis with a readout", "BlockForm",

@@ -162,7 +162,7 @@ def side_of(heads: Heads, xh: Array) -> Side:
     """Return queries, keys and values of tokens that have an axis of heads where there is one."""
     q, key = inverse_temperature(heads) * act(heads.query, xh), act(heads.key, xh)
     column, mask = of_keys(heads, xh, key), None if heads.causal else heads.mask
-    return Side(q, key, act(heads.value, xh), column, mask, heads.causal)
+    return Side(q, key, act(heads.value, xh), column, mask, heads.causal, heads.masses)
 
 
 def attend_jacobian(heads: Heads, x: Array, how: str = "auto") -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ctsa._backend import backend
 
 from .dense import LARGEST, in_chunks
+from .heads import masses_of, total_of
 from .weights import Weights
 
 Array = Any
@@ -32,6 +33,7 @@ class Side(NamedTuple):
         column: what a score has of its key alone, ``(..., n, 1)``, or None.
         mask: ``(..., n, n)`` or None.
         causal: whether later tokens are left out.
+        masses: ``(n,)`` or None.
     """
 
     q: Array
@@ -40,6 +42,7 @@ class Side(NamedTuple):
     column: Array | None
     mask: Array | None
     causal: bool
+    masses: Array | None = None
 
 
 def blocks_pay(weights: Weights, x: Array, heads: int, directions: int = 1) -> bool:
@@ -108,8 +111,8 @@ def _size(side: Side) -> int:
     return min(side.q.shape[-2], max(LEAST, BLOCK // (n * max(1, math.prod(_leading(side))))))
 
 
-def _scored(side: Side, q: Array, rows: Array, mask: Array | None) -> tuple[Array, Array | None]:
-    """Return the scores of a block of rows, and its mask."""
+def _scored(side: Side, q: Array, rows: Array, mask: Array | None) -> tuple[Array, Array | None, Array | None]:
+    """Return the scores of a block of rows, its mask times the masses, and the sum of these."""
     s = q @ side.key.mT
     if side.column is not None:
         s = s + side.column.mT
@@ -118,7 +121,10 @@ def _scored(side: Side, q: Array, rows: Array, mask: Array | None) -> tuple[Arra
         columns = backend(s).like(range(side.key.shape[-2]), s)
         later = columns > rows[..., None]
         mask = xp.where(later, xp.zeros_like(s), xp.ones_like(s))
-    return s, mask
+    masses = masses_of(side.masses)
+    if masses is not None:
+        mask = masses if mask is None else mask * masses
+    return s, mask, total_of(side.masses)
 
 
 def _over_rows(block: Callable[..., Array], side: Side, size: int, dq: Array | None = None) -> Array:

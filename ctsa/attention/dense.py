@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from ctsa._backend import backend
 from ctsa.derivatives import apply_jacobian
 
-from .heads import Heads, act, inverse_temperature, lift, mask_of, score_parts
+from .heads import Heads, act, inverse_temperature, lift, mask_of, score_parts, total_of
 from .weights import Weights
 
 Array = Any
@@ -50,7 +50,7 @@ def parts_of(heads: Heads, x: Array) -> Parts:
     """Evaluate attention with all that its derivative needs."""
     xh = lift(heads, x)
     s, q, key = score_parts(heads, xh)
-    a, w = heads.weights.with_slope(s, mask_of(heads, s))
+    a, w = heads.weights.with_slope(s, mask_of(heads, s), total_of(heads.masses))
     v = act(heads.value, xh)
     return Parts(q, key, a, w, v, a @ v)
 

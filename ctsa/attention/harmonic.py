@@ -16,7 +16,7 @@ import numpy as np
 
 from ctsa._backend import backend, rounding
 
-from .heads import Heads, act, inverse_temperature, lift
+from .heads import Heads, act, inverse_temperature, lift, masses_of, total_of
 from .series import TAIL, degree, sums
 
 Array = Any
@@ -66,11 +66,11 @@ def harmonic_output(heads: Heads, x: Array, reach: float, rows: Callable, everyt
     Rows that are not exact enough are ``rows(x, index)``, or all are ``everything(x)``.
     """
     (n, d), q = x.shape, _queries(heads, x)
-    charges = backend(x).xp.concatenate([backend(x).xp.ones_like(x[:, :1]), x], -1)
+    charges, mass = _massive(heads, backend(x).xp.concatenate([backend(x).xp.ones_like(x[:, :1]), x], -1))
     found, total = sums(x, q.reshape(-1, d), charges, degree(d, reach))
-    y = act(heads.value, _weighed(heads, found, total, q, n)[..., 1:])
+    y = act(heads.value, _weighed(heads, found, total, q, mass)[..., 1:])
     y = y.sum(-3) if heads.headed else y
-    good = trusted(found[:, 0], total, q.reshape(-1, d), n, reach).reshape(-1, n)
+    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach).reshape(-1, n)
     return _mended(y, good, x, rows, everything)
 
 
@@ -120,8 +120,9 @@ def harmonic_tangent(
     moved = xp.moveaxis(u, 0, 1)  # (n, k, d)
     crossed = (x[:, None, :, None] * moved[:, :, None, :]).reshape(n, -1)
     charges = xp.concatenate([xp.ones_like(x[:, :1]), x, pairs, moved.reshape(n, k * d), crossed], -1)
+    charges, mass = _massive(heads, charges)
     found, total = sums(x, q.reshape(-1, d), charges, degree(d, reach))
-    means = _weighed(heads, found, total, q, n)
+    means = _weighed(heads, found, total, q, mass)
     edges = np.cumsum([1, d, d * d, k * d])
     _, m, second, du, cross = (means[..., a:b] for a, b in zip((0, *edges), (*edges, means.shape[-1])))
     lead = means.shape[:-1]
@@ -133,7 +134,7 @@ def harmonic_tangent(
         dm = dm - m * ((m * dq).sum(-1, keepdims=True) + (du * q).sum(-1, keepdims=True))
     y, dy = act(heads.value, m), act(heads.value, dm)
     y, dy = (y.sum(-3), dy.sum(-3)) if heads.headed else (y, dy)
-    good = trusted(found[:, 0], total, q.reshape(-1, d), n, reach).reshape(-1, n)
+    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach).reshape(-1, n)
     return _mended(xp.concatenate([y[None], dy]), good, (x, u), rows, everything)
 
 
@@ -143,7 +144,13 @@ def _queries(heads: Heads, x: Array) -> Array:
     return inverse_temperature(heads) * (q if heads.key is None else q @ heads.key)
 
 
-def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: int) -> Array:
+def _massive(heads: Heads, charges: Array) -> tuple[Array, Any]:
+    """Return charges ``(n, p)`` times the masses of their tokens, and the sum of these."""
+    row = masses_of(heads.masses)
+    return (charges, len(charges)) if row is None else (charges * row.mT, total_of(heads.masses))
+
+
+def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: Any) -> Array:
     """Return means with the weights of a row, ``([heads,] n, p)``."""
     if heads.weights.normalised:
         means = found / found[:, :1]
@@ -152,7 +159,7 @@ def _weighed(heads: Heads, found: Array, total: Array, q: Array, n: int) -> Arra
     return means.reshape(*q.shape[:-1], -1)
 
 
-def trusted(z: Array, total: Array, q: Array, n: int, reach: float) -> Array:
+def trusted(z: Array, total: Array, q: Array, n: Any, reach: float) -> Array:
     """Tell which rows are as exact as wanted: enough tokens near its query's direction, and a query within reach."""
     enough = z >= n * total * ((TAIL + 8 * rounding(z)) / (WANTED * rounding(z)))
     return enough & ((q * q).sum(-1) <= reach**2 * (1 + 1e-9))

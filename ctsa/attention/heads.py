@@ -23,7 +23,8 @@ class Heads:
 
     Shapes: query, key ``(m, d)`` or ``(heads, m, d)``; value ``(d, d)`` or ``(heads, d, d)``; beta ``()`` or
     ``(heads,)``; key_field ``(d,)`` or ``(heads, d)``; mask ``(n, n)`` or ``(heads, n, n)``, non-negative, multiplying
-    the weights before normalisation. None is the identity, or the absence of a term.
+    the weights before normalisation; masses ``(n,)``, token j counting as ``m_j`` tokens. None is the identity, or the
+    absence of a term.
     """
 
     query: Array | None
@@ -34,6 +35,7 @@ class Heads:
     mask: Array | None = None
     causal: bool = False
     key_field: Array | None = None
+    masses: Array | None = None
 
     def __post_init__(self):
         ranks = ((self.query, 3), (self.key, 3), (self.value, 3), (self.beta, 1), (self.key_field, 2), (self.mask, 3))
@@ -89,16 +91,30 @@ def of_keys(heads: Heads, x: Array, k: Array) -> Array | None:
 
 
 def mask_of(heads: Heads, s: Array) -> Array | None:
-    """Return the mask, of the shape of the scores if it is causal; None where there is none."""
+    """Return the mask times the masses of its columns, as it broadcasts to the scores; None where there is none."""
+    be, row = backend(s), masses_of(heads.masses)
     if heads.causal:
-        xp = backend(s).xp
-        return xp.tril(xp.ones_like(s))
-    return None if heads.mask is None else backend(s).stop_gradient(heads.mask)  # log(0) has no derivative to pass on
+        mask = be.xp.tril(be.xp.ones_like(s))
+    elif heads.mask is None:
+        return row
+    else:
+        mask = be.stop_gradient(heads.mask)  # log(0) has no derivative to pass on
+    return mask if row is None else mask * row
+
+
+def masses_of(masses: Array | None) -> Array | None:
+    """Return masses as a row ``(1, n)``, which multiplies weights as a mask does."""
+    return None if masses is None else backend(masses).stop_gradient(masses)[None, :]
+
+
+def total_of(masses: Array | None) -> Array | None:
+    """Return the sum of the masses, which stands for the number of tokens."""
+    return None if masses is None else masses_of(masses).sum()  # type: ignore[union-attr]
 
 
 def weigh(heads: Heads, s: Array) -> Array:
     """Turn scores into weights."""
-    return heads.weights(s, mask_of(heads, s))
+    return heads.weights(s, mask_of(heads, s), total_of(heads.masses))
 
 
 def scores(heads: Heads, x: Array) -> Array:

@@ -13,6 +13,7 @@ from ctsa._backend import backend
 
 from .chunked import Side, blocks_pay, output_in_blocks, tangent_in_blocks
 from .dense import by_scores, in_chunks
+from .heads import masses_of, total_of
 from .positions import turned
 from .weights import Weights
 
@@ -24,8 +25,8 @@ class Projected:
     """The parameters, each with an axis of heads.
 
     Shapes: query, key, value ``(heads, m, d)``; output ``(heads, d, m)``; biases ``(heads, 1, m)``; beta ``(heads, 1, 1)``;
-    turns, blocks ``(heads, n, planes, 2, 2)`` or without heads; mask ``(heads, n, n)`` or ``(n, n)``. None is the identity,
-    or the absence of a term.
+    turns, blocks ``(heads, n, planes, 2, 2)`` or without heads; mask ``(heads, n, n)`` or ``(n, n)``; masses ``(n,)``.
+    None is the identity, or the absence of a term.
     """
 
     query: Array | None
@@ -45,6 +46,7 @@ class Projected:
     turn_output: Array | None
     halves: bool
     count: int
+    masses: Array | None = None
 
 
 def _act(matrix: Array | None, x: Array) -> Array:
@@ -94,11 +96,11 @@ def _side(p: Projected, x: Array) -> Side:
     xh = x[..., None, :, :]
     q, k = _queries(p, xh), _project(p, "key", xh)
     column = -0.5 * p.beta * (k * k).sum(-1, keepdims=True) if p.weights.distance else None
-    return Side(q, k, _project(p, "value", xh), column, None if p.causal else p.mask, p.causal)
+    return Side(q, k, _project(p, "value", xh), column, None if p.causal else p.mask, p.causal, p.masses)
 
 
 def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
-    """Return scores, scaled queries, keys, and the mask."""
+    """Return scores, scaled queries, keys, and the mask times the masses."""
     xp, xh = backend(x).xp, x[..., None, :, :]
     q, k = _queries(p, xh), _project(p, "key", xh)
     s = q @ k.mT
@@ -106,9 +108,9 @@ def _scored(p: Projected, x: Array) -> tuple[Array, Array, Array, Array | None]:
         s = s - 0.5 * p.beta * (k * k).sum(-1, keepdims=True).mT
     if s.shape[-3] != p.beta.shape[-3]:  # heads that differ in beta alone
         s = s + xp.zeros_like(p.beta)
-    if p.causal:
-        return s, q, k, xp.tril(xp.ones_like(s))
-    return s, q, k, None if p.mask is None else backend(s).stop_gradient(p.mask)
+    mask, row = None if p.mask is None else backend(s).stop_gradient(p.mask), masses_of(p.masses)
+    mask = xp.tril(xp.ones_like(s)) if p.causal else mask
+    return s, q, k, mask if row is None else row if mask is None else mask * row
 
 
 def projected_scores(p: Projected, x: Array) -> Array:
@@ -119,7 +121,7 @@ def projected_scores(p: Projected, x: Array) -> Array:
 def projected_weights(p: Projected, x: Array) -> Array:
     """Return the attention weights ``(..., heads, n, n)``."""
     s, _, _, mask = _scored(p, x)
-    return p.weights(s, mask)
+    return p.weights(s, mask, total_of(p.masses))
 
 
 def projected_output(p: Projected, x: Array) -> Array:
@@ -136,7 +138,7 @@ def projected_tangent(p: Projected, x: Array, u: Array, largest: int) -> tuple[A
         y, dy = tangent_in_blocks(p.weights, side, by_scores, partial(_differentials, p, side.key), u)
         return _combine(p, y), _combine(p, dy)
     s, q, key, mask = _scored(p, x)
-    a, w = p.weights.with_slope(s, mask)
+    a, w = p.weights.with_slope(s, mask, total_of(p.masses))
     v = _project(p, "value", x[..., None, :, :])
     y = a @ v
     size = max(1, largest // max(1, int(_numbers(a))))
@@ -171,7 +173,7 @@ def projected_compressed(p: Projected, x: Array, left: Array, right: Array) -> t
         ``(..., n, d)``; ``(..., n, r, n, s)``; and what comes on top for ``j = i``, ``(..., n, r, s)``.
     """
     s_, q, key, mask = _scored(p, x)
-    a, w = p.weights.with_slope(s_, mask)
+    a, w = p.weights.with_slope(s_, mask, total_of(p.masses))
     v = _project(p, "value", x[..., None, :, :])
     y = a @ v
     lead = _through(p, left, p.output, p.turn_output, back=True)  # (..., h, n, r, m): (O T_i)^T L_i, as rows

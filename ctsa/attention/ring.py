@@ -42,8 +42,8 @@ def fits_ring(weights: Weights) -> bool:
 
 
 def ring_pays(heads: Heads, x: Array) -> bool:
-    """Tell whether a mesh in use spreads tokens ``(..., n, d)`` over devices, evenly, and the ring knows the weights."""
-    if framework(x) != "jax" or not fits_ring(heads.weights):
+    """Tell whether a mesh in use spreads tokens ``(..., n, d)`` over devices, evenly, and the ring knows the weights: masses it does not."""
+    if framework(x) != "jax" or not fits_ring(heads.weights) or heads.masses is not None:
         return False
     count = ring("jax").parts()
     return count > 1 and x.shape[-2] % count == 0

@@ -21,10 +21,10 @@ class Weights:
     Args:
         name: shown in messages and results.
         pair: maps ``(xp, scores, n)`` to one number ``e_ij`` a score, of the same shape; ``xp`` is torch or jax.numpy and
-            ``n`` the number of keys.
+            ``n`` the number of keys, or the sum of their masses.
         rows: how a row is normalised: None, ``a_ij = mask_ij e_ij``; "sum", ``a_ij = mask_ij e_ij / sum_k mask_ik e_ik``;
             or a function ``(xp, e, mask)`` (mask an array or None) whose rows sum to one.
-        slope: maps ``(a, mask)`` to ``w`` such that ``da_ij = w_ij ds_ij - a_ij sum_k w_ik ds_ik`` for normalised rows,
+        slope: maps ``(a, mask, n)`` to ``w`` such that ``da_ij = w_ij ds_ij - a_ij sum_k w_ik ds_ik`` for normalised rows,
             and ``da_ij = w_ij ds_ij`` for others. None: it is derived from ``pair``, unless ``rows`` is a function; then
             there is no closed form, and forward mode serves.
         distance: scores are replaced by ``-beta |Q x_i - K x_j|^2 / 2`` (up to a term that rows do not see).
@@ -44,9 +44,9 @@ class Weights:
     """
 
     name: str
-    pair: Callable[[Any, Array, int], Array]
+    pair: Callable[[Any, Array, Any], Array]
     rows: Any = None
-    slope: Callable[[Array, Array | None], Array] | None = None
+    slope: Callable[[Array, Array | None, Any], Array] | None = None
     distance: bool = False
     rowwise: bool = True
 
@@ -66,28 +66,29 @@ class Weights:
         """Whether the derivative has a closed form."""
         return self.slope is not None or not callable(self.rows)
 
-    def __call__(self, s: Array, mask: Array | None = None) -> Array:
-        """Return the weights of scores ``(..., n, n)``, or of some of their rows."""
+    def __call__(self, s: Array, mask: Array | None = None, n: Any = None) -> Array:
+        """Return the weights of scores ``(..., n, n)``, or of some of their rows; ``n``: the sum of masses."""
         xp = backend(s).xp
-        e = self.pair(xp, s, s.shape[-1])
+        e = self.pair(xp, s, s.shape[-1] if n is None else n)
         if callable(self.rows):
             return self.rows(xp, e, mask)
         a = e if mask is None else e * mask
         return a if self.rows is None else a / a.sum(-1, keepdims=True)
 
-    def with_slope(self, s: Array, mask: Array | None = None) -> tuple[Array, Array]:
+    def with_slope(self, s: Array, mask: Array | None = None, n: Any = None) -> tuple[Array, Array]:
         """Return weights and slopes ``w``, see ``slope``.
 
         Raises:
             ValueError: there is no closed form.
         """
+        n = s.shape[-1] if n is None else n
         if self.slope is not None:
-            a = self(s, mask)
-            return a, self.slope(a, mask)
+            a = self(s, mask, n)
+            return a, self.slope(a, mask, n)
         if callable(self.rows):
             raise ValueError(f"weights={self.name!r} have no closed-form derivative")
         be = backend(s)
-        e, slope = be.jvp(lambda z: self.pair(be.xp, z, z.shape[-1]), (s,), (be.xp.ones_like(s),))
+        e, slope = be.jvp(lambda z: self.pair(be.xp, z, n), (s,), (be.xp.ones_like(s),))
         a, w = (e, slope) if mask is None else (e * mask, slope * mask)
         if self.rows is None:
             return a, w
@@ -96,21 +97,21 @@ class Weights:
 
 
 # ------------------------------------------------------------------------------------------------------------- the rules
-def _score(xp, s: Array, n: int) -> Array:
+def _score(xp, s: Array, n: Any) -> Array:
     return s
 
 
-def _exponential(xp, s: Array, n: int) -> Array:
+def _exponential(xp, s: Array, n: Any) -> Array:
     return xp.exp(s) / n
 
 
-def _share(xp, s: Array, n: int) -> Array:
+def _share(xp, s: Array, n: Any) -> Array:
     return s / n
 
 
-def _sigmoid(xp, s: Array, n: int) -> Array:
+def _sigmoid(xp, s: Array, n: Any) -> Array:
     # 1 / (1 + n e^-s), written with tanh so that it cannot overflow.
-    return 0.5 * (1 + xp.tanh(0.5 * (s - float(np.log(n)))))
+    return 0.5 * (1 + xp.tanh(0.5 * (s - (xp.log(n) if hasattr(n, "dtype") else float(np.log(n))))))
 
 
 def log_mask(xp, s: Array, mask: Array | None) -> Array:
@@ -150,19 +151,19 @@ class _Sinkhorn:
         return xp.exp(be.repeat(normalise, log_mask(xp, s, mask), self.iterations))
 
 
-def _same(a, mask):
+def _same(a, mask, n):
     return a
 
 
-def _zero(a, mask):
+def _zero(a, mask, n):
     return 0 * a
 
 
-def _constant(a, mask):
-    return 0 * a + (1 if mask is None else mask) / a.shape[-1]
+def _constant(a, mask, n):
+    return 0 * a + (1 if mask is None else mask) / n
 
 
-def _logistic(a, mask):
+def _logistic(a, mask, n):
     # a = mask * sigma(s); where the mask is zero, so is a.
     return a * (1 - (a if mask is None else a / (mask + (mask == 0))))
 

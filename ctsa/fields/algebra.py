@@ -11,7 +11,7 @@ from ctsa.geometry import Sphere
 from ctsa.parts import constant, inner, inners, parameter, parts_of
 from ctsa.results.base import as_numpy
 
-from .base import Field, drift_compressed_of, drift_jacobian_of, drift_of, drift_tangent_of
+from .base import Field, drift_compressed_of, drift_jacobian_of, drift_of, drift_tangent_of, merged_of
 
 Array = Any
 
@@ -70,6 +70,9 @@ class Sum(Field):
         y, full, own = zip(*(drift_compressed_of(f, t, x, left, right) for f in self.fields), strict=True)
         return sum(y[1:], y[0]), _add(full), _add(own)
 
+    def merged(self, labels, size=None):
+        return self._sum([merged_of(f, labels, size) for f in self.fields])
+
     def dense_pays(self, x, k):
         return all(isinstance(f, Field) for f in self.fields) and any(f.dense_pays(x, k) for f in self.fields)
 
@@ -116,6 +119,9 @@ class Scaled(Field):
     def drift_compressed(self, t, x, left, right):
         y, full, own = drift_compressed_of(self.field, t, x, left, right)
         return self.factor * y, *(None if a is None else self.factor * a for a in (full, own))
+
+    def merged(self, labels, size=None):
+        return self._scaled(merged_of(self.field, labels, size), self.factor)
 
     def dense_pays(self, x, k):
         return isinstance(self.field, Field) and self.field.dense_pays(x, k)
@@ -174,6 +180,9 @@ class Rescaled(Field):
     def drift_compressed(self, t, x, left, right):
         gain = self.gain if self.gain.ndim == 0 else self.gain[:, None]
         return self.field.drift_compressed(t, self._read(x), left, gain * right)
+
+    def merged(self, labels, size=None):
+        return merged_of(self.field, labels, size).rescaled(self.gain, self.bias)
 
     def dense_pays(self, x, k):
         return self.field.dense_pays(x, k)

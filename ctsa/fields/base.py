@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.derivatives import compress, jvp_batched
@@ -40,6 +42,35 @@ def drift_compressed_of(
         return closed(t, x, left, right)
     y, j = drift_jacobian_of(field, t, x)
     return y, _between(left, j, right), None
+
+
+def merged_of(field: Any, labels: Any, size: int | None = None) -> Any:
+    """Return the field of clusters, see ``Field.merged``.
+
+    Raises:
+        TypeError: it is a bare callable, or a field that does not say what becomes of it.
+        ValueError: it has a mask, or parameters a token.
+    """
+    field = getattr(field, "function", field)
+    if not hasattr(field, "merged"):
+        raise TypeError(
+            "tokens merge under fields of ctsa, which know clusters, and not under a bare callable "
+            f"({getattr(field, '__name__', type(field).__name__)}): write it as a ctsa.fields.Field with merged(labels, "
+            "size)"
+        )
+    return field.merged(labels, size)
+
+
+def joined(labels: Any, masses: Any = None, size: int | None = None) -> np.ndarray:
+    """Return the masses of clusters: how many tokens they have, or the sum of their masses."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels) or labels.min() < 0:
+        raise ValueError(f"labels must be non-negative integers (n,), the cluster of each token, got shape {labels.shape}")
+    size = int(labels.max()) + 1 if size is None else checks.integer("size", size, low=int(labels.max()) + 1)
+    own = None if masses is None else np.asarray(backend(masses).to_numpy(backend(masses).stop_gradient(masses)), float)
+    if own is not None and len(own) != len(labels):
+        raise ValueError(f"labels must be one a token, {len(own)}, got {len(labels)}")
+    return np.bincount(labels, own, size).astype(float)
 
 
 def _between(left: Array, j: Array, right: Array) -> Array:
@@ -189,6 +220,32 @@ class Field:
         """
         y, dy = self.drift_tangent(t, x, u)
         return self.geometry.project(x, y), self.geometry.project_tangent(x, u, y, dy)
+
+    def merged(self, labels: Any, size: int | None = None) -> Any:
+        """Return the field of clusters: token i belongs to cluster ``labels[i]``, and those of a cluster are one token now.
+
+        Tokens at one place stay together under a field that treats them alike. Attention then counts a cluster as many
+        times as it has tokens (``masses``), and fields that are the same for all tokens stay what they are.
+
+        Args:
+            labels: integers ``(n,)``, the cluster of each token.
+            size: number of clusters; those without a token have the mass 0. None: the largest label and one.
+
+        Raises:
+            TypeError: the field is not known to treat tokens alike.
+            ValueError: it has a mask, or parameters a token.
+
+        Example:
+            >>> from ctsa.torch import SelfAttention
+            >>> SelfAttention(beta=2.0).merged([0, 1, 0]).masses.tolist()
+            [2.0, 1.0]
+        """
+        name = type(self).__name__
+        if "n" in checks.sizes(self):
+            raise ValueError(f"tokens of {name} do not merge: it has parameters for each of them, which tell them apart")
+        if not self.tokenwise:
+            raise TypeError(f"tokens of {name} do not merge: it does not say what becomes of it, in merged(labels, size)")
+        return self
 
     def __add__(self, other):
         if not callable(other):

@@ -7,9 +7,10 @@ import numpy as np
 from ctsa import checks
 from ctsa._backend import backend
 from ctsa.geometry import Geometry
-from ctsa.parts import parameter, static
+from ctsa.parts import constant, parameter, static
 
-from .base import Field
+from .base import Field, joined
+from .self_attention import given_masses
 
 Array = Any
 
@@ -22,6 +23,7 @@ class Oja(Field):
     Args:
         value: ``(d, d)``.
         geometry: as for ``SelfAttention``.
+        masses: ``(n,)`` non-negative numbers, the weights of tokens in the mean; None: all are alike.
 
     Example:
         >>> import numpy as np
@@ -34,19 +36,28 @@ class Oja(Field):
     """
 
     value: Any
+    masses: Any
     equivariant = True
-    parts = dict(value=parameter("dd", "weight"))
+    parts = dict(value=parameter("dd", "weight"), masses=constant("n"))
 
-    def __init__(self, value: Any, geometry: Geometry | None = None):
+    def __init__(self, value: Any, geometry: Geometry | None = None, masses: Any = None):
         value = checks.parameter("value", value, 2)
         if value is None:
             raise TypeError("value must be a (d, d) array, got None")
         checks.fits("value", value, -2, value.shape[-1], "its other side (value is (d, d))")
-        self._assign(value=value, geometry=self._check_geometry(geometry, value.shape[-1]))
+        masses = given_masses(masses)
+        self._assign(value=value, masses=masses, geometry=self._check_geometry(geometry, value.shape[-1]))
+
+    def _shares(self, x):
+        """Return the share of every token in the mean, ``(n,)``."""
+        if self.masses is None:
+            return backend(x).like(np.full(x.shape[-2], 1 / x.shape[-2]), x)
+        masses = backend(x).stop_gradient(self.masses)
+        return masses / masses.sum()
 
     def _mean(self, x):
-        m = x.mean(-2, keepdims=True) @ self.value.mT
-        return m + 0 * x
+        m = x.mean(-2, keepdims=True) if self.masses is None else self._shares(x)[None] @ x
+        return m @ self.value.mT + 0 * x
 
     def drift(self, t, x):
         return self._mean(x)
@@ -57,14 +68,20 @@ class Oja(Field):
     def drift_jacobian(self, t, x):
         n, d = x.shape[-2:]
         be = backend(x)
-        every = be.like(np.full((n, n), 1 / n), x)[:, None, :, None] * self.value[None, :, None, :]
+        rows = self._shares(x) + be.like(np.zeros((n, 1)), x)
+        every = rows[:, None, :, None] * self.value[None, :, None, :]
         return self._mean(x), every.reshape(n * d, n * d) + 0 * x.sum((-2, -1))[..., None, None]
 
     def drift_compressed(self, t, x, left, right):
         rows = (self.value.mT @ left).mT.reshape(*left.shape[:-3], -1, left.shape[-2])  # (V^T L_i)^T below each other
         columns = backend(x).xp.swapaxes(right, -3, -2).reshape(*right.shape[:-3], right.shape[-2], -1)
-        full = (rows / x.shape[-2]) @ columns
-        return self._mean(x), full.reshape(*full.shape[:-2], *left.shape[-3::2], *right.shape[-3::2]), None
+        full = rows @ columns
+        full = full.reshape(*full.shape[:-2], *left.shape[-3::2], *right.shape[-3::2])
+        return self._mean(x), full * self._shares(x)[:, None], None
+
+    def merged(self, labels, size=None):
+        masses = joined(labels, self.masses, size)
+        return type(self)(**self.arguments() | dict(masses=backend(self.value).like(masses, self.value)))
 
 
 class Rotation(Field):

@@ -20,8 +20,8 @@ from ctsa.derivatives import jvp_batched
 from ctsa.geometry import Geometry
 from ctsa.parts import constant, parameter, static
 
-from .base import Field
-from .self_attention import given_mask, given_weights
+from .base import Field, joined
+from .self_attention import given_mask, given_masses, given_weights
 
 Array = Any
 _MATRICES = ("query", "key", "value", "output")
@@ -45,7 +45,7 @@ class MultiHeadAttention(Field):
         query_bias, key_bias, value_bias: ``(m,)``, or ``(heads, m)``.
         output_bias: ``(d,)``.
         weights: as for ``SelfAttention``.
-        mask: as for ``SelfAttention``.
+        mask, masses: as for ``SelfAttention``.
         geometry: as for ``SelfAttention``.
 
     Blocks of positions are constants; as ``nn.Parameter`` they train in torch, and tensors that are computed from angles
@@ -84,6 +84,7 @@ class MultiHeadAttention(Field):
     turn_value: Any
     turn_output: Any
     mask: Any
+    masses: Any
     causal: bool
     weights: Weights
     halves: bool
@@ -92,7 +93,7 @@ class MultiHeadAttention(Field):
         output=parameter("dm", "weight"), beta=parameter(), query_bias=parameter("m", "bias"),
         key_bias=parameter("m", "bias"), value_bias=parameter("m", "bias"), output_bias=parameter("d", "bias"),
         turn_query=constant("nkab"), turn_key=constant("nkab"), turn_value=constant("nkab"), turn_output=constant("nkab"),
-        mask=constant("nn"), causal=static(), weights=static(), halves=static(),
+        mask=constant("nn"), masses=constant("n"), causal=static(), weights=static(), halves=static(),
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +111,7 @@ class MultiHeadAttention(Field):
         weights: Any = "softmax",
         mask: Any = None,
         geometry: Geometry | None = None,
+        masses: Any = None,
     ):
         named = dict(query=query, key=key, value=value, output=output)
         named = {name: checks.parameter(name, a, 2, 3) for name, a in named.items()}
@@ -123,10 +125,11 @@ class MultiHeadAttention(Field):
         if not (positions is None or isinstance(positions, Positions)):
             raise TypeError(f"positions must be a ctsa.attention.Positions, got {type(positions).__name__}")
         mask, causal = given_mask(mask, weights)
+        masses = given_masses(masses, weights, mask, causal)
         turns = {} if positions is None else positions.arrays
         d = _fitted(named, biases, beta, output_bias, mask, turns)
         self._assign(
-            **named, beta=beta, **biases, output_bias=output_bias, mask=mask, causal=causal, weights=weights,
+            **named, beta=beta, **biases, output_bias=output_bias, mask=mask, masses=masses, causal=causal, weights=weights,
             halves=positions is not None and positions.layout == "halves", geometry=self._check_geometry(geometry, d),
             **{f"turn_{name}": _weak(turns.get(name)) for name in _MATRICES},
         )  # fmt: skip
@@ -155,7 +158,7 @@ class MultiHeadAttention(Field):
             **{f"{name}_bias": bias(getattr(self, f"{name}_bias")) for name in _MATRICES[:3]},
             **{f"turn_{name}": getattr(self, f"turn_{name}") for name in _MATRICES},
             beta=beta, weights=self.weights, mask=self.mask, causal=self.causal, halves=self.halves,
-            count=self.count,
+            count=self.count, masses=self.masses,
         )  # fmt: skip
 
     def matrices(self) -> dict[str, Array]:
@@ -223,6 +226,12 @@ class MultiHeadAttention(Field):
     def attention(self, x: Array) -> Array:
         """Return the attention weights at ``x``: ``(..., heads, n, n)``."""
         return projected_weights(self.heads, checks.given(x, self))
+
+    def merged(self, labels, size=None):
+        if self.causal or self.mask is not None or self.positions is not None:
+            raise ValueError("tokens do not merge under a mask or positions, which tell them apart: leave these out")
+        masses = joined(labels, self.masses, size)
+        return type(self)(**self.arguments() | dict(masses=backend(self.beta).like(masses, self.beta)))
 
     def arguments(self):
         return super().arguments() | dict(mask="causal" if self.causal else self.mask, positions=self.positions)

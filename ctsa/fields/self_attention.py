@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+
 from ctsa import checks
-from ctsa._backend import framework, ring, rounding
+from ctsa._backend import backend, framework, ring, rounding
 from ctsa.attention import (
     HOW,
     WEIGHTS,
@@ -25,7 +27,7 @@ from ctsa.attention.ring import fits_ring, ring_pays
 from ctsa.geometry import Geometry, Sphere
 from ctsa.parts import constant, parameter, static
 
-from .base import Field
+from .base import Field, joined
 
 Array = Any
 
@@ -54,6 +56,8 @@ class SelfAttention(Field):
             that multiply the weights before normalisation. For softmax, l2 and hardmax ``mask[i, j] = w_j`` makes
             tokens of weight ``w_j``. Unnormalised, linear and sigmoid weights keep dividing by ``n`` under a mask.
         key_field: ``(d,)`` or ``(heads, d)``: adds ``beta <r, x_j>`` to the score of token j.
+        masses: ``(n,)`` non-negative numbers, one a token: token j counts as ``m_j`` tokens at its place. Weights ``e_ij``
+            become ``m_j e_ij`` before normalisation, and ``n`` becomes ``sum_j m_j``. A mask multiplies besides.
         geometry: ``ctsa.Sphere()`` (default), ``ctsa.Sphere(channels=N)`` for oscillators, or ``ctsa.Euclidean()``.
         how: the way in which attention and its derivative are evaluated; the numbers are the same to rounding. "auto"
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
@@ -65,7 +69,8 @@ class SelfAttention(Field):
             derivative taken in one way, see ``ctsa.attention.dense``.
 
     Raises:
-        ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, an unknown weights name.
+        ValueError: shapes do not fit each other, entries are nan or inf, a mask row is empty, masses that cannot be, an
+            unknown weights name.
         TypeError: arguments that are not numbers or arrays.
 
     Example:
@@ -87,6 +92,7 @@ class SelfAttention(Field):
     beta: Any
     mask: Any
     key_field: Any
+    masses: Any
     causal: bool
     weights: Weights
     how: str
@@ -94,8 +100,8 @@ class SelfAttention(Field):
     equivariant = True
     parts = dict(
         query=parameter("md", "weight"), key=parameter("md", "weight"), value=parameter("dd", "weight"), beta=parameter(),
-        key_field=parameter("d", "bias"), mask=constant("nn"), causal=static(), weights=static(), how=static(),
-        reach=static(),
+        key_field=parameter("d", "bias"), mask=constant("nn"), masses=constant("n"), causal=static(), weights=static(),
+        how=static(), reach=static(),
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +115,7 @@ class SelfAttention(Field):
         key_field: Any = None,
         geometry: Geometry | None = None,
         how: str = "auto",
+        masses: Any = None,
     ):
         query = checks.parameter("query", query, 2, 3)
         key = checks.parameter("key", key, 2, 3)
@@ -119,6 +126,7 @@ class SelfAttention(Field):
         key_field = checks.parameter("key_field", key_field, 1, 2)
         weights = given_weights(weights)
         mask, causal = given_mask(mask, weights)
+        masses = given_masses(masses, weights, mask, causal)
         d = self._check_shapes(query, key, value, beta, key_field, mask)
         parameters = dict(query=query, key=key, value=value, beta=beta, key_field=key_field)
         geometry = self._check_geometry(geometry, d)
@@ -130,6 +138,8 @@ class SelfAttention(Field):
         if how == "ring":
             if framework(self) == "torch":
                 raise ValueError("how='ring' is for JAX, whose arrays are spread over devices: use how='chunked' on torch")
+            if masses is not None:
+                raise ValueError("how='ring' does not know masses: use how='chunked'")
             if not fits_ring(weights):
                 raise ValueError(
                     f"how='ring' needs weights that are sums over keys, but weights={weights.name!r} look at whole rows: "
@@ -137,9 +147,9 @@ class SelfAttention(Field):
                 )
         reach = None
         if how == "harmonic":
-            reach = self._reach(Heads(query, key, value, beta, weights, mask, causal, key_field), d, geometry)
+            reach = self._reach(Heads(query, key, value, beta, weights, mask, causal, key_field, masses), d, geometry)
         self._assign(
-            **parameters, mask=mask, causal=causal, weights=weights, geometry=geometry, how=how,
+            **parameters, mask=mask, masses=masses, causal=causal, weights=weights, geometry=geometry, how=how,
             reach=reach,
         )
 
@@ -190,7 +200,9 @@ class SelfAttention(Field):
     @property
     def heads(self) -> Heads:
         """The parameters, bundled for the functions of ``ctsa.attention``."""
-        return Heads(self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field)
+        return Heads(
+            self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field, self.masses
+        )
 
     def in_blocks(self, n: int) -> bool:
         """Tell whether the scores of ``n`` tokens are taken a block of rows at a time: never are all of them there."""
@@ -243,6 +255,14 @@ class SelfAttention(Field):
         """Return the attention weights at ``x``: ``(..., n, n)``, or ``(..., heads, n, n)``."""
         return attention_weights(self.heads, checks.given(x, self))
 
+    def merged(self, labels, size=None):
+        if self.causal or self.mask is not None:
+            raise ValueError(
+                "tokens do not merge under a mask, which tells them apart: integrate without merge=, or without the mask"
+            )
+        masses = joined(labels, self.masses, size)
+        return type(self)(**self.arguments() | dict(masses=backend(self.beta).like(masses, self.beta)))
+
     def arguments(self):
         return super().arguments() | dict(mask="causal" if self.causal else self.mask)
 
@@ -269,3 +289,27 @@ def given_mask(mask: Any, weights: Weights) -> tuple[Any, bool]:
             "weights='sinkhorn' needs a mask without zeros: no doubly stochastic matrix need exist else"
         )
     return checks.attention_mask(mask, weights.normalised), causal
+
+
+def given_masses(masses: Any, weights: Weights | None = None, mask: Any = None, causal: bool = False) -> Any:
+    """Check masses ``(n,)``: non-negative, some positive, and for every row of a mask that is normalised."""
+    masses = checks.parameter("masses", masses, 1)
+    if masses is None:
+        return None
+    checks.constant("masses", masses)
+    if weights is not None and weights.name == "sinkhorn":
+        raise ValueError("masses do not go with weights='sinkhorn', where columns sum to one as rows do: leave masses out")
+    if mask is not None:
+        checks.fits("masses", masses, 0, mask.shape[-1], "the tokens of the mask")
+    values, open_ = checks.concrete(masses), None if mask is None else checks.concrete(mask)
+    if values is None:
+        return masses
+    if (values < 0).any():
+        raise ValueError(f"masses must be non-negative numbers, one a token, got {values.min():g}")
+    if not (values > 0).any():
+        raise ValueError("masses are all zero: at least one token must have a positive mass")
+    rows = np.tril(np.ones((1, len(values)))) if causal else np.ones((1, 1)) if open_ is None else open_ > 0
+    if weights is not None and weights.normalised and not (rows * (values > 0)).any(-1).all():
+        row = int(np.argwhere(~(rows * (values > 0)).any(-1))[0][-1])
+        raise ValueError(f"masses leave row {row} of the mask empty: all that token {row} may attend to has the mass 0")
+    return masses

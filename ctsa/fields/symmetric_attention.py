@@ -18,7 +18,7 @@ class SymmetricAttention(SelfAttention):
     ``sum_ij exp(beta <x_i, A x_j>)``; training under this constraint is the hard form of ``ctsa.regularise.symmetry``.
 
     Args:
-        query, key, beta, weights, mask, key_field, geometry, how: as for ``SelfAttention``.
+        query, key, beta, weights, mask, key_field, geometry, how, masses: as for ``SelfAttention``.
 
     Raises:
         ValueError, TypeError: as for ``SelfAttention``.
@@ -35,19 +35,18 @@ class SymmetricAttention(SelfAttention):
 
     parts = dict(
         query=parameter("md", "weight"), key=parameter("md", "weight"), beta=parameter(), key_field=parameter("d", "bias"),
-        mask=constant("nn"), causal=static(), weights=static(), how=static(),
-        reach=static(),
+        mask=constant("nn"), masses=constant("n"), causal=static(), weights=static(), how=static(), reach=static(),
     )  # fmt: skip
 
     def __init__(
         self, query: Any = None, key: Any = None, beta: Any = 1.0, weights: Any = "softmax", mask: Any = None,
-        key_field: Any = None, geometry: Any = None, how: str = "auto",
+        key_field: Any = None, geometry: Any = None, how: str = "auto", masses: Any = None,
     ):  # fmt: skip
         for name, a, other in (("query", query, key), ("key", key, query)):
             a, other = checks.parameter(name, a, 2, 3), checks.parameter("the other", other, 2, 3)
             if a is not None and other is None and a.shape[-2] != a.shape[-1]:
                 raise ValueError(f"{name} must be square where the other of query and key is the identity, got {a.shape}")
-        SelfAttention.__init__(self, query, key, None, beta, weights, mask, key_field, geometry, how)
+        SelfAttention.__init__(self, query, key, None, beta, weights, mask, key_field, geometry, how, masses)
 
     def _assign(self, **values):
         values.pop("value", None)
@@ -67,4 +66,6 @@ class SymmetricAttention(SelfAttention):
     @property
     def heads(self) -> Heads:
         """The parameters, bundled for the functions of ``ctsa.attention``."""
-        return Heads(self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field)
+        return Heads(
+            self.query, self.key, self.value, self.beta, self.weights, self.mask, self.causal, self.key_field, self.masses
+        )

@@ -1,5 +1,6 @@
 """Integration in time, and one shape for flows, layers and sequences of layers."""
 
-from .integration import IntegrationError as IntegrationError, integrate as integrate
+from .integration import integrate as integrate
+from .outcome import IntegrationError as IntegrationError
 from .solver import Solver as Solver
 from .systems import System as System, system_of as system_of

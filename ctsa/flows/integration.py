@@ -24,7 +24,9 @@ from ctsa.events import (
     raise_lost,
     start_value,
 )
+from ctsa.flows.merging import integrate_merging
 from ctsa.flows.opening import account, check_solver, check_velocity, needs_check, settled
+from ctsa.flows.outcome import IntegrationError, extended, retracted, why_failed
 from ctsa.flows.solver import Solver, takes_solver
 from ctsa.geometry import Geometry, geometry_of
 from ctsa.results.base import Trajectory
@@ -32,28 +34,10 @@ from ctsa.results.base import Trajectory
 Array = Any
 
 
-class IntegrationError(RuntimeError):
-    """A solve that could not reach its end time; ``trajectory`` holds the outputs that it did reach."""
-
-    def __init__(self, message: str, trajectory: Trajectory):
-        super().__init__(message)
-        self.trajectory = trajectory
-
-
-def _extended(field, geometry, sign, s, state):
-    """The right-hand side that solvers see: the degree-1 extension, backward in time for sign = -1."""
-    (y,) = state
-    if sign == 1:
-        return (geometry.extend(lambda x: field(s, x), y),)
-    return (-geometry.extend(lambda x: field(-s, x), y),)
-
-
 def _at_rest(field, geometry, sign, rest, s, state):
     x = geometry.retract(state[0])
     v = field(sign * s, x)
     return ((v * v).sum(-1) < rest * rest).all()
-
-
 
 
 def _grid(ts: np.ndarray, step: float) -> np.ndarray:
@@ -85,6 +69,7 @@ def integrate(
     geometry: Geometry | None = None,
     land: bool = False,
     progress: bool | None = None,
+    merge: bool | float = False,
 ) -> Trajectory:
     """Integrate ``dx/dt = field(t, x)`` from ``x(ts[0]) = x0`` and return the states at ``ts``.
 
@@ -127,9 +112,16 @@ def integrate(
         geometry: where a bare callable lives: ``ctsa.Sphere()``, ``ctsa.Euclidean()`` or a ``ctsa.Geometry`` of yours.
         land: True ends a step on every output, which then is as accurate as the ends of steps are; many outputs cost steps.
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
+            With ``merge`` there is none.
+        merge: True lets tokens that have met go on as one token of their joint mass, so that nothing stiff is left of them
+            and steps grow to the time scale of what still moves: runs of length ``exp(beta)`` end. A number is the distance
+            at which tokens have met; True is ``10 (atol + rtol)``, or the root of the rounding, whichever is larger. For
+            fields of ctsa that treat tokens alike and do not depend on time, one state ``(n, d)``, an adaptive solver;
+            forward in time, without ``until``, ``adjoint`` and gradients. See ``ctsa.flows.merging``.
 
     Returns:
-        ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``. With ``until``, output
+        ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``; with ``merge`` also
+        ``merges``, which tokens met when. With ``until``, output
         times after the stop are missing and the stopping state is appended.
 
     Raises:
@@ -152,10 +144,11 @@ def integrate(
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     geometry = geometry_of(field, geometry)
     x = checks.tokens(x0, field, geometry, normalize=normalize)
-    field = settled(field, x)
+    if merge is False:  # merged tokens are few before long
+        field = settled(field, x)
     be = backend(x)
     eps = rounding(x)
-    times = checks.output_times(ts, eps=eps)
+    times = checks.output_times(ts, eps=eps if merge is False else 0.0)  # clocks of segments are short
     entries = float(len(times)) * math.prod(x.shape)
     checks.room(f"{len(times)} outputs of {x.shape[-2]} tokens", entries, x.dtype.itemsize, "take fewer of them")
     given = Solver(solver, rtol, atol, step, max_steps)
@@ -167,6 +160,9 @@ def integrate(
     largest = _largest_step(largest_step, step, solver)
     land = bool(checks.flag("land", land))
     sign = 1 if times[-1] > times[0] else -1
+    if merge is not False:
+        others = dict(until=until, adjoint=adjoint, step=method.step, progress=progress)
+        return integrate_merging(field, x, times, method, geometry, merge, largest, land, others)
     t0 = be.like(times[0], x)
     early = until is not None or needs_check(be, field, x)
     if early:
@@ -189,10 +185,10 @@ def integrate(
         assert callable(until)
         event = crossing(be, until, direction, geometry, sign, float(sign * times[0]), start)
     problem = Problem(
-        rhs=be.partial(_extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=method.name, rtol=method.rtol,
+        rhs=be.partial(extended, field, geometry, sign), y0=(x,), ts=sign * times, solver=method.name, rtol=method.rtol,
         atol=method.atol, grid=None if method.step is None else _grid(sign * times, method.step),
         max_steps=method.max_steps, stop=stop, adjoint=adjoint, progress=show_progress(progress), largest=largest,
-        event=event, read=be.partial(_retracted, geometry), land=land,
+        event=event, read=be.partial(retracted, geometry), land=land,
     )  # fmt: skip
     try:
         solved = be.odeint(problem)
@@ -234,11 +230,6 @@ def _largest_step(largest: Any, step: Any, solver: Any) -> float | None:
     return checks.number("largest_step", largest, low=0.0, strict=True)
 
 
-def _retracted(geometry, y):
-    xp = backend(y).xp
-    return geometry.retract(y), xp.amax(xp.abs(geometry.radius(y) - 1))
-
-
 def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Trajectory:
     """Normalise what the solver returned and raise if it failed."""
     y = solved.ys[0] if solved.reached == len(times) else solved.ys[0][: solved.reached]
@@ -250,7 +241,7 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         y, kept = be.xp.concatenate([y[:rest], end[None]]), np.append(kept[:rest], time)
     if solved.ts is not None:
         kept = sign * solved.ts
-    xs, error = be.call(_retracted, geometry, y) if solved.read is None else solved.read
+    xs, error = be.call(retracted, geometry, y) if solved.read is None else solved.read
     values = checks.concrete(error)
     stats = dict(solved.stats, radius_error=error if values is None else float(values))
     stats.setdefault("stopped", solved.stopped is not None)
@@ -263,11 +254,7 @@ def _read_out(be, solved: Solved, times, geometry, sign, problem: Problem) -> Tr
         raise solved.failure
     if solved.failure is not None:
         reached = f"reached t={kept[-1]:g} of {times[-1]:g} in {stats['steps']} steps"
-        why = {
-            "max_steps": f"more than max_steps={problem.max_steps} steps would be needed; raise max_steps, loosen "
-            "atol, or, if the problem is stiff (large beta or large value), use solver='kvaerno5' on JAX",
-            "step_size": "the step size went to zero or the state became nan or inf; look at the velocity there",
-        }.get(solved.failure, solved.failure)
+        why = why_failed(solved.failure, problem.max_steps)
         message = f"integrate {reached}: {why}. The error's .trajectory holds the outputs so far"
         raise IntegrationError(message, trajectory)
     return trajectory

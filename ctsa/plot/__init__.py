@@ -19,6 +19,7 @@ from .tokens import (
     circle as circle,
     gram as gram,
     gram_matrix as gram_matrix,
+    mergers as mergers,
     observables as observables,
     panels as panels,
     principal as principal,

@@ -285,6 +285,26 @@ def observables(ts: Any, series: Mapping[str, Any], *, ax: Any = None, log_time:
     return _curves(ts, series, log_time, ax, True)[0]
 
 
+def mergers(found: Any, *, ax: Any = None) -> Axes:
+    """Draw the number of clusters against time, on a logarithmic axis, and how large those are that are left.
+
+    Args:
+        found: the ``Merges`` of a trajectory.
+    """
+    given.result("found", found, "Merges", "the .merges of ctsa.integrate(..., merge=True)")
+    ax = axes_for(ax, "ax", (COLUMN, 2.3))[0]
+    n, times = np.shape(found.labels)[-1], np.asarray(found.times, float)
+    left, later = n - np.arange(len(times) + 1), times[times > 0]
+    first = later[0] / 3 if len(later) else 0.1
+    ends = np.concatenate([[first], np.maximum(times, first), [(later[-1] if len(later) else first) * 3]])
+    ax.plot(ends, [*left, left[-1]], color=PALETTE[0], drawstyle="steps-post", linewidth=1.3)
+    ax.set(xscale="log", yscale="log" if n > 16 else "linear", xlim=(ends[0], ends[-1]))
+    sizes = found.sizes()
+    shown = ", ".join(map(str, np.sort(sizes)[::-1][:8])) + (", ..." if len(sizes) > 8 else "")
+    ax.set_title(f"at the end {len(sizes)} of {shown} tokens", fontsize=7, color=INK, loc="left")
+    return finish(ax, "time $t$", "clusters")
+
+
 def panels(ts: Any, series: Mapping[str, Any], *, axes: Any = None, log_time: bool = False) -> np.ndarray:
     """Draw ``observables`` in stacked panels, each with its own scale.
 

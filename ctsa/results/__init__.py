@@ -4,3 +4,4 @@ from .base import Result as Result, Trajectory as Trajectory, archive as archive
 from .checkpoints import Checkpoint as Checkpoint, RunState as RunState
 from .files import load as load
 from .identity import Identity as Identity
+from .merges import Merges as Merges

@@ -169,11 +169,13 @@ class Trajectory(Result):
         stats: counts and sizes: for flows "steps", "rejected", "evaluations" and "interpolated" (outputs inside of steps;
             -1: not known), "radius_error" (largest deviation of a token's length from 1 before normalisation), "stopped"
             (whether ``until`` ended the run).
+        merges: which tokens have met when, ``Merges``, of a run with ``merge=``; None of others.
     """
 
     ts: Any
     xs: Any
     stats: dict[str, Any]
+    merges: Any = None
     _dims: ClassVar[dict[str, tuple[str, ...]]] = {"ts": ("time",), "xs": ("time", "token", "component")}
     _units: ClassVar[dict[str, str]] = {"ts": "units of time, or layers"}
 
@@ -196,7 +198,10 @@ class Trajectory(Result):
         if not isinstance(index, slice):
             where = slice(kept[0], kept[0] + 1) if len(kept) == 1 else kept
         rows = (*[slice(None)] * (np.ndim(self.ts) - 1), where)  # axes that jax.vmap has added come first
-        return dataclasses.replace(self, ts=self.ts[rows], xs=self.xs[rows])
+        merges = self.merges
+        if merges is not None:
+            merges = dataclasses.replace(merges, labels=merges.labels[rows])
+        return dataclasses.replace(self, ts=self.ts[rows], xs=self.xs[rows], merges=merges)
 
     def __iter__(self) -> Iterator["Trajectory"]:
         return (self[i] for i in range(len(self)))

@@ -51,7 +51,7 @@ def load(path: str | os.PathLike) -> Any:
                     )
                 arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("__header__").tobytes(), object_hook=decode)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError, AttributeError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, TypeError, AttributeError, RuntimeError) as error:
         raise _damaged(path, error) from None
     return unpacked(header, arrays, path)
 

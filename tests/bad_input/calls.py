@@ -61,6 +61,7 @@ def calls(face, other):
         progress=v.FLAGS,
         until=[("text", "a"), ("number", 3)],
         adjoint=v.FLAGS,
+        merge=[("text", "no"), ("number", 2.0), ("negative", -1e-6), ("list", [True]), ("nan", float("nan"))],
         **solver,
     )
     yield call(
