@@ -64,15 +64,8 @@ def sums(x: Array, q: Array, charges: Array, top: int) -> tuple[Array, Array]:
     Returns:
         ``(m, p)`` and ``(m,)``.
     """
-    be, (n, d) = backend(x), x.shape
-    size = min(n, _KEYS)
-    blocks = -(-n // size)
-    if blocks * size > n:
-        more = blocks * size - n
-        x = be.xp.concatenate([x, x[:more]])
-        charges = be.xp.concatenate([charges, 0 * charges[:more]])
-    parts = (x.reshape(blocks, size, d), charges.reshape(blocks, size, -1))
-    moments = be.map(be.remat(lambda each: harmonics(each[0], top)[0] @ each[1]), parts).sum(0)
+    be, d = backend(x), x.shape[1]
+    multipoles = moments(x, charges, top)
 
     m = q.shape[0]
     size = min(m, _QUERIES)
@@ -82,10 +75,23 @@ def sums(x: Array, q: Array, charges: Array, top: int) -> tuple[Array, Array]:
 
     def evaluated(each: tuple) -> Array:
         rows, total = harmonics(each[0], top, True)
-        return be.xp.concatenate([rows.mT @ moments, total[:, None]], -1)
+        return be.xp.concatenate([rows.mT @ multipoles, total[:, None]], -1)
 
     found = be.map(be.remat(evaluated), (q.reshape(blocks, size, d),)).reshape(blocks * size, -1)[:m]
     return found[:, :-1], found[:, -1]
+
+
+def moments(x: Array, charges: Array, top: int) -> Array:
+    """Return ``sum_j Y_a(x_j) c_j`` of unit tokens ``(n, d)`` with charges ``(n, p)``: ``(features, p)``."""
+    be, (n, d) = backend(x), x.shape
+    size = min(n, _KEYS)
+    blocks = -(-n // size)
+    if blocks * size > n:
+        more = blocks * size - n
+        x = be.xp.concatenate([x, x[:more]])
+        charges = be.xp.concatenate([charges, 0 * charges[:more]])
+    parts = (x.reshape(blocks, size, d), charges.reshape(blocks, size, -1))
+    return be.map(be.remat(lambda each: harmonics(each[0], top)[0] @ each[1]), parts).sum(0)
 
 
 def harmonics(p: Array, top: int, query: bool = False) -> tuple[Array, Array]:

@@ -78,6 +78,7 @@ class Field:
     parts: ClassVar[dict[str, Part]] = {}
     geometry: Geometry
     tokenwise = False  # whether the velocity of a token depends on that token alone
+    of_tokens = True  # whether rows of a state are tokens, which its matrices act on
     equivariant = False  # whether all rotations are symmetries where matrices are multiples of 1 and vectors absent
 
     def __init__(self, *args: Any, geometry: Geometry | None = None, **values: Any):
