@@ -23,20 +23,15 @@ from ctsa.events import (
     raise_lost,
     start_value,
 )
+from ctsa.flows.errors import IntegrationError as IntegrationError
 from ctsa.flows.opening import check_solver, check_velocity, needs_check
 from ctsa.flows.solver import Solver, takes_solver
+from ctsa.flows.stochastic import integrate_noise, noisy
 from ctsa.geometry import Geometry, geometry_of
+from ctsa.parts import everything
 from ctsa.results.base import Trajectory
 
 Array = Any
-
-
-class IntegrationError(RuntimeError):
-    """A solve that could not reach its end time; ``trajectory`` holds the outputs that it did reach."""
-
-    def __init__(self, message: str, trajectory: Trajectory):
-        super().__init__(message)
-        self.trajectory = trajectory
 
 
 def _extended(field, geometry, sign, s, state):
@@ -84,6 +79,7 @@ def integrate(
     geometry: Geometry | None = None,
     land: bool = False,
     progress: bool | None = None,
+    seed: int | None = None,
 ) -> Trajectory:
     """Integrate ``dx/dt = field(t, x)`` from ``x(ts[0]) = x0`` and return the states at ``ts``.
 
@@ -126,6 +122,8 @@ def integrate(
         geometry: where a bare callable lives: ``ctsa.Sphere()``, ``ctsa.Euclidean()`` or a ``ctsa.Geometry`` of yours.
         land: True ends a step on every output, which then is as accurate as the ends of steps are; many outputs cost steps.
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
+        seed: of the noise of a field with a ``Noise``, 0 if None. Such a field takes ``step`` and solver "heun" (if none is
+            named) or "euler_heun", see ``ctsa.flows.stochastic``; members of a batch have independent noises.
 
     Returns:
         ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``. With ``until``, output
@@ -150,6 +148,11 @@ def integrate(
     if not callable(field):
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     geometry = geometry_of(field, geometry)
+    if noisy(field):
+        _without_noise(until=until, adjoint=adjoint or None, largest_step=largest_step)
+        return integrate_noise(field, x0, ts, solver, step, seed, max_steps, normalize, geometry, _grid)
+    if seed is not None:
+        raise ValueError("seed is for the noise of a field, and this field has none: leave it out, or add ctsa.torch.Noise")
     x = checks.tokens(x0, field, geometry, normalize=normalize)
     be = backend(x)
     eps = rounding(x)
@@ -204,7 +207,20 @@ def integrate(
             raise_lost(solved.lost, geometry, sign)
         solved = locate(be, problem, solved)
         solved = correct_stop(be, problem, solved)
-    return _read_out(be, solved, times, geometry, sign, problem)
+    return _judged(field, _read_out(be, solved, times, geometry, sign, problem))
+
+
+def _without_noise(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} does not go with noise: leave it out")
+
+
+def _judged(field: Any, run: Trajectory) -> Trajectory:
+    """Return a run with what its field has to say of it."""
+    for part in everything(field):
+        run = part.judge(run) if hasattr(part, "judge") else run
+    return run
 
 
 def _stop_condition(be, field, geometry, sign, rest, t0, x):
