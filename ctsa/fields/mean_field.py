@@ -1,6 +1,7 @@
 """Attention in the limit of many tokens: the equation of their density, in harmonics."""
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -61,8 +62,8 @@ class MeanField(Field):
             as its fourth power.
 
     Raises:
-        ValueError: sizes do not fit, ``d`` is not 2 or 3, ``sigma`` is negative, or values of ``beta``, ``query`` or ``key``
-            are not known (under ``jax.jit``) and no ``quadrature`` is given.
+        ValueError: sizes do not fit, ``d`` is not 2 or 3, ``sigma`` is negative, ``quadrature`` is too low, or values of
+            ``beta``, ``query`` or ``key`` are not known (under ``jax.jit``) and no ``quadrature`` is given.
 
     Example:
         >>> import numpy as np, ctsa
@@ -92,8 +93,8 @@ class MeanField(Field):
     weights: Weights
     d: int
     degree: int
-    quadrature: int | None
-    reach: float | None
+    quadrature: int
+    reach: float
     of_tokens = False
     parts = dict(
         query=parameter("mk", "weight"), key=parameter("mk", "weight"), value=parameter("kk", "weight"), beta=parameter(),
@@ -124,12 +125,17 @@ class MeanField(Field):
         if d not in (2, 3) or own not in (None, d):
             raise ValueError(f"d must be 2 (circle) or 3 (two-sphere), and that of the matrices, got {d} and {own or 'none'}")
         degree = checks.integer("degree", degree, low=1)
-        reach = None
+        longest = _longest(Heads(query, key, value, beta, weights), quadrature)
         if quadrature is None:
-            reach = _HEADROOM * _reach(Heads(query, key, value, beta, weights))
-            exact = 2 * degree + harmonic.degree(d, reach) + 2 + (degree if d == 2 else 0)
+            exact = _needed(d, degree, _HEADROOM * longest) + (degree if d == 2 else 0)
         else:
-            exact = checks.integer("quadrature", quadrature, low=2 * degree + 1)
+            exact = checks.integer("quadrature", quadrature, low=2 * degree + 4)
+        reach = _reach(d, degree, exact)
+        if longest is not None and longest > reach:
+            raise ValueError(
+                f"quadrature must be at least {_needed(d, degree, longest)} for degree={degree} and queries as long as "
+                f"{longest:.3g} (beta |Q^T K|), got {exact}"
+            )
         count = (exact + 1) if d == 2 else (exact + 1) * (exact // 2 + 1)
         features = 2 * degree if d == 2 else (degree + 1) ** 2 - 1
         checks.room("the nodes of this degree", 2.0 * count * (count + 4 * features), remedy="lower degree or quadrature")
@@ -139,7 +145,7 @@ class MeanField(Field):
         nodes, shares, values, slopes, decay = (a.astype(single) for a in tables)
         self._assign(
             query=query, key=key, value=value, beta=beta, sigma=sigma, nodes=nodes, shares=shares, basis=values,
-            slopes=slopes, decay=decay, weights=weights, d=d, degree=degree, quadrature=quadrature, reach=reach,
+            slopes=slopes, decay=decay, weights=weights, d=d, degree=degree, quadrature=exact, reach=reach,
             geometry=Densities(d),
         )  # fmt: skip
 
@@ -173,14 +179,12 @@ class MeanField(Field):
         s = q @ self.nodes.mT
         if self.weights.normalised:
             s = s - be.stop_gradient(be.xp.amax(s, -1)[..., None])
-        if self.reach is None:
-            return heads, be.xp.exp(s)
         far = (q * q).sum(-1).max() > self.reach**2 * (1 + 1e-9)
         known = be.concrete(far)
         if known is not None and known:
             raise ValueError(
-                "beta, query or key have grown to more than twice what they were when this MeanField was made, and its "
-                "quadrature is too coarse for them: make it anew, or with a larger quadrature="
+                "beta, query or key have grown since this MeanField was made, and its quadrature is too coarse for them: make it "
+                f"anew, or with quadrature= larger than {self.quadrature}"
             )
         return heads, be.xp.exp(be.xp.where(far, be.xp.nan, s))
 
@@ -295,25 +299,43 @@ class MeanField(Field):
         xp = backend(c).xp
         return math.log10(RESOLVED) - 0.5 * xp.log10(self.tail(c) ** 2 + 1e-30)
 
-    def judge(self, run: Any) -> Any:
-        """Return a run with ``stats["tail"]``, the largest there is; warn where it says that degrees are missing."""
+    def judge(self, run: Any) -> tuple[Any, str]:
+        """Return a run with ``stats["tail"]``, the largest there is, and what to warn of: that degrees are missing."""
         tail = self.tail(run.xs).max()
         known = checks.concrete(tail)
-        if known is not None and not known <= RESOLVED:
-            warnings.warn(
-                f"the density is not resolved: {float(known):.1e} of it is in the highest quarter of degrees (more than "
-                f"{RESOLVED:g}). Without enough noise it becomes singular, as tokens cluster: stop earlier, with "
-                f"until=field.resolved, or raise degree={self.degree}",
-                UserWarning, stacklevel=4,
-            )  # fmt: skip
-        return dataclasses.replace(run, stats=dict(run.stats, tail=tail if known is None else float(known)))
+        run = dataclasses.replace(run, stats=dict(run.stats, tail=tail if known is None else float(known)))
+        if known is None or known <= RESOLVED:
+            return run, ""
+        return run, (
+            f"the density is not resolved: {float(known):.1e} of it is in the highest quarter of degrees (more than "
+            f"{RESOLVED:g}). Without enough noise it becomes singular, as tokens cluster: stop earlier, with "
+            f"until=field.resolved, or raise degree={self.degree}"
+        )
 
 
-def _reach(heads: Heads) -> float:
+def _longest(heads: Heads, quadrature: Any) -> float | None:
+    """Return a bound on the length of queries; None if values are not known, but a quadrature is."""
     try:
         return harmonic.reach_of(heads)
     except ValueError:
-        raise ValueError(
-            "quadrature must be given where the values of beta, query and key are not known: make the field outside of "
-            "jit and grad, or say up to which degree means are to be exact"
-        ) from None
+        if quadrature is not None:
+            return None
+    raise ValueError(
+        "quadrature must be given where the values of beta, query and key are not known: make the field outside of jit and "
+        "grad, or say up to which degree means are to be exact"
+    )
+
+
+def _needed(d: int, degree: int, reach: float) -> int:
+    """Return the degree of density times kernel times gradient."""
+    return 2 * degree + 2 + harmonic.degree(d, reach)
+
+
+@functools.lru_cache(64)
+def _reach(d: int, degree: int, exact: int) -> float:
+    """Return the longest query that a quadrature is enough for, on the grid of ``harmonic.reach_of``."""
+    low, high = -160, 8 * math.ceil(math.log2(exact))  # a kernel has at least the degree that its queries are long
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _needed(d, degree, 2.0 ** (middle / 8)) <= exact else (low, middle)
+    return 2.0 ** (low / 8)

@@ -1,5 +1,6 @@
 """Integrate a field with adaptive or fixed-step solvers, the same in both frameworks."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -219,7 +220,10 @@ def _without_noise(**given: Any) -> None:
 def _judged(field: Any, run: Trajectory) -> Trajectory:
     """Return a run with what its field has to say of it."""
     for part in everything(field):
-        run = part.judge(run) if hasattr(part, "judge") else run
+        if hasattr(part, "judge"):
+            run, words = part.judge(run)
+            if words:
+                warnings.warn(words, UserWarning, stacklevel=4)
     return run
 
 
