@@ -124,7 +124,7 @@ def integrate(
         land: True ends a step on every output, which then is as accurate as the ends of steps are; many outputs cost steps.
         progress: draw a progress bar on stderr; None draws it in a terminal for solves of more than a second.
         seed: of the noise of a field with a ``Noise``, 0 if None. Such a field takes ``step`` and solver "heun" (if none is
-            named) or "euler_heun", see ``ctsa.flows.stochastic``; members of a batch have independent noises.
+            named) or "euler", see ``ctsa.flows.stochastic``; members of a batch have independent noises.
 
     Returns:
         ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``. With ``until``, output

@@ -1,12 +1,16 @@
-r"""Integrate a field with noise: ``dX = F dt + sigma P_X o dW``, Stratonovich, by Heun's method on the manifold.
+r"""Integrate a field with noise: ``dX = F dt + sigma P_X o dW``, Stratonovich, by Heun's method along geodesics.
 
-One step of size h, with ``N`` the retraction and ``w`` the increment of W, a normal vector of variance h a component:
+One step of size h, with ``w`` the increment of W, a normal vector of variance h a component:
 
 .. math::
-    k_1 = h F(X) + \sigma P_X w, \quad Y = N(X + k_1), \quad k_2 = h F(Y) + \sigma P_Y w, \quad X' = N(X + (k_1 + k_2) / 2) .
+    Y = \exp_X(h F(X) + \sigma P_X w), \qquad X' = \exp_X(\tfrac h2 (F(X) + P_X F(Y)) + \sigma P_X w) .
 
-"euler_heun" takes F at X alone. Both are of weak order 1; paths converge with order 1/2 where noises do not commute, as on
-spheres, and 1 where noise is additive, in flat space.
+On spheres what Stratonovich's integral adds to that of Ito is normal to them, which the geodesic goes by itself: without F
+a step on the circle has the law of Brownian motion exactly. On other manifolds, whose retraction need not follow geodesics,
+the noise is averaged as in the ambient space: ``(P_X + P_Y) w / 2`` with ``Y = N(X + sigma P_X w)``. "euler" takes F at X alone.
+
+Paths converge with order 1/2 where noises do not commute, as on spheres, and means with order 1; where noise is additive, in
+flat space, paths converge with order 1. Without noise "heun" is of order 2, "euler" of order 1.
 
 The increments are drawn by NumPy, the same for both frameworks: first those of the odd number of longest steps into which an
 output interval is cut, then midpoints by Brownian bridges, over and over, each level from a stream of its own. So half the
@@ -34,7 +38,7 @@ from .opening import check_velocity
 Array = Any
 
 _NORMALS, _LONGEST = 2**20, 4096  # numbers, and steps, that are drawn together
-_SCHEMES = ("heun", "euler_heun")
+_SCHEMES = ("heun", "euler")
 
 
 def noisy(field: Any) -> bool:
@@ -115,7 +119,7 @@ def integrate_noise(
     """Integrate a field with noise, see ``ctsa.integrate``; ``grid`` cuts output times into steps."""
     scheme = "heun" if solver == "dopri5" else solver  # which is what no solver named is
     if scheme not in _SCHEMES:
-        raise ValueError(f"solver must be one of 'heun', 'euler_heun' where there is noise, got {solver!r}")
+        raise ValueError(f"solver must be one of 'heun', 'euler' where there is noise, got {solver!r}")
     if step is None:
         raise ValueError("step must be given where there is noise: the size of a step, e.g. step=0.01")
     step = checks.number("step", step, low=0.0, strict=True)
@@ -151,6 +155,7 @@ def integrate_noise(
                 "smaller step. The error's .trajectory holds the outputs so far",
                 reached,
             )
+        x = geometry.retract(x)
         xs.append(x)
     return _trajectory(be, times, xs, done, scheme, seed)
 
@@ -169,11 +174,15 @@ def _step(field: Any, geometry: Geometry, scheme: str, sigma: Array, carry: tupl
     noise = sigma * w[i]
     first = geometry.project(x, noise)
     drift = 0.0 * x if field is None else h * geometry.project(x, field(t, x))
-    y = geometry.retract(x + first + drift if scheme == "heun" else x + first)
-    second = geometry.project(y, noise)
+    if geometry.unit or geometry.flat:  # along geodesics, with vectors at x
+        go, at, along = geometry.exp, lambda y: x, first
+    else:  # a retraction may bend aside: the noise is averaged in the ambient space, to second order
+        go, at = lambda x, v: geometry.retract(x + v), lambda y: y
+        along = 0.5 * (first + geometry.project(go(x, first), noise))
     if scheme == "heun" and field is not None:
-        drift = 0.5 * (drift + h * geometry.project(y, field(t + h, y)))
-    return (geometry.retract(x + drift + 0.5 * (first + second)), t + h, h, w, i + 1), i
+        y = go(x, first + drift)
+        drift = 0.5 * (drift + h * geometry.project(at(y), field(t + h, y)))
+    return (go(x, along + drift), t + h, h, w, i + 1), i
 
 
 def _trajectory(be: Any, times: np.ndarray, xs: list, steps: int, scheme: str, seed: int) -> Trajectory:
