@@ -87,26 +87,13 @@ def test_most_unstable_mode_grows_as_the_root_of_beta():
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_small_perturbations_grow_exponentially(face, d):
-    field = face.MeanField(beta=4.0, d=d, degree=16 if d == 2 else 6, sigma=0.1)
+    """To 1e-8 of their size: the difference of two runs has no part of second order."""
+    field = face.MeanField(beta=4.0, d=d, degree=12 if d == 2 else 5, sigma=0.1)
     l = bands(d, field.degree)
-    c = 1e-6 * (l <= 5)[None] * np.random.default_rng(0).normal(size=(1, len(l)))
-    run = ctsa.integrate(field, c, [0.0, 0.5], solver="dopri8", atol=1e-14)
-    exact = c * np.exp(0.5 * theory.uniform_growth_rate(l, 4.0, d, sigma=0.1))
-    assert np.abs(face.numpy(run.xs[-1]) - exact).max() < 1e-5 * np.abs(c).max()  # what is of second order
-    assert run.stats["tail"] < (1e-12 if d == 2 else 1e-5)  # on the two-sphere degree 5 is among the highest
-
-
-def test_linearised_flow_is_that_of_the_modes(jax_face):
-    """Without the second order, to 1e-8: the derivative of the flow at the uniform density."""
-    field = jax_face.MeanField(beta=4.0, d=2, degree=8, sigma=0.1)
-    u = jnp.ones_like(field.uniform)
-
-    def end(c):
-        return ctsa.integrate(field, c, [0.0, 0.5], solver="dopri8", atol=1e-13).xs[-1]
-
-    back = jax.vjp(end, field.uniform)[1](u)[0]
-    exact = np.exp(0.5 * theory.uniform_growth_rate(bands(2, 8), 4.0, sigma=0.1))
-    assert np.abs(np.asarray(back[0]) - exact).max() < 1e-8
+    c = 1e-5 * (l <= 5)[None] * np.random.default_rng(0).uniform(-1, 1, size=(1, len(l)))
+    up, down = (ctsa.integrate(field, s * c, [0.0, 0.25], solver="rk4", step=0.025) for s in (1, -1))
+    exact = c * np.exp(0.25 * theory.uniform_growth_rate(l, 4.0, d, sigma=0.1))
+    assert np.abs((face.numpy(up.xs[-1]) - face.numpy(down.xs[-1])) / 2 - exact).max() < 1e-8 * np.abs(c).max()
 
 
 @pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
@@ -119,8 +106,8 @@ def test_closed_forms_and_faces_agree(torch_face, jax_face, close, given, weight
     (v, dv), (w, dw) = (field.tangent(0.0, c, u) for field in fields)
     close(v, w, 1e-12)
     close(dv, dw, 1e-12)
-    close(dw, jvp_batched(lambda y: fields[1].drift(0.0, y), jnp.asarray(c), jnp.asarray(u))[1], 1e-12)
-    fine = jax_face.MeanField(
+    close(dw, jvp_batched(lambda y: fields[0].drift(0.0, y), torch_face.array(c), torch_face.array(u))[1], 1e-12)
+    fine = torch_face.MeanField(
         **given, degree=fields[0].degree, sigma=0.3, weights=weights, quadrature=fields[0].quadrature + 25
     )
     close(fine(0.0, c), w, 1e-12)  # means are exact to rounding
@@ -148,11 +135,11 @@ def wavy(n, ks=(1, 2, 3, 4, 5), size=0.02):
 
 
 @pytest.mark.parametrize("given", [dict(beta=4.0), dict(MATRICES[2], beta=2.0), HEADS], ids=["identity", "matrices", "heads"])
-def test_velocities_of_tokens_make_that_of_the_density(jax_face, close, given):
+def test_velocities_of_tokens_make_that_of_the_density(torch_face, close, given):
     """A smooth crowd of 400: sums over it are integrals, to rounding."""
-    x, field = jnp.asarray(wavy(400)), jax_face.MeanField(**given, d=2, degree=40)
-    v = jax_face.SelfAttention(**given)(0.0, x)
-    c, dc = jax.jvp(field.from_tokens, (x,), (v,))
+    x, field = torch_face.array(wavy(400)), torch_face.MeanField(**given, d=2, degree=40)
+    v = torch_face.SelfAttention(**given)(0.0, x)
+    c, dc = torch.func.jvp(field.from_tokens, (x,), (v,))
     close(field(0.0, c), dc, 1e-11)
 
 
@@ -160,18 +147,19 @@ def test_many_tokens_move_as_their_density(jax_face):
     """200 000 of them."""
     field = jax_face.MeanField(beta=4.0, d=2, degree=32)
     tokens, x = jax_face.SelfAttention(beta=4.0, how="harmonic"), wavy(200_000)
-    run = ctsa.integrate(tokens, x, [0.0, 0.5], solver="rk4", step=0.125)
+    run = ctsa.integrate(tokens, x, [0.0, 0.5], solver="rk4", step=0.25)
     start, end = (np.asarray(field.from_tokens(s)) for s in run.xs)
     same = ctsa.integrate(field, start, [0.0, 0.5], atol=1e-11)
     assert np.abs(np.asarray(same.xs[-1]) - end).max() < 1e-6
     assert np.abs(end - start).max() > 1e-3  # something happened
 
 
-def test_growth_measured_on_tokens(jax_face):
+def test_growth_measured_on_tokens(torch_face):
     """Modes 1 to 5 of a thousand tokens, to 1 %."""
-    x, field = wavy(1000, size=1e-5), jax_face.MeanField(beta=4.0, d=2, degree=8)
-    run = ctsa.integrate(jax_face.SelfAttention(beta=4.0), x, [0.0, 1.0], atol=1e-12)
-    start, end = (np.asarray(field.from_tokens(s))[0].reshape(-1, 2)[:5] for s in run.xs)
+    x, field = wavy(1000, size=1e-5), torch_face.MeanField(beta=4.0, d=2, degree=8)
+    with torch.no_grad():
+        run = ctsa.integrate(torch_face.SelfAttention(beta=4.0), x, [0.0, 1.0], solver="rk4", step=0.1)
+    start, end = (field.from_tokens(s)[0].numpy().reshape(-1, 2)[:5] for s in run.xs)
     measured = np.log(np.linalg.norm(end, axis=1) / np.linalg.norm(start, axis=1))
     assert np.allclose(measured, theory.uniform_growth_rate(np.arange(1, 6), 4.0), rtol=0.01)
 
@@ -219,7 +207,8 @@ def test_the_bump_below_is_of_gibbs(face, d):
         assert np.abs(lead[0]) < 1e-8 and lead[1] < -1e-3  # it may be turned, and is stable
 
 
-def test_uniform_and_bump_are_found(face):
+def test_uniform_and_bump_are_found(torch_face):
+    face = torch_face
     sigma = theory.critical_noise(2.0)[0]
     field = face.MeanField(beta=2.0, d=2, degree=12, sigma=0.9 * sigma)
     found = ctsa.find_equilibria(field, 1, 24, starts=4, rounds=1)
@@ -234,7 +223,8 @@ def test_uniform_and_bump_are_found(face):
 def test_the_bump_is_continued_to_the_critical_noise(jax_face):
     sigma = theory.critical_noise(2.0)[0]
     field = jax_face.MeanField(beta=2.0, d=2, degree=10, sigma=0.8 * sigma)
-    end = ctsa.integrate(field, field.coefficients(lambda x: np.exp(x[:, 0])), [0.0, 60.0], atol=1e-10).xs[-1]
+    with pytest.warns(UserWarning, match="not resolved: 1.3e-06"):
+        end = ctsa.integrate(field, field.coefficients(lambda x: np.exp(x[:, 0])), [0.0, 60.0], atol=1e-10).xs[-1]
     branch = ctsa.continue_equilibrium(field, end, "sigma", (0.7 * sigma, 1.3 * sigma))
     assert abs(np.max(branch.parameters) - sigma) < 1e-4
 
@@ -246,10 +236,11 @@ def test_runs_are_judged(face):
     with pytest.warns(UserWarning, match="the density is not resolved.*singular.*until=field.resolved"):
         run = ctsa.integrate(field, c, [0.0, 6.5], solver="rk4", step=0.1)
     assert run.stats["tail"] > 1e-6
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run = ctsa.integrate(field, c, [0.0, 3.0, 6.5], solver="bosh3", until=field.resolved, atol=1e-4)
-    assert run.stats["stopped"] and run.stats["tail"] < 1.01e-6 and abs(float(field.tail(run.xs[-1])) - 1e-6) < 1e-9
+    if face.name == "torch":  # on JAX events are the same code, which takes seconds to compile
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run = ctsa.integrate(field, c, [0.0, 3.0, 6.5], solver="bosh3", until=field.resolved, atol=1e-4)
+        assert run.stats["stopped"] and run.stats["tail"] < 1.01e-6 and abs(float(field.tail(run.xs[-1])) - 1e-6) < 1e-9
     with pytest.warns(UserWarning, match="density is off by .* cut off at degree 16: raise degree="):
         field.coefficients(lambda x: (x[:, 0] > 0.9).astype(float))
     assert abs(float(field.tail(field.from_tokens([[1.0, 0.0]]))) - (8 / 33) ** 0.5) < 1e-12  # white
@@ -278,11 +269,11 @@ def test_a_negative_density_has_no_softmax(face):
 
 # ------------------------------------------------------------------------------------------------------ as other fields
 def test_gradients_agree(torch_face, jax_face, close):
-    given, c = dict(MATRICES[2], degree=6), None
+    given = dict(MATRICES[2], degree=24)
 
     def loss(face, beta, sigma):
-        field = face.MeanField(**given, beta=beta, sigma=sigma, quadrature=40)
-        run = ctsa.integrate(field, some(field), [0.0, 0.5], solver="rk4", step=0.1)
+        field = face.MeanField(**given, beta=beta, sigma=sigma, quadrature=100)
+        run = ctsa.integrate(field, 0.1 * some(field), [0.0, 0.5], solver="rk4", step=0.1)
         return (run.xs[-1] ** 2).sum()
 
     b, s = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (2.0, 0.3))
@@ -290,7 +281,7 @@ def test_gradients_agree(torch_face, jax_face, close):
     grads = jax.jit(jax.grad(lambda b, s: loss(jax_face, b, s), (0, 1)))(2.0, 0.3)
     close(b.grad, grads[0], 1e-12)
     close(s.grad, grads[1], 1e-12)
-    assert c is None and abs(float(grads[0])) > 1e-4
+    assert abs(float(grads[0])) > 1e-6
 
 
 def test_conversion_copies_and_dtypes(torch_face, jax_face, close):
