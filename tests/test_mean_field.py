@@ -22,7 +22,9 @@ from ctsa.results.values import decode, encode
 
 MATRICES = {
     2: dict(query=[[1.0, 0.3], [-0.2, 0.8]], key=[[0.9, 0.0], [0.4, 1.1]], value=[[1.0, -0.5], [0.5, 0.7]]),
-    3: dict(query=np.diag([1.0, 0.8, 1.1]), key=np.eye(3) + 0.2 * np.eye(3, k=1), value=np.eye(3) - 0.5 * np.eye(3, k=2)),
+    3: dict(
+        query=np.diag([1.0, 0.8, 1.1]), key=np.eye(3) + 0.2 * np.eye(3, k=1), value=np.eye(3) - 0.5 * np.eye(3, k=2)
+    ),
 }
 HEADS = dict(query=np.stack([np.eye(2), [[0.0, 1.0], [-1.0, 0.0]]]), value=MATRICES[2]["value"], beta=[1.0, 2.0])
 
@@ -97,10 +99,14 @@ def test_small_perturbations_grow_exponentially(face, d):
 
 
 @pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
-@pytest.mark.parametrize("given", [dict(MATRICES[2], beta=2.0), HEADS, dict(MATRICES[3], beta=2.0)], ids=["2", "heads", "3"])
+@pytest.mark.parametrize(
+    "given", [dict(MATRICES[2], beta=2.0), HEADS, dict(MATRICES[3], beta=2.0)], ids=["2", "heads", "3"]
+)
 def test_closed_forms_and_faces_agree(torch_face, jax_face, close, given, weights):
     d = np.shape(given["value"])[-1]
-    fields = [f.MeanField(**given, degree=10 if d == 2 else 4, sigma=0.3, weights=weights) for f in (torch_face, jax_face)]
+    fields = [
+        f.MeanField(**given, degree=10 if d == 2 else 4, sigma=0.3, weights=weights) for f in (torch_face, jax_face)
+    ]
     c = np.stack([some(fields[0], s) for s in (0, 1)])  # a batch
     u = np.random.default_rng(2).normal(size=(3, *c.shape))
     (v, dv), (w, dw) = (field.tangent(0.0, c, u) for field in fields)
@@ -134,7 +140,9 @@ def wavy(n, ks=(1, 2, 3, 4, 5), size=0.02):
     return np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-@pytest.mark.parametrize("given", [dict(beta=4.0), dict(MATRICES[2], beta=2.0), HEADS], ids=["identity", "matrices", "heads"])
+@pytest.mark.parametrize(
+    "given", [dict(beta=4.0), dict(MATRICES[2], beta=2.0), HEADS], ids=["identity", "matrices", "heads"]
+)
 def test_velocities_of_tokens_make_that_of_the_density(torch_face, close, given):
     """A smooth crowd of 400: sums over it are integrals, to rounding."""
     x, field = torch_face.array(wavy(400)), torch_face.MeanField(**given, d=2, degree=40)
@@ -190,7 +198,7 @@ def test_critical_noise(face, d, beta, value, weights):
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_the_bump_below_is_of_gibbs(face, d):
-    """Unnormalised weights: ``exp(2 Phi / sigma^2) / Z`` with Phi = int e^(beta x.y) dmu / beta, found by iteration, rests."""
+    """Unnormalised weights: ``exp(2 Phi / sigma^2) / Z``, Phi = int e^(beta x.y) dmu / beta, iterated, rests."""
     beta, degree = 1.0, 24 if d == 2 else 16
     sigma = (0.9 if d == 2 else 0.97) * theory.critical_noise(beta, d, weights="unnormalised")[0]
     field = face.MeanField(beta=beta, d=d, degree=degree, sigma=sigma, weights="unnormalised")
@@ -335,7 +343,11 @@ def test_the_space_of_densities(close):
         values = spectral.basis(sphere, g.degree(features), 60).values
         assert (1 + c @ values).min() > 0.05  # positive
         assert json.loads(json.dumps(g, default=encode), object_hook=decode) == g != ctsa.Euclidean()
-    for wrong in (lambda: Densities(4), lambda: Densities(2).check_dimension(7), lambda: Densities(3).check_dimension(9)):
+    for wrong in (
+        lambda: Densities(4),
+        lambda: Densities(2).check_dimension(7),
+        lambda: Densities(3).check_dimension(9),
+    ):
         with pytest.raises(ValueError, match="must be 2|a density has"):
             wrong()
 

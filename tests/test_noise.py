@@ -140,7 +140,9 @@ def test_order_of_means(jax_face):
     off = np.abs(np.array(list(exact.values())) - np.exp(-1))
     assert (np.abs(np.log2(off[1:-1] / off[2:]) - 1) < 0.25).all() and off[-1] < 0.01
     for h in (1.0, 0.25):
-        end = np.asarray(ctsa.integrate(jax_face.Noise(1.0), np.tile(ORIGIN[3], (n, 1)), [0.0, 1.0], step=h, seed=1).xs[-1])
+        end = np.asarray(
+            ctsa.integrate(jax_face.Noise(1.0), np.tile(ORIGIN[3], (n, 1)), [0.0, 1.0], step=h, seed=1).xs[-1]
+        )
         assert abs(end[:, 0].mean() - exact[h]) < 4 * end[:, 0].std() / n**0.5
     one = ctsa.integrate(jax_face.Noise(1.0), np.tile(ORIGIN[2], (n, 1)), [0.0, 1.0], step=1.0, seed=1).xs[-1, :, 0]
     assert abs(float(one.mean()) - np.exp(-0.5)) < 4 * float(one.std()) / n**0.5  # on the circle the law is exact
@@ -150,7 +152,9 @@ def test_without_noise_the_order_is_two(torch_face):
     x, quiet = ctsa.random_tokens(6, 3, seed=0), torch_face.SelfAttention(value=TWIST)
     exact = torch_face.numpy(ctsa.integrate(quiet, x, [0.0, 1.0], atol=1e-11).xs[-1])
     for solver, order in (("heun", 2), ("euler", 1)):
-        ends = (ctsa.integrate(quiet + torch_face.Noise(0.0), x, [0.0, 1.0], solver, step=h).xs[-1] for h in (0.05, 0.025))
+        ends = (
+            ctsa.integrate(quiet + torch_face.Noise(0.0), x, [0.0, 1.0], solver, step=h).xs[-1] for h in (0.05, 0.025)
+        )
         with torch.no_grad():
             off = [np.abs(torch_face.numpy(end) - exact).max() for end in ends]
         assert abs(np.log2(off[0] / off[1]) - order) < 0.2
@@ -164,7 +168,9 @@ def test_faces_agree(torch_face, jax_face, close, geometry):
     x = x if geometry is None else np.asarray(geometry.retract(x))
     ts, ends = [0.0, 0.3, 1.0], []
     for face in (torch_face, jax_face):
-        field = face.SelfAttention(beta=2.0, geometry=geometry) + face.Noise([0.1, 0.2, 0.3, 0.4, 0.0], geometry=geometry)
+        field = face.SelfAttention(beta=2.0, geometry=geometry) + face.Noise(
+            [0.1, 0.2, 0.3, 0.4, 0.0], geometry=geometry
+        )
         run = ctsa.integrate(field, x, ts, step=0.07, seed=4, normalize=geometry is None)
         assert run.stats["steps"] == 5 + 10 and run.stats["seed"] == 4 and run.xs.shape == (3, 3, 5, d)
         ends.append(run.xs)

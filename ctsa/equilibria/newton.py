@@ -228,7 +228,7 @@ def _levenberg_marquardt(field, g, t, rest, state):
     creeping = better & ~first & (mu <= 1) & (fall < 1e-4 * was)
     flat = ~first & ((slope * slope).sum(-1) <= 1e-10 * trace * was)
     mu = xp.where(first, mu, xp.clip(next_mu, 1e-6, 1e12))
-    known = better | (first & ~done)  # the velocity of a start is kept also if it is not finite: such a start is not at rest
+    known = better | (first & ~done)  # a start with a velocity that is not finite is not at rest
     x, f = (xp.where(which[:, None, None], new, old) for which, new, old in ((better, y, x), (known, f_new, f)))
     r, j = xp.where(better[:, None], r_new, r), xp.where(better[:, None, None], j_new, j)
     cost = xp.where(better, cost_new, cost)

@@ -14,6 +14,7 @@ from ctsa._backend import autodiff, backend, dtype_name, load
 from ctsa.attention import Heads, Weights, harmonic
 from ctsa.attention.heads import act, inverse_temperature, lift
 from ctsa.geometry import Densities, Sphere
+from ctsa.geometry.densities import bands
 from ctsa.parts import constant, parameter, static
 
 from . import spectral
@@ -35,19 +36,19 @@ class MeanField(Field):
         {\int e^{\beta \langle Qx, Ky \rangle}\, d\mu(y)}
 
     (softmax; unnormalised weights have no denominator). The state is ``c``, ``(..., 1, features)``: the means ``c_a =
-    int Y_a d mu`` of the real harmonics of degree 1 to ``degree``, with ``int Y_a Y_b`` over the uniform probability equal to
-    1 or 0, so that ``d mu = (1 + sum_a c_a Y_a) dx / |S|``. Zero is the uniform density; the mass is 1, exactly. Galerkin's
-    method, with ``l`` the degree of ``Y_a``:
+    int Y_a d mu`` of the real harmonics of degree 1 to ``degree``, with ``int Y_a Y_b`` over the uniform probability
+    equal to 1 or 0, so that ``d mu = (1 + sum_a c_a Y_a) dx / |S|``. Zero is the uniform density; the mass is 1,
+    exactly. Galerkin's method, with ``l`` the degree of ``Y_a``:
 
     .. math:: \dot c_a = \int \langle \chi, \nabla Y_a \rangle\, d\mu - \frac{\sigma^2}{2}\, l (l + d - 2)\, c_a .
 
     It is a field in flat space, so that ``integrate``, ``eigenvalues``, ``lyapunov_spectrum``, ``find_equilibria`` and
-    ``continue_equilibrium`` take it (``n = 1`` and ``d`` the number of features). What is said there of *tokens*, such as kinds
-    of equilibria, has no meaning here.
+    ``continue_equilibrium`` take it (``n = 1`` and ``d`` the number of features). What is said there of *tokens*, such
+    as kinds of equilibria, has no meaning here.
 
-    **Clusters are not densities.** Without noise tokens run together, and the density becomes singular in infinite time, out
-    of reach of any degree. ``tail`` says how much is in the highest degrees; ``integrate`` keeps it in ``stats["tail"]`` and
-    warns where it exceeds 1e-6, and ``until=field.resolved`` stops a run there.
+    **Clusters are not densities.** Without noise tokens run together, and the density becomes singular in infinite
+    time, out of reach of any degree. ``tail`` says how much is in the highest degrees; ``integrate`` keeps it in
+    ``stats["tail"]`` and warns where it exceeds 1e-6, and ``until=field.resolved`` stops a run there.
 
     Args:
         query: ``(m, d)``, or ``(heads, m, d)``; None is the identity.
@@ -58,8 +59,8 @@ class MeanField(Field):
         d: 2 for the circle, 3 for the two-sphere; None is what the matrices say.
         degree: highest degree of the harmonics: ``2 degree`` features, or ``(degree + 1)^2 - 1``.
         sigma: strength of the noise of every token, see ``Noise``.
-        quadrature: degree of polynomials that means are exact for; None is enough for rounding. On the two-sphere time grows
-            as its fourth power.
+        quadrature: degree of polynomials that means are exact for; None is enough for rounding. On the two-sphere time
+            grows as its fourth power.
 
     Raises:
         ValueError: sizes do not fit, ``d`` is not 2 or 3, ``sigma`` is negative, ``quadrature`` is too low, or values of
@@ -76,8 +77,9 @@ class MeanField(Field):
         True
 
     References:
-        Geshkovski, Letrouit, Polyanskiy, Rigollet, arXiv 2312.10794 (the equation); Shalova, Schlichting, arXiv 2412.14813 and
-        Balasubramanian, Banerjee, Rigollet, arXiv 2510.20094 (noise); Bruno, Pasqualotto, Agazzi, arXiv 2410.23228 (modes).
+        Geshkovski, Letrouit, Polyanskiy, Rigollet, arXiv 2312.10794 (the equation); Shalova, Schlichting, arXiv
+        2412.14813 and Balasubramanian, Banerjee, Rigollet, arXiv 2510.20094 (noise); Bruno, Pasqualotto, Agazzi, arXiv
+        2410.23228 (modes).
     """
 
     query: Any
@@ -93,6 +95,7 @@ class MeanField(Field):
     weights: Weights
     d: int
     degree: int
+    face: str
     quadrature: int
     reach: float
     of_tokens = False
@@ -123,11 +126,13 @@ class MeanField(Field):
         if d is None:
             raise ValueError("d must be 2 (circle) or 3 (two-sphere) where no matrix says which")
         if d not in (2, 3) or own not in (None, d):
-            raise ValueError(f"d must be 2 (circle) or 3 (two-sphere), and that of the matrices, got {d} and {own or 'none'}")
+            raise ValueError(
+                f"d must be 2 (circle) or 3 (two-sphere), and that of the matrices, got {d} and {own or 'none'}"
+            )
         degree = checks.integer("degree", degree, low=1)
         longest = _longest(Heads(query, key, value, beta, weights), quadrature)
         if quadrature is None:
-            exact = _needed(d, degree, _HEADROOM * longest) + (degree if d == 2 else 0)
+            exact = _needed(d, degree, _HEADROOM * (longest or 0.0)) + (degree if d == 2 else 0)
         else:
             exact = checks.integer("quadrature", quadrature, low=2 * degree + 4)
         reach = _reach(d, degree, exact)
@@ -138,7 +143,9 @@ class MeanField(Field):
             )
         count = (exact + 1) if d == 2 else (exact + 1) * (exact // 2 + 1)
         features = 2 * degree if d == 2 else (degree + 1) ** 2 - 1
-        checks.room("the nodes of this degree", 2.0 * count * (count + 4 * features), remedy="lower degree or quadrature")
+        checks.room(
+            "the nodes of this degree", 2.0 * count * (count + 4 * features), remedy="lower degree or quadrature"
+        )
         kind = checks.common_dtype([query, key, value, beta, sigma]) or dtype_name(load(self.face).asarray(0))
         tables = spectral.basis(d, degree, exact)
         single = "float64" if kind == "float64" else "float32"
@@ -183,8 +190,8 @@ class MeanField(Field):
         known = be.concrete(far)
         if known is not None and known:
             raise ValueError(
-                "beta, query or key have grown since this MeanField was made, and its quadrature is too coarse for them: make it "
-                f"anew, or with quadrature= larger than {self.quadrature}"
+                "beta, query or key have grown since this MeanField was made, and its quadrature is too coarse for them: "
+                f"make it anew, or with quadrature= larger than {self.quadrature}"
             )
         return heads, be.xp.exp(be.xp.where(far, be.xp.nan, s))
 
@@ -289,8 +296,7 @@ class MeanField(Field):
     def tail(self, c: Array) -> Array:
         """Return how much of a density is in the highest quarter of degrees, root mean square, of all of it: ``(...)``."""
         c = checks.given(c, self, "c")
-        be, top = backend(c), self.geometry.degree(self.decay.shape[-1])
-        high = be.like(spectral.bands(self.d, top) > 0.75 * top, c)
+        high = backend(c).like(bands(self.d, self.degree) > 0.75 * self.degree, c)
         every = 1.0 + (c * c).sum((-2, -1))
         return ((high * c * c).sum((-2, -1)) / every) ** 0.5
 

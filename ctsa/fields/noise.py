@@ -14,12 +14,12 @@ Array = Any
 class Noise(Field):
     """White noise, independent for every token, to be added to a field: ``field + Noise(0.1)``.
 
-    dX_i = F_i(X) dt + sigma P_i o dW_i in the sense of Stratonovich. On the sphere this is Brownian motion: its generator is
-    ``(sigma^2 / 2)`` times the Laplace--Beltrami operator, so that the mean of a harmonic of degree l decays at the rate
-    ``(sigma^2 / 2) l (l + d - 2)``. In flat space it is additive noise.
+    dX_i = F_i(X) dt + sigma P_i o dW_i in the sense of Stratonovich. On the sphere this is Brownian motion: its
+    generator is ``(sigma^2 / 2)`` times the Laplace--Beltrami operator, so that the mean of a harmonic of degree l
+    decays at the rate ``(sigma^2 / 2) l (l + d - 2)``. In flat space it is additive noise.
 
-    Only ``ctsa.integrate`` takes a field with noise, with ``step=`` and ``seed=``, see ``ctsa.flows.stochastic``. A noise has no
-    velocity: everything else refuses it. Noises that are added are independent.
+    Only ``ctsa.integrate`` takes a field with noise, with ``step=`` and ``seed=``, see ``ctsa.flows.stochastic``. A
+    noise has no velocity: everything else refuses it. Noises that are added are independent.
 
     Args:
         sigma: a number, or one a token ``(n,)``; at least 0.
@@ -51,7 +51,7 @@ class Noise(Field):
 
     def drift(self, t, x):
         raise TypeError(
-            "a noise has no velocity: ctsa.integrate(field + Noise(sigma), x0, ts, step=..., seed=...) draws its paths, and "
-            "what needs a velocity, or its derivative, takes the field without it. ctsa.torch.MeanField(sigma=...) and that of "
-            "ctsa.jax are the equation of the density with noise"
+            "a noise has no velocity: ctsa.integrate(field + Noise(sigma), x0, ts, step=..., seed=...) draws its paths; "
+            "what needs a velocity, or its derivative, takes the field without it. MeanField(sigma=...) is the equation of "
+            "the density with noise"
         )

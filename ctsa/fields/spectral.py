@@ -18,7 +18,8 @@ class Basis(NamedTuple):
     Attributes:
         nodes: unit vectors ``(G, d)``.
         shares: weights ``(G,)``, which add up to one: sums are means over the sphere.
-        values: ``Y_a`` at the nodes, ``(features, G)``, without the constant; the mean of ``Y_a Y_b`` is 1 if a = b, else 0.
+        values: ``Y_a`` at the nodes, ``(features, G)``, without the constant; the mean of ``Y_a Y_b`` is 1 if a = b,
+            else 0.
         slopes: their tangential gradients ``(features, G, d)``.
         decay: ``l (l + d - 2) / 2`` of each, minus half the eigenvalue of the Laplacian: ``(1, features)``.
     """

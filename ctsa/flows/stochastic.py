@@ -5,19 +5,22 @@ One step of size h, with ``w`` the increment of W, a normal vector of variance h
 .. math::
     Y = \exp_X(h F(X) + \sigma P_X w), \qquad X' = \exp_X(\tfrac h2 (F(X) + P_X F(Y)) + \sigma P_X w) .
 
-On spheres what Stratonovich's integral adds to that of Ito is normal to them, which the geodesic goes by itself: without F
-a step on the circle has the law of Brownian motion exactly. On other manifolds, whose retraction need not follow geodesics,
-the noise is averaged as in the ambient space: ``(P_X + P_Y) w / 2`` with ``Y = N(X + sigma P_X w)``. "euler" takes F at X alone.
+On spheres what Stratonovich's integral adds to that of Ito is normal to them, which the geodesic goes by itself:
+without F a step on the circle has the law of Brownian motion exactly. On other manifolds, whose retraction need not
+follow geodesics, the noise is averaged as in the ambient space: ``(P_X + P_Y) w / 2`` with ``Y = N(X + sigma P_X w)``.
+"euler" takes F at X alone.
 
-Paths converge with order 1/2 where noises do not commute, as on spheres, and means with order 1; where noise is additive, in
-flat space, paths converge with order 1. Without noise "heun" is of order 2, "euler" of order 1.
+Paths converge with order 1/2 where noises do not commute, as on spheres, and means with order 1; where noise is
+additive, in flat space, paths converge with order 1. Without noise "heun" is of order 2, "euler" of order 1.
 
-The increments are drawn by NumPy, the same for both frameworks: first those of the odd number of longest steps into which an
-output interval is cut, then midpoints by Brownian bridges, over and over, each level from a stream of its own. So half the
-step refines the *same* path, where steps divide the intervals, and a few thousand of them are in memory at a time.
+The increments are drawn by NumPy, the same for both frameworks: first those of the odd number of longest steps into
+which an output interval is cut, then midpoints by Brownian bridges, over and over, each level from a stream of its own.
+So half the step refines the *same* path, where steps divide the intervals, and a few thousand of them are in memory at
+a time.
 
 References:
-    Kloeden, Platen, *Numerical Solution of Stochastic Differential Equations* (1992); Rößler, SIAM J. Numer. Anal. 48 (2010) 922.
+    Kloeden, Platen, *Numerical Solution of Stochastic Differential Equations* (1992); Rößler, SIAM J. Numer. Anal. 48
+    (2010) 922.
 """
 
 from collections.abc import Iterator
@@ -93,7 +96,9 @@ def increments(
     odd, levels = count, 0
     while odd % 2 == 0:
         odd, levels = odd // 2, levels + 1
-    streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, interval, k))) for k in range(levels + 1)]
+    streams = [
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, interval, k))) for k in range(levels + 1)
+    ]
 
     def blocks(level: int) -> Iterator[np.ndarray]:
         time = duration / (odd << level)
@@ -133,7 +138,9 @@ def integrate_noise(
     at = grid(times, step)
     counts = np.diff(np.searchsorted(at, times, side="left"))
     if counts.sum() > checks.integer("max_steps", max_steps, low=1):
-        raise ValueError(f"step={step:g} needs {counts.sum()} steps, more than max_steps={max_steps}: raise one of them")
+        raise ValueError(
+            f"step={step:g} needs {counts.sum()} steps, more than max_steps={max_steps}: raise one of them"
+        )
     if rest is not None:
         x = check_velocity(be, rest, geometry, be.like(times[0], x), x)
     sigma = _strength(be, noises)

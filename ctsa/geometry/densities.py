@@ -63,8 +63,8 @@ class Densities(Euclidean):
     def random(self, n: int, d: int, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> np.ndarray:
         """Draw densities ``(*batch, n, d)`` that are positive, and smooth: degrees fall off as ``2^-l``.
 
-        By the addition theorem harmonics of degree l are at most ``|c_l| sqrt(N_l)``, with N_l of them: sums below one leave
-        the density positive.
+        By the addition theorem harmonics of degree l are at most ``|c_l| sqrt(N_l)``, with N_l of them: sums below one
+        leave the density positive.
         """
         l = bands(self.sphere, self.degree(d))
         c = rng.normal(size=(*batch, n, d)) * 0.5**l

@@ -1,14 +1,16 @@
 r"""The uniform density under attention and noise: how fast its modes grow, and how much noise keeps it stable.
 
-For ``Q^T K = a I``, ``V = v I`` and ``beta`` times a in place of ``beta``, harmonics diagonalise everything (Funk and Hecke):
+For ``Q^T K = a I``, ``V = v I`` and ``beta`` times a in place of ``beta``, harmonics diagonalise everything (Funk and
+Hecke):
 
 .. math:: \int e^{\beta \langle x, y \rangle}\, Y_l(y)\, dy / |S| = \lambda_l Y_l(x), \qquad
           \frac{\lambda_l}{\lambda_0} = \frac{I_{l + \nu}(\beta)}{I_\nu(\beta)}, \quad
           \lambda_0 = \Gamma(\nu + 1) (2 / \beta)^\nu I_\nu(\beta), \quad \nu = d / 2 - 1 .
 
-The perturbation ``Y_l`` changes the attention by ``(v / beta) lambda_l / lambda_0`` times its gradient, and so its own size at
-the rate ``v l (l + d - 2) lambda_l / (beta lambda_0)``; unnormalised weights lack the ``lambda_0``, and noise takes
-``(sigma^2 / 2) l (l + d - 2)``. All of it is odd or even in ``beta``: ``lambda_l(-beta) = (-1)^l lambda_l(beta)``.
+The perturbation ``Y_l`` changes the attention by ``(v / beta) lambda_l / lambda_0`` times its gradient, and so its own
+size at the rate ``v l (l + d - 2) lambda_l / (beta lambda_0)``; unnormalised weights lack the ``lambda_0``, and noise
+takes ``(sigma^2 / 2) l (l + d - 2)``. All of it is odd or even in ``beta``: ``lambda_l(-beta) = (-1)^l
+lambda_l(beta)``.
 """
 
 import math
@@ -28,9 +30,9 @@ def uniform_growth_rate(
     .. math:: k (k + d - 2) \left( \frac{v\, I_{k + \nu}(\beta)}{\beta\, I_\nu(\beta)} - \frac{\sigma^2}{2} \right), \qquad
               \nu = d / 2 - 1,
 
-    with ``Q^T K`` the identity (``beta`` stands for ``beta a`` where it is ``a I``) and ``V = v I``; for unnormalised weights
-    the first term is multiplied by :math:`\Gamma(\nu + 1) (2 / \beta)^\nu I_\nu(\beta)`. On the circle a density ``(1 + eps
-    cos(k theta)) / 2 pi`` grows like ``exp(t k^2 I_k(beta) / (beta I_0(beta)))``.
+    with ``Q^T K`` the identity (``beta`` stands for ``beta a`` where it is ``a I``) and ``V = v I``; for unnormalised
+    weights the first term is multiplied by :math:`\Gamma(\nu + 1) (2 / \beta)^\nu I_\nu(\beta)`. On the circle a
+    density ``(1 + eps cos(k theta)) / 2 pi`` grows like ``exp(t k^2 I_k(beta) / (beta I_0(beta)))``.
 
     Args:
         k: degrees, integers of at least 0.
@@ -87,8 +89,9 @@ def most_unstable_mode(
 ) -> tuple[int, float]:
     """Return the degree that grows fastest from the uniform density, and its rate; (0, 0.0) where none grows.
 
-    For large ``beta`` without noise the degree is about ``sqrt(2 beta)``, since ``I_k(beta) / I_0(beta)`` is about ``exp(-k^2
-    / (2 beta))``: on the circle that is how many clusters appear first. Arguments as for ``uniform_growth_rate``.
+    For large ``beta`` without noise the degree is about ``sqrt(2 beta)``, since ``I_k(beta) / I_0(beta)`` is about
+    ``exp(-k^2 / (2 beta))``: on the circle that is how many clusters appear first. Arguments as for
+    ``uniform_growth_rate``.
 
     Example:
         >>> import ctsa
@@ -104,21 +107,19 @@ def most_unstable_mode(
     return (best, float(rates[best])) if rates[best] > 0 else (0, 0.0)
 
 
-def critical_noise(
-    beta: float, d: int = 2, *, value: float = 1.0, weights: str = "softmax"
-) -> tuple[float, int]:
+def critical_noise(beta: float, d: int = 2, *, value: float = 1.0, weights: str = "softmax") -> tuple[float, int]:
     r"""Return the strength of noise at which the uniform density loses its stability, and the degree of the mode that does.
 
-    The mode of degree k is damped iff ``sigma^2 / 2`` exceeds ``v lambda_k / (beta lambda_0)`` (softmax). For ``v > 0`` that is
-    largest for k = 1, and
+    The mode of degree k is damped iff ``sigma^2 / 2`` exceeds ``v lambda_k / (beta lambda_0)`` (softmax). For ``v > 0``
+    that is largest for k = 1, and
 
     .. math:: \sigma_c^2 = \frac{2 v\, I_{1 + \nu}(\beta)}{\beta\, I_\nu(\beta)}, \qquad \nu = d / 2 - 1,
 
-    times :math:`\lambda_0` for unnormalised weights. Those are a gradient flow of the free energy whose coupling is :math:`\kappa
-    = 2 v / \sigma^2` with the kernel ``exp(beta <x, y>) / beta``, and the condition reads :math:`\kappa_c = \beta /
-    \hat\lambda_1`, with :math:`\hat\lambda_1 = \lambda_1` of this page. Where the transition is discontinuous other states are
-    stable at more noise already. For v < 0 and ``beta`` < 0 degree 2 is the first; for v < 0 and ``beta`` > 0 no noise is
-    needed: (0.0, 0).
+    times :math:`\lambda_0` for unnormalised weights. Those are a gradient flow of the free energy whose coupling is
+    :math:`\kappa = 2 v / \sigma^2` with the kernel ``exp(beta <x, y>) / beta``, and the condition reads :math:`\kappa_c
+    = \beta / \hat\lambda_1`, with :math:`\hat\lambda_1 = \lambda_1` of this page. Where the transition is discontinuous
+    other states are stable at more noise already. For v < 0 and ``beta`` < 0 degree 2 is the first; for v < 0 and
+    ``beta`` > 0 no noise is needed: (0.0, 0).
 
     Example:
         >>> import ctsa
