@@ -37,7 +37,7 @@ class Noise(Field):
     """
 
     sigma: Any
-    tokenwise = True
+    tokenwise = is_noise = True
     parts = dict(sigma=parameter("n"))
 
     def __init__(self, sigma: Any, geometry: Geometry | None = None):

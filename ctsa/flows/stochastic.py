@@ -30,7 +30,6 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import backend, rounding
-from ctsa.fields import Noise
 from ctsa.geometry import Geometry
 from ctsa.parts import everything
 from ctsa.results.base import Trajectory
@@ -46,18 +45,18 @@ _SCHEMES = ("heun", "euler")
 
 def noisy(field: Any) -> bool:
     """Tell whether a field has a term of noise, at any depth."""
-    return any(isinstance(each, Noise) for each in everything(field))
+    return any(getattr(each, "is_noise", False) for each in everything(field))
 
 
-def split(field: Any) -> tuple[Any, list[Noise]]:
+def split(field: Any) -> tuple[Any, list[Any]]:
     """Return what of a field has a velocity (None: nothing) and its noises.
 
     Raises:
         ValueError: a noise is not a term of its own: in a multiple, or read at other tokens.
     """
     terms = field.terms()
-    noises = [term for term in terms if isinstance(term, Noise)]
-    rest = [term for term in terms if not isinstance(term, Noise)]
+    noises = [term for term in terms if getattr(term, "is_noise", False)]
+    rest = [term for term in terms if not getattr(term, "is_noise", False)]
     if any(noisy(term) for term in rest):
         raise ValueError(
             "field has a noise inside of a multiple or of another field, where it has no meaning: add it last, "
@@ -167,7 +166,7 @@ def integrate_noise(
     return _trajectory(be, times, xs, done, scheme, seed)
 
 
-def _strength(be: Any, noises: list[Noise]) -> Array:
+def _strength(be: Any, noises: list[Any]) -> Array:
     """Return sigma to multiply tokens with: that of independent noises together, ``()`` or ``(n, 1)``."""
     sigma = noises[0].sigma
     if len(noises) > 1:
