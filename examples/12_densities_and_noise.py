@@ -2,8 +2,8 @@ r"""
 Densities beside tokens, and the noise that keeps them apart
 ============================================================
 
-Very many tokens are a density, whose equation ``MeanField`` solves in harmonics. Here it runs beside tokens, its first growth
-is compared with a formula, and noise is added until nothing grows any more.
+Very many tokens are a density, whose equation ``MeanField`` solves in harmonics. Here it runs beside tokens, its first
+growth is compared with a formula, and noise is added until nothing grows any more.
 
 Needs ``ctsa[torch]``; with the fields of ``ctsa.jax`` everything reads the same. Runs in some ten seconds.
 """
@@ -24,8 +24,9 @@ torch.set_grad_enabled(False)  # nothing is trained here
 # How fast modes grow
 # -------------------
 #
-# Under softmax attention with Q = K = V = I the mode :math:`\cos k\theta` of the uniform density on the circle grows at the rate
-# :math:`k^2 I_k(\beta) / (\beta I_0(\beta))`. Dots are eigenvalues of the density's equation, lines the formula.
+# Under softmax attention with Q = K = V = I the mode :math:`\cos k\theta` of the uniform density on the circle grows at
+# the rate :math:`k^2 I_k(\beta) / (\beta I_0(\beta))`. Dots are eigenvalues of the density's equation, lines the
+# formula.
 
 figure, ax = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
 modes = np.arange(0, 13)
@@ -37,7 +38,9 @@ for i, beta in enumerate((2.0, 8.0, 32.0)):
     ax.plot(modes, rates, color=f"C{i}", linewidth=1)
     ax.plot(modes[1:], found, ".", color=f"C{i}", label=rf"$\beta = {beta:g}$")
     fastest, rate = ctsa.theory.most_unstable_mode(beta)
-    print(f"beta {beta:4g}: mode {fastest} grows fastest, at {rate:.3f}; errors below {np.abs(found - rates[1:]).max():.0e}")
+    print(
+        f"beta {beta:4g}: mode {fastest} grows fastest, at {rate:.3f}; errors below {np.abs(found - rates[1:]).max():.0e}"
+    )
 ax.set(xlabel="mode $k$", ylabel="growth rate")
 ax.legend(frameon=False)
 
@@ -47,8 +50,9 @@ ax.legend(frameon=False)
 # A density beside its tokens
 # ---------------------------
 #
-# Tokens are spread evenly and moved a little along the circle. The density starts from their means of harmonics. The picture has
-# the density as lines, and counts of tokens as steps; the last time is one at which the degree still suffices.
+# Tokens are spread evenly and moved a little along the circle. The density starts from their means of harmonics. The
+# picture has the density as lines, and counts of tokens as steps; the last time is one at which the degree still
+# suffices.
 
 n, beta = (400 if SHORT else 1500), 8.0
 angle = 2 * np.pi * np.arange(n) / n
@@ -75,8 +79,9 @@ ax.legend(frameon=False)
 # Noise
 # -----
 #
-# Noise of strength :math:`\sigma` damps mode k by :math:`\sigma^2 k^2 / 2`, and above the critical strength the uniform density is
-# stable. Below it there is a bump, which continuation follows up to where it vanishes. Tokens with noise fluctuate about it.
+# Noise of strength :math:`\sigma` damps mode k by :math:`\sigma^2 k^2 / 2`, and above the critical strength the uniform
+# density is stable. Below it there is a bump, which continuation follows up to where it vanishes. Tokens with noise
+# fluctuate about it.
 
 beta = 2.0
 critical, mode = ctsa.theory.critical_noise(beta)

@@ -68,7 +68,7 @@ def test_coefficients_of_a_von_mises_density(face, close, d):
 # ----------------------------------------------------------------------------------------------------------- exactness
 @pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
 @pytest.mark.parametrize("d, degree", [(2, 12), (3, 5)])
-@pytest.mark.parametrize("beta, value, sigma", [(3.0, 1.0, 0.2), (-2.0, -1.5, 0.0), (4.0, -1.0, 0.3), (0.0, 1.0, 0.1)])
+@pytest.mark.parametrize("beta, value, sigma", [(3.0, 1.0, 0.2), (-2.0, -1.5, 0.0), (0.0, 1.0, 0.1)])
 def test_modes_of_the_uniform_density(face, d, degree, weights, beta, value, sigma):
     field = face.MeanField(beta=beta, value=value * np.eye(d), d=d, degree=degree, sigma=sigma, weights=weights)
     found = np.sort(ctsa.eigenvalues(field, field.uniform).real)
@@ -184,7 +184,7 @@ def test_tokens_of_every_kind(face, close):
 
 # --------------------------------------------------------------------------------------------------------------- noise
 @pytest.mark.parametrize("weights", ["softmax", "unnormalised"])
-@pytest.mark.parametrize("d, beta, value", [(2, 2.0, 1.0), (3, 3.0, 0.5), (2, -2.0, -1.0), (3, -1.0, 1.0)])
+@pytest.mark.parametrize("d, beta, value", [(2, 2.0, 1.0), (3, 3.0, 0.5), (3, -2.0, -1.0)])
 def test_critical_noise(face, d, beta, value, weights):
     sigma, k = theory.critical_noise(beta, d, value=value, weights=weights)
     assert k == (2 if value < 0 else 1)
@@ -336,7 +336,7 @@ def test_it_is_no_field_of_tokens(face):
     assert np.allclose(face.numpy(twice(0.0, some(field))), 2 * face.numpy(field(0.0, some(field))))
 
 
-def test_the_space_of_densities(close):
+def test_the_space_of_densities():
     for sphere, features in ((2, 10), (3, 24)):
         g = Densities(sphere)
         c = g.random(1, features, np.random.default_rng(0), (50,))
