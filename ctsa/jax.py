@@ -27,8 +27,8 @@ from .results import base as _results
 _be = load("jax")
 
 __all__ = [
-    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MultiHeadAttention",
-    "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MeanField",
+    "MultiHeadAttention", "Noise", "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum",
     "SymmetricAttention", "WrappedLayer", "from_torch", "keep_compiled",
 ]  # fmt: skip
@@ -117,6 +117,14 @@ class Perceptron(formulas.Perceptron, Field):
 
 class EnergyAttention(formulas.EnergyAttention, Field):
     __doc__ = formulas.EnergyAttention.__doc__
+
+
+class MeanField(formulas.MeanField, Field):
+    __doc__ = formulas.MeanField.__doc__
+
+
+class Noise(formulas.Noise, Field):
+    __doc__ = formulas.Noise.__doc__
 
 
 class SpeedRegulated(normalisation.SpeedRegulated, Field):

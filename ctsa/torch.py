@@ -30,8 +30,8 @@ for _known in (torch.zeros(()), torch.nn.Parameter(torch.zeros(()))):
     backend(_known)  # what is looked up while torch.compile traces would make it trace anew
 
 __all__ = [
-    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MultiHeadAttention",
-    "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
+    "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MeanField",
+    "MultiHeadAttention", "Noise", "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum",
     "SymmetricAttention", "WrappedLayer", "from_jax",
 ]  # fmt: skip
@@ -191,6 +191,14 @@ class Perceptron(formulas.Perceptron, Field):
 
 class EnergyAttention(formulas.EnergyAttention, Field):
     __doc__ = formulas.EnergyAttention.__doc__
+
+
+class MeanField(formulas.MeanField, Field):
+    __doc__ = formulas.MeanField.__doc__
+
+
+class Noise(formulas.Noise, Field):
+    __doc__ = formulas.Noise.__doc__
 
 
 class SpeedRegulated(normalisation.SpeedRegulated, Field):

@@ -192,7 +192,11 @@ def test_uniform_growth_rate_formula():
         (lambda: theory.equiangular_time([0.5, -0.1], 1.0, 3), ValueError, r"g must lie in \[0, 1\)"),
         (lambda: theory.equiangular_time(np.nan, 1.0, 3), ValueError, "g must be finite, got nan"),
         (lambda: theory.equiangular_time(0.5, -1.0, 3), ValueError, "beta must be"),
-        (lambda: theory.uniform_growth_rate(1, -1.0), ValueError, "beta must be"),
+        (lambda: theory.uniform_growth_rate(1, np.nan), ValueError, "beta must be"),
+        (lambda: theory.uniform_growth_rate(1.5, 1.0), ValueError, "k must be integers"),
+        (lambda: theory.uniform_growth_rate(1, 1.0, 1), ValueError, "d must be an integer of at least 2"),
+        (lambda: theory.critical_noise(1.0, weights="linear"), ValueError, "weights must be one of"),
+        (lambda: theory.most_unstable_mode("hot"), TypeError, "beta must be a number"),
     ],
 )
 def test_bad_input(call, error, message):

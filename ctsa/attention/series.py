@@ -66,7 +66,7 @@ def sums(x: Array, q: Array, charges: Array, top: int) -> tuple[Array, Array]:
 
 
 def _plain(top: int, x: Array, q: Array, charges: Array) -> tuple[Array, Array]:
-    return _evaluated(q, _moments(x, charges, top), top)
+    return _evaluated(q, moments(x, charges, top), top)
 
 
 def _stretched(top: int, x: Array, q: Array, charges: Array) -> tuple[Array, Array]:
@@ -78,7 +78,22 @@ def _stretched(top: int, x: Array, q: Array, charges: Array) -> tuple[Array, Arr
     return found[:, :p] + (found[:, p:].reshape(-1, p, d) * q[:, None, :]).sum(-1), total
 
 
-def _moments(x: Array, charges: Array, top: int) -> Array:
+def harmonics(x: Array, top: int) -> Array:
+    """Return the harmonics of unit tokens ``(n, d)``, ``(top + 1, rows, n)``: of each order the real and imaginary part.
+
+    There are two rows on the circle and ``2 (top + 1)`` on the two-sphere, of orders 0 ... top, zeros beyond ``l``.
+    """
+    be = backend(x)
+    state, read, advance = _levels(x, top)
+    last, found = be.scan(be.partial(_listed, read, advance), state, top)
+    return be.xp.concatenate([found, read(last)[None]])
+
+
+def _listed(read: Callable, advance: Callable, state: tuple) -> tuple:
+    return advance(state), read(state)
+
+
+def moments(x: Array, charges: Array, top: int) -> Array:
     """Return the moments of unit tokens ``(n, d)`` with charges ``(n, p)``: ``(top + 1, rows, p)``."""
     be, size = backend(x), _size(x, top)
     parts = _split(be, x, size), _split(be, charges, size)

@@ -128,6 +128,8 @@ def classification(
         Classification(bipartite consensus, multiplicities=(2, 1), eigenvector=1, speed=0.0e+00)
     """
     g = field_geometry(field, geometry)
+    if not getattr(field, "of_tokens", True):
+        raise ValueError("field must be one of tokens: kinds are about how tokens lie, and a density has none")
     rest, gap = checks.number("rest", rest, low=0.0, strict=True), checks.number("gap", gap, low=0.0, strict=True)
     x = checks.tokens(x, field, g, name="x", normalize=None)
     if x.ndim != 2:

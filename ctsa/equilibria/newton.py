@@ -228,7 +228,8 @@ def _levenberg_marquardt(field, g, t, rest, state):
     creeping = better & ~first & (mu <= 1) & (fall < 1e-4 * was)
     flat = ~first & ((slope * slope).sum(-1) <= 1e-10 * trace * was)
     mu = xp.where(first, mu, xp.clip(next_mu, 1e-6, 1e12))
-    x, f = (xp.where(better[:, None, None], new, old) for new, old in ((y, x), (f_new, f)))
+    known = better | (first & ~done)  # a start with a velocity that is not finite is not at rest
+    x, f = (xp.where(which[:, None, None], new, old) for which, new, old in ((better, y, x), (known, f_new, f)))
     r, j = xp.where(better[:, None], r_new, r), xp.where(better[:, None, None], j_new, j)
     cost = xp.where(better, cost_new, cost)
     # At rest; or at a local minimum of |F| that is no zero; or creeping toward one; or no step is short enough.

@@ -13,6 +13,8 @@ from .base import Field as Field
 from .conversion import convert as convert
 from .drifts import Injection as Injection, Oja as Oja, Perceptron as Perceptron, Rotation as Rotation
 from .energy_attention import EnergyAttention as EnergyAttention
+from .mean_field import MeanField as MeanField
 from .multi_head import MultiHeadAttention as MultiHeadAttention
+from .noise import Noise as Noise
 from .self_attention import SelfAttention as SelfAttention
 from .symmetric_attention import SymmetricAttention as SymmetricAttention

@@ -109,6 +109,8 @@ class Field:
     parts: ClassVar[dict[str, Part]] = {}
     geometry: Geometry
     tokenwise = False  # whether the velocity of a token depends on that token alone
+    is_noise = False  # whether it has increments in place of a velocity, see ``ctsa.flows.stochastic``
+    of_tokens = True  # whether rows of a state are tokens, which its matrices act on
     equivariant = False  # whether all rotations are symmetries where matrices are multiples of 1 and vectors absent
 
     def __init__(self, *args: Any, geometry: Geometry | None = None, **values: Any):

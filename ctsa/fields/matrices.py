@@ -20,7 +20,7 @@ def terms_of(field: Any) -> Iterator[tuple[float, dict[str, Any]]]:
     Of a term that is read at ``gain * x + bias``, "gain" and "bias" are among them.
     """
     for factor, term, read in flat_terms(field):
-        if parts_of(type(term)):
+        if parts_of(type(term)) and getattr(term, "of_tokens", True):
             inner = term.arguments()
             given = {k: np.asarray(as_numpy(v), float) if hasattr(v, "shape") else v for k, v in inner.items()}
             yield factor, given if read is None else {**given, "gain": read[0], "bias": read[1]}

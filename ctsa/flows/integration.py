@@ -1,6 +1,7 @@
 """Integrate a field with adaptive or fixed-step solvers, the same in both frameworks."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,9 @@ from ctsa.flows.merging import integrate_merging
 from ctsa.flows.opening import account, check_solver, check_velocity, needs_check, settled
 from ctsa.flows.outcome import IntegrationError, extended, retracted, why_failed
 from ctsa.flows.solver import Solver, takes_solver
+from ctsa.flows.stochastic import integrate_noise, noisy
 from ctsa.geometry import Geometry, geometry_of
+from ctsa.parts import everything
 from ctsa.results.base import Trajectory
 
 Array = Any
@@ -70,6 +73,7 @@ def integrate(
     land: bool = False,
     progress: bool | None = None,
     merge: bool | float = False,
+    seed: int | None = None,
 ) -> Trajectory:
     """Integrate ``dx/dt = field(t, x)`` from ``x(ts[0]) = x0`` and return the states at ``ts``.
 
@@ -118,6 +122,8 @@ def integrate(
             at which tokens have met; True is ``10 (atol + rtol)``, or the root of the rounding, whichever is larger. For
             fields of ctsa that treat tokens alike and do not depend on time, one state ``(n, d)``, an adaptive solver;
             forward in time, without ``until``, ``adjoint`` and gradients. See ``ctsa.flows.merging``.
+        seed: of the noise of a field with a ``Noise``, 0 if None. Such a field takes ``step`` and solver "heun" (if none is
+            named) or "euler", see ``ctsa.flows.stochastic``; members of a batch have independent noises.
 
     Returns:
         ``Trajectory`` with ``ts``, ``xs`` of shape ``(len(ts), ..., n, d)``, and ``stats``; with ``merge`` also
@@ -143,6 +149,11 @@ def integrate(
     if not callable(field):
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     geometry = geometry_of(field, geometry)
+    if noisy(field):
+        _without_noise(until=until, adjoint=adjoint or None, largest_step=largest_step, merge=merge or None)
+        return integrate_noise(field, x0, ts, solver, step, seed, max_steps, normalize, geometry, _grid)
+    if seed is not None:
+        raise ValueError("seed is for the noise of a field, and this field has none: leave it out, or add ctsa.torch.Noise")
     x = checks.tokens(x0, field, geometry, normalize=normalize)
     if merge is False:  # merged tokens are few before long
         field = settled(field, x)
@@ -204,9 +215,25 @@ def integrate(
             raise_lost(solved.lost, geometry, sign)
         solved = locate(be, problem, solved)
         solved = correct_stop(be, problem, solved)
-    found = _read_out(be, solved, times, geometry, sign, problem)
+    found = _judged(field, _read_out(be, solved, times, geometry, sign, problem))
     found.stats.update(account(field, found.xs[-1]))
     return found
+
+
+def _without_noise(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} does not go with noise: leave it out")
+
+
+def _judged(field: Any, run: Trajectory) -> Trajectory:
+    """Return a run with what its field has to say of it."""
+    for part in everything(field):
+        if hasattr(part, "judge"):
+            run, words = part.judge(run)
+            if words:
+                warnings.warn(words, UserWarning, stacklevel=4)
+    return run
 
 
 def _stop_condition(be, field, geometry, sign, rest, t0, x):

@@ -12,6 +12,7 @@ it is extended.
 
 from .base import Geometry as Geometry, direction_generator as direction_generator, length as length
 from .choice import check_geometry as check_geometry, geometry_of as geometry_of
+from .densities import Densities as Densities
 from .euclidean import Euclidean as Euclidean
 from .keeping import Described as Described
 from .product import Product as Product

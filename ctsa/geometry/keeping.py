@@ -6,11 +6,12 @@ from typing import Any
 from ctsa.results.values import keep
 
 from .base import Array, Geometry
+from .densities import Densities
 from .euclidean import Euclidean
 from .product import Product
 from .sphere import Sphere
 
-_OURS: dict[str, type[Geometry]] = {"Sphere": Sphere, "Euclidean": Euclidean, "Product": Product}
+_OURS: dict[str, type[Geometry]] = {"Sphere": Sphere, "Euclidean": Euclidean, "Product": Product, "Densities": Densities}
 _FLAGS = ("place", "closed", "flat", "radial", "unit", "channels")
 
 

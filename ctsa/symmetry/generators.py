@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.linalg import null_space
 
-from ctsa.geometry import Geometry
+from ctsa.geometry import Densities, Geometry
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -16,7 +16,8 @@ def motions(g: Geometry, d: int, shifts: bool = False) -> tuple[np.ndarray, np.n
     Returns:
         antisymmetric matrices ``(k, d, d)`` and translations ``(k, d)``.
     """
-    w, c = g.generators(d), np.eye(d) if shifts and g.flat else np.zeros((0, d))
+    shifts = shifts and g.flat and not isinstance(g, Densities)  # whose coefficients are no places
+    w, c = g.generators(d), np.eye(d) if shifts else np.zeros((0, d))
     return np.concatenate([w, np.zeros((len(c), d, d))]), np.concatenate([np.zeros((len(w), d)), c])
 
 

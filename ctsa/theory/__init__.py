@@ -6,7 +6,6 @@ from .flows import (
     equiangular_rate as equiangular_rate,
     equiangular_time as equiangular_time,
     oja_flow as oja_flow,
-    uniform_growth_rate as uniform_growth_rate,
 )
 from .spectra import (
     OjaEquilibrium as OjaEquilibrium,
@@ -20,4 +19,9 @@ from .thresholds import (
     balanced_threshold as balanced_threshold,
     bipartite_threshold as bipartite_threshold,
     bipartite_windows as bipartite_windows,
+)
+from .uniform import (
+    critical_noise as critical_noise,
+    most_unstable_mode as most_unstable_mode,
+    uniform_growth_rate as uniform_growth_rate,
 )

@@ -1,9 +1,9 @@
-"""Flows that are solved exactly, and growth rates: Oja's flow, equiangular tokens, the uniform state."""
+"""Flows that are solved exactly: Oja's flow, equiangular tokens."""
 
 from typing import Any
 
 import numpy as np
-from scipy.special import exp1, expi, ive
+from scipy.special import exp1, expi
 
 from ctsa.checks import choice, integer, number, numbers
 
@@ -106,22 +106,3 @@ def equiangular_time(g: Any, beta: Any, n: Any, weights: str = "softmax") -> np.
     else:
         time = 0.5 * (np.exp(-some) * near + np.exp(c) * far)
     return np.where(b == 0, 0.5 * log, time)
-
-
-def uniform_growth_rate(k: Any, beta: float) -> np.ndarray:
-    """Return the growth rate of mode ``k`` of the uniform state on the circle under softmax attention, Q = K = V = I.
-
-    A density ``(1 + eps cos(k theta)) / 2 pi`` grows like ``exp(t k^2 I_k(beta) / (beta I_0(beta)))`` for ``beta > 0``
-    (and ``1/2`` for k = 1, else 0, at ``beta = 0``).
-
-    Example:
-        >>> float(uniform_growth_rate(1, 0.0))
-        0.5
-
-    References:
-        arXiv 2410.06833 (metastability), arXiv 2512.01868.
-    """
-    k, b = np.asarray(k), number("beta", beta, low=0.0)
-    if b == 0:
-        return np.where(k == 1, 0.5, 0.0)
-    return k**2 * ive(k, b) / (b * ive(0, b))

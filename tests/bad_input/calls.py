@@ -642,6 +642,55 @@ def calls(face, other):
         weights=v.CHOICES,
     )
     yield call(
+        "theory.uniform_growth_rate",
+        theory.uniform_growth_rate,
+        dict(k=1, beta=1.0),
+        k=[("text", "a"), ("half", 1.5), ("negative", -1), ("nan", float("nan"))],
+        beta=[("text", "a"), ("nan", float("nan"))],
+        d=[("one", 1), ("half", 2.5), ("text", "a")],
+        sigma=[("text", "a"), ("negative", -1.0)],
+        value=[("text", "a"), ("nan", float("nan"))],
+        weights=v.CHOICES,
+    )
+    for name in ("most_unstable_mode", "critical_noise"):
+        yield call(
+            f"theory.{name}",
+            getattr(theory, name),
+            dict(beta=1.0),
+            beta=[("text", "a"), ("nan", float("nan"))],
+            d=[("one", 1), ("half", 2.5), ("text", "a")],
+            weights=v.CHOICES,
+        )
+    yield call(
+        "MeanField",
+        face.MeanField,
+        dict(d=2, degree=3),
+        d=[("one", 1), ("four", 4), ("half", 2.5), ("text", "a")],
+        degree=without(v.COUNTS[:-1], *optional),
+        beta=v.NUMBERS[:4],
+        sigma=[("None", None), ("text", "a"), ("negative", -1.0), ("nan", float("nan"))],
+        weights=v.CHOICES,
+        quadrature=[("text", "a"), ("half", 9.5), ("low", 3)],
+    )
+    yield call(
+        "Noise",
+        face.Noise,
+        dict(sigma=0.1),
+        sigma=[("None", None), ("text", "a"), ("negative", -1.0), ("nan", float("nan")), ("matrix", np.eye(2))],
+        geometry=[("text", "a"), ("number", 3)],
+    )
+    yield call(
+        "integrate with noise",
+        ctsa.integrate,
+        dict(field=field + face.Noise(0.1), x0=x, ts=[0.0, 0.1], step=0.05),
+        x0=states(),
+        ts=v.TIMES,
+        step=without(v.POSITIVE, *optional),
+        seed=without(v.SEEDS, *optional),
+        solver=v.CHOICES,
+        normalize=v.FLAGS,
+    )
+    yield call(
         "theory.consensus_spectrum",
         theory.consensus_spectrum,
         dict(value=M, k=0, n=3),
