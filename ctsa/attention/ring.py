@@ -42,7 +42,7 @@ def fits_ring(weights: Weights) -> bool:
 
 
 def ring_pays(heads: Heads, x: Array) -> bool:
-    """Tell whether a mesh in use spreads tokens ``(..., n, d)`` over devices, evenly, and the ring knows the weights, without masses."""
+    """Tell whether a mesh in use spreads tokens ``(..., n, d)`` over devices, and the ring knows such attention."""
     if framework(x) != "jax" or not fits_ring(heads.weights) or heads.masses is not None:
         return False
     count = ring("jax").parts()

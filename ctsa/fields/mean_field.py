@@ -11,7 +11,7 @@ import numpy as np
 
 from ctsa import checks
 from ctsa._backend import autodiff, backend, dtype_name, load
-from ctsa.attention import Heads, Weights, harmonic
+from ctsa.attention import Heads, Weights, harmonic, series
 from ctsa.attention.heads import act, inverse_temperature, lift
 from ctsa.geometry import Densities, Sphere
 from ctsa.geometry.densities import bands
@@ -321,11 +321,9 @@ class MeanField(Field):
 
 def _longest(heads: Heads, quadrature: Any) -> float | None:
     """Return a bound on the length of queries; None if values are not known, but a quadrature is."""
-    try:
-        return harmonic.reach_of(heads)
-    except ValueError:
-        if quadrature is not None:
-            return None
+    longest = harmonic.reach_of(heads)
+    if longest is not None or quadrature is not None:
+        return longest
     raise ValueError(
         "quadrature must be given where the values of beta, query and key are not known: make the field outside of jit and "
         "grad, or say up to which degree means are to be exact"
@@ -334,7 +332,7 @@ def _longest(heads: Heads, quadrature: Any) -> float | None:
 
 def _needed(d: int, degree: int, reach: float) -> int:
     """Return the degree of density times kernel times gradient."""
-    return 2 * degree + 2 + harmonic.degree(d, reach)
+    return 2 * degree + 2 + series.degree(d, reach)
 
 
 @functools.lru_cache(64)
