@@ -142,7 +142,7 @@ def test_second_derivatives(jax_face):
         y = x + s * u
         return (field.drift(0.0, y / jnp.linalg.norm(y, axis=-1, keepdims=True)) ** 2).sum()
 
-    one, other = (jax.grad(jax.grad(lambda s, f=f: turned(f, s)))(0.0) for f in (
+    one, other = (jax.jit(jax.grad(jax.grad(turned, 1), 1))(f, 0.0) for f in (
         jax_face.SelfAttention(beta=2.0, how=how) for how in ("dense", "harmonic")))  # fmt: skip
     assert abs(one - other) < 1e-11 * abs(one)
 
@@ -180,15 +180,17 @@ def test_derivatives_in_all_directions(d):
     x, a, v = tokens("poles", d), matrices("random", d), matrices("random", d, 5)
     u = np.random.default_rng(1).normal(size=(2, N, d))
     fields = [ctsa.jax.SelfAttention(query=a, value=v, beta=3.0, how=how) for how in ("dense", "harmonic")]
-    (_, one), (_, other) = (f.drift_tangent(0.0, jnp.asarray(x), jnp.asarray(u)) for f in fields)
+    tangent = jax.jit(lambda f, z, u: f.drift_tangent(0.0, z, u))
+    (_, one), (_, other) = (tangent(f, jnp.asarray(x), jnp.asarray(u)) for f in fields)
     assert np.abs(one - other).max() < 1e-12 * np.abs(one).max()
-    one, other = (jax.jvp(lambda z, f=f: f.drift(0.0, z), (jnp.asarray(x),), (jnp.asarray(u[0]),))[1] for f in fields)
+    moved = jax.jit(lambda f, z, u: jax.jvp(lambda z: f.drift(0.0, z), (z,), (u,))[1])
+    one, other = (moved(f, jnp.asarray(x), jnp.asarray(u[0])) for f in fields)
     assert np.abs(one - other).max() < 1e-12 * np.abs(one).max()
 
     def loss(f, z):
         return (f.drift(0.0, z) ** 2).sum()
 
-    one, other = (jax.tree.leaves(jax.grad(loss, (0, 1))(f, jnp.asarray(x))) for f in fields)
+    one, other = (jax.tree.leaves(jax.jit(jax.grad(loss, (0, 1)))(f, jnp.asarray(x))) for f in fields)
     for p, q in zip(one, other, strict=True):
         assert np.abs(p - q).max() < 1e-11 * max(1.0, np.abs(p).max())
     found = []
@@ -243,7 +245,7 @@ def test_many_tokens():
     assert np.abs(y[:50] - (e @ x) / e.sum(1, keepdims=True)).max() < 1e-13
 
 
-@pytest.mark.parametrize("beta", [0.5, 4.0, 16.0])
+@pytest.mark.parametrize("beta", [0.5, 16.0])
 def test_growth_of_modes(beta):
     """Evenly spread tokens on the circle: mode k grows at ``k^2 I_k(beta) / (beta I_0(beta))`` (arXiv 2410.06833)."""
     n = 20_000
