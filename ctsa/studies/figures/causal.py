@@ -18,7 +18,7 @@ D = 3  # tokens of the circle are on the equator, so that JAX compiles once
 
 
 def run(bench: Bench) -> Findings:
-    """Follow the first token and those that it gathers; count the centres of tokens of the circle, and see how they rest."""
+    """Follow the first token and those that it gathers; count centres of tokens of the circle, and see how they rest."""
     n, beta = (32, 64.0) if bench.quick else (200, 64.0)
     ts = np.concatenate([[0.0], np.geomspace(0.1, 1000.0, 41 if bench.quick else 121)])
     opposite = leader(bench, n, len(ts))
@@ -42,17 +42,18 @@ def attention(bench: Bench, beta: float, value: Any = None, query: Any = None, k
 
 
 def leader(bench: Bench, n: int, count: int) -> int:
-    """Check that the first token follows Oja's flow, alone, and where the others end; return how many end opposite to it."""
+    """Check that the first token follows Oja's flow, alone, and where others end; return how many end opposite to it."""
     x, ts = random_tokens(n, D, seed=1), np.append(0.0, np.geomspace(0.1, 40.0, count - 1))
     value = np.diag([1.0, 0.5, -0.5])
     flow = bench.flow(attention(bench, 2.0, value), x, ts, atol=1e-11)
     known = theory.oja_flow(value, x[0], ts)
     xs = as_numpy(flow.xs)
-    bench.check("V = diag(1, 1/2, -1/2): largest distance of the first token from Oja's flow", np.abs(xs[:, 0] - known).max(),
-                0.0, 1e-8, source="x(t) = exp(t V) x / |exp(t V) x|")  # fmt: skip
+    off = np.abs(xs[:, 0] - known).max()
+    bench.check("V = diag(1, 1/2, -1/2): largest distance of the first token from the flow of Oja", off, 0.0, 1e-8,
+                source="x(t) = exp(t V) x / |exp(t V) x|")  # fmt: skip
     pole = np.sign(x[0, 0]) * np.eye(D)[0]
     away = np.abs(xs[-1, :, None] - [pole, -pole]).max(-1)
-    bench.check("V = diag(1, 1/2, -1/2): largest distance of tokens from the nearer end of the leading eigenvector at t = 40",
+    bench.check("V = diag(1, 1/2, -1/2): largest distance of tokens from the nearer leading eigenvector at t = 40",
                 away.min(-1).max(), 0.0, 1e-4, relation="at most", source="arXiv:2411.04990")  # fmt: skip
     opposite = int((away.argmin(-1) == 1).sum())
     query, key = np.random.default_rng(0).normal(size=(2, D, D))
@@ -60,8 +61,8 @@ def leader(bench: Bench, n: int, count: int) -> int:
     xs = as_numpy(flow.xs)
     bench.check("V = I, random Q and K: how far the first token moves", np.abs(xs[:, 0] - x[0]).max(), 0.0, 1e-12,
                 source="it attends to itself alone")  # fmt: skip
-    bench.check("V = I, random Q and K: largest distance of tokens from the first at t = 40", np.abs(xs[-1] - x[0]).max(), 0.0,
-                1e-4, relation="at most", source="arXiv:2411.04990: one cluster, at the first token")  # fmt: skip
+    bench.check("V = I, random Q and K: largest distance of tokens from the first at t = 40", np.abs(xs[-1] - x[0]).max(),
+                0.0, 1e-4, relation="at most", source="arXiv:2411.04990: one cluster, at the first token")  # fmt: skip
     return opposite
 
 
@@ -73,18 +74,18 @@ def second(bench: Bench, n: int, count: int) -> None:
         flow = bench.flow(attention(bench, beta), x, 2 * theory.equiangular_time(g, beta, 2), atol=1e-12)
         xs = as_numpy(flow.xs)
         found = (xs[:, 0] * xs[:, 1]).sum(-1)
-        bench.check(f"beta = {beta:g}: largest error of <x_1, x_2> from a right angle on", np.abs(found - g).max(), 0.0, 1e-9,
-                    source="twice the equiangular time, n = 2")  # fmt: skip
+        bench.check(f"beta = {beta:g}: largest error of <x_1, x_2> from a right angle on", np.abs(found - g).max(), 0.0,
+                    1e-9, source="twice the equiangular time, n = 2")  # fmt: skip
 
 
 def rates(bench: Bench, n: int) -> None:
-    """Check the spectrum of consensus, ``mu / j - lambda``; where V = I the first token is free, and the second the slowest."""
+    """Check the spectrum of consensus, ``mu / j - lambda``: where V = I the first token is free, and the second slowest."""
     x = np.repeat(np.eye(D)[:1], n, 0)
     for name, value in (("I", np.eye(D)), ("diag(1, 1/2, -1/2)", np.diag([1.0, 0.5, -0.5]))):
         found = np.sort(eigenvalues(attention(bench, 3.0, value), x).real)[::-1]
         known = theory.consensus_spectrum(value, 0, n, mask="causal").real
-        bench.check(f"V = {name}: largest error of {len(found)} rates at consensus", np.abs(found - known).max(), 0.0, 1e-10,
-                    source="mu / j - lambda, j = 1 ... n")  # fmt: skip
+        bench.check(f"V = {name}: largest error of {len(found)} rates at consensus", np.abs(found - known).max(), 0.0,
+                    1e-10, source="mu / j - lambda, j = 1 ... n")  # fmt: skip
         if name == "I":
             bench.check("V = I: the slowest of tokens that follow the first", found[D - 1], -0.5, 1e-10,
                         source="1 / 2 - 1")  # fmt: skip
@@ -115,7 +116,10 @@ def gathered(bench: Bench, n: int, beta: float, ts: np.ndarray) -> tuple[list[di
 
 
 def centres(angle: np.ndarray, delta: float, strong: bool) -> np.ndarray:
-    """Return which tokens are farther than ``delta`` along the circle from all centres before, or all tokens: ``(starts, n)``."""
+    """Return which tokens are farther than ``delta`` along the circle from all centres (strong: tokens) before them.
+
+    ``angle`` and what is returned are ``(starts, n)``.
+    """
     kept = np.zeros(angle.shape, bool)
     for j in range(angle.shape[1]):
         far = np.abs((angle[:, :j] - angle[:, j : j + 1] + np.pi) % (2 * np.pi) - np.pi) > delta
@@ -124,6 +128,7 @@ def centres(angle: np.ndarray, delta: float, strong: bool) -> np.ndarray:
 
 
 def nearest(angle: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return how far along the circle the nearest centre is from each token."""
     return np.abs((angle[:, None] - centre + np.pi) % (2 * np.pi) - np.pi).min(1)
 
 

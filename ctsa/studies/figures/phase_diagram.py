@@ -81,6 +81,7 @@ def crossing(ts: np.ndarray, met: np.ndarray) -> float:
 
 
 def notes(off: list, starts: int) -> list[str]:
+    """Return in words where random tokens differ from equiangular ones, and where they do not meet."""
     high = [(beta, gap, half) for d, beta, gap, half in off if d == DIMENSIONS[-1]]
     worst = max(high, key=lambda each: each[1])
     plane = [(beta, half) for d, beta, _, half in off if d == 2 and np.isnan(half)]
@@ -91,7 +92,9 @@ def notes(off: list, starts: int) -> list[str]:
         f"mean product: half of the pairs have met by t = {worst[2]:.3g}, where equiangular ones meet at {early:.4g}.",
     ]
     if plane:
-        told.append(f"d = 2: from beta = {plane[0][0]:.3g} on clusters stay apart, and half of the pairs have not met by t = 30.")
+        told.append(
+            f"d = 2: from beta = {plane[0][0]:.3g} on clusters stay apart, and half of the pairs have not met by t = 30."
+        )
     return told
 
 

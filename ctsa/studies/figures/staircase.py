@@ -51,8 +51,8 @@ def run(bench: Bench) -> Findings:
         f"{n} random tokens of the circle, beta = {beta:g}, until t = {ts[-1]:.0e}: {flow.stats['steps']} steps, "
         f"{len(flow.merges.times)} mergers.",
         f"Plateaus: {lasting}.",
-        f"Two equal clusters at a right angle: the logarithm of the time grows by {rate:.3f} a unit of beta at the end, which "
-        "nears 1 like 1 - 1 / beta: the time is of the order exp(beta (1 - g)) / beta, with g = 0.",
+        f"Two equal clusters at a right angle: the logarithm of the time grows by {rate:.3f} a unit of beta at the end, "
+        "which nears 1 like 1 - 1 / beta: the time is of the order exp(beta (1 - g)) / beta, with g = 0.",
     ]
     return bench.found(rows + more, notes)
 
@@ -79,14 +79,14 @@ def pairs(bench: Bench, n: int, ts: np.ndarray) -> tuple[list[dict[str, Any]], f
             rows.append(dict(what=f"1/{share} of tokens", beta=beta, t=time, known=known))
         wrong = max(abs(row["t"] / row["known"] - 1) for row in rows[-len(betas) :])
         bench.check(
-            f"two clusters at a right angle, 1/{share} of the tokens in one: largest relative error of when they meet", wrong,
-            0.0, 1e-5, source="quadrature of the angle's equation",
+            f"two clusters at a right angle, 1/{share} of the tokens in one: largest relative error of when they meet",
+            wrong, 0.0, 1e-5, source="quadrature of the angle's equation",
         )  # fmt: skip
     last, before = rows[len(betas) - 1], rows[len(betas) - 2]
     g = 1 - GAP**2 / 2
     half = theory.equiangular_time(g, last["beta"], 2)
-    bench.check(f"beta = {last['beta']:g}: when two equal clusters meet, over the equiangular time", last["t"] / half, 1.0, 1e-5,
-                source="closed form, n = 2")  # fmt: skip
+    bench.check(f"beta = {last['beta']:g}: when two equal clusters meet, over the equiangular time", last["t"] / half, 1.0,
+                1e-5, source="closed form, n = 2")  # fmt: skip
     rate = np.log(last["t"] / before["t"]) / (last["beta"] - before["beta"])
     return rows, float(rate)
 
@@ -118,9 +118,14 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
     left.plot(run["t"], run["energy"], color=PALETTE[0], linewidth=1.2, zorder=3)
     for start, end, known, count in zip(steps["t"], steps["end"], steps["known"], steps["clusters"], strict=True):
         left.plot([start, end], [known, known], color=PALETTE[1], linewidth=4, alpha=0.4, solid_capstyle="butt")
-        left.annotate(f"{count:g}", ((start * end) ** 0.5, known), (0, 4), textcoords="offset points", fontsize=7, ha="center")
+        left.annotate(
+            f"{count:g}", ((start * end) ** 0.5, known), (0, 4), textcoords="offset points", fontsize=7, ha="center"
+        )
     left.set(xscale="log", ylim=(0, 1.1))
-    told = [entry(PALETTE[0], "energy over that of consensus", mark=""), entry(PALETTE[1], r"$\sum_q (n_q / n)^2$", mark="")]
+    told = [
+        entry(PALETTE[0], "energy over that of consensus", mark=""),
+        entry(PALETTE[1], r"$\sum_q (n_q / n)^2$", mark=""),
+    ]
     finish(left, "time $t$", "energy", told, "upper left")
     legend = []
     for k, share in enumerate((2, 4)):

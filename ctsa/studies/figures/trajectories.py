@@ -48,7 +48,7 @@ def run(bench: Bench) -> Findings:
     wendel(bench)
     notes = [
         f"{n} random tokens, the same for every system; clusters are groups nearer than .05: {'; '.join(told)}.",
-        "With Q = K = V = I and d = 3 one cluster is what remains of almost every start, but when is a matter of exp(beta).",
+        "With Q = K = V = I and d = 3 one cluster remains of almost every start, but after a time that grows as exp(beta).",
     ]
     return bench.found(rows, notes)
 
@@ -97,7 +97,7 @@ def wendel(bench: Bench) -> None:
 
 
 def in_hemisphere(x: np.ndarray) -> np.ndarray:
-    """Return whether tokens ``(..., n, 3)`` lie in an open hemisphere: if one does, it can be turned until two are on its rim."""
+    """Return whether tokens ``(..., n, 3)`` lie in an open hemisphere: it can be turned until two are on its rim."""
     i, j = np.triu_indices(x.shape[-2], 1)
     normal = np.cross(x[..., i, :], x[..., j, :])
     side = np.einsum("...pk,...nk->...pn", normal, x)
