@@ -85,11 +85,12 @@ def notes(off: list, starts: int) -> list[str]:
     high = [(beta, gap, half) for d, beta, gap, half in off if d == DIMENSIONS[-1]]
     worst = max(high, key=lambda each: each[1])
     plane = [(beta, half) for d, beta, _, half in off if d == 2 and np.isnan(half)]
-    early = theory.equiangular_time(MET, worst[0], N)
+    early, stronger = theory.equiangular_time(MET, worst[0], N), np.exp(worst[0] ** 2 / (2 * DIMENSIONS[-1]))
     told = [
         f"{starts} random starts of {N} tokens for each of d = 2, 8, 128; pairs have met where <x_i, x_j> > {MET}.",
         f"d = 128: random tokens differ the most from equiangular ones at beta = {worst[0]:.3g}, by {worst[1]:.2g} in the "
-        f"mean product: half of the pairs have met by t = {worst[2]:.3g}, where equiangular ones meet at {early:.4g}.",
+        f"mean product: half of the pairs have met by t = {worst[2]:.3g}, where equiangular ones meet at {early:.4g}. "
+        f"Products of variance 1 / d make attraction exp(beta^2 / (2 d)) = {stronger:.3g} times as strong.",
     ]
     if plane:
         told.append(
