@@ -90,7 +90,7 @@ def notes(off: list, starts: int) -> list[str]:
         f"{starts} random starts of {N} tokens for each of d = 2, 8, 128; pairs have met where <x_i, x_j> > {MET}.",
         f"d = 128: random tokens differ the most from equiangular ones at beta = {worst[0]:.3g}, by {worst[1]:.2g} in the "
         f"mean product: half of the pairs have met by t = {worst[2]:.3g}, where equiangular ones meet at {early:.4g}. "
-        f"Products of variance 1 / d make attraction exp(beta^2 / (2 d)) = {stronger:.3g} times as strong.",
+        f"Products of variance 1 / d make attraction exp(beta^2 / (2 d)) = {stronger:.3g} times as strong at first.",
     ]
     if plane:
         told.append(
