@@ -13,6 +13,8 @@ import numpy as np
 from ctsa.results.base import Result, picture
 from ctsa.results.text import columns
 
+MOST = 100  # rows that are printed; a file of values has all
+
 
 @dataclass(frozen=True)
 class Check:
@@ -101,10 +103,10 @@ class Findings(Result):
         return {name: np.array(column)[keep] for name, column in self.rows.items()}
 
     def table(self) -> str:
-        """Return the rows as text, the notes, and the checks."""
+        """Return the rows as text, the first 100 of them, the notes, and the checks."""
         shown = [[_shown(v) for v in row] for row in zip(*self.rows.values(), strict=True)]
         checks = [str(check) for check in self.checked]
-        return "\n".join([columns(list(self.rows), shown), "", *self.notes, *([""] if checks else []), *checks])
+        return "\n".join([columns(list(self.rows), shown, MOST), "", *self.notes, *([""] if checks else []), *checks])
 
     def write_csv(self, path: Path) -> None:
         """Write the rows as comma-separated values."""

@@ -25,6 +25,11 @@ class Figure(NamedTuple):
 # The module in ``figures`` has the same name, with underscores, and the functions run(bench) and draw(found, axes).
 FIGURES: dict[str, Figure] = {
     "modes": Figure("which modes of the uniform state grow, and how many clusters are there?", "arXiv:2410.23228"),
+    "phase-diagram": Figure("when do tokens meet, by beta and dimension?", "arXiv:2312.10794"),
+    "trajectories": Figure("how do tokens of the two-sphere gather?", "arXiv:2312.10794"),
+    "polytopes": Figure("where do tokens without normalisation go?", "arXiv:2305.05465"),
+    "staircase": Figure("how long do clusters last, and what is the energy meanwhile?", "arXiv:2410.06833"),
+    "causal": Figure("what does a causal mask change, and which tokens gather others?", "arXiv:2411.04990"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from ctsa._backend import no_graph
+from ctsa.flows import integrate
+from ctsa.results.base import Trajectory
 from ctsa.studies.findings import Check, Findings, as_checks, as_table
 from ctsa.studies.names import FIGURES
 
@@ -40,6 +43,11 @@ class Bench:
     def quick(self) -> bool:
         """Whether this is the quick preset."""
         return self.preset == "quick"
+
+    def flow(self, field: Any, x0: Any, ts: Any, **settings: Any) -> Trajectory:
+        """Integrate without bars, and without a record for gradients."""
+        with no_graph():
+            return integrate(field, x0, ts, progress=False, **settings)
 
     def keep(self, name: str, result: Any) -> Any:
         """Keep a result for the report, and return it."""
