@@ -25,6 +25,7 @@ class Figure(NamedTuple):
 # The module in ``figures`` has the same name, with underscores, and the functions run(bench) and draw(found, axes).
 FIGURES: dict[str, Figure] = {
     "modes": Figure("which modes of the uniform state grow, and how many clusters are there?", "arXiv:2410.23228"),
+    "finding-energy": Figure("is the symmetric part of A, taken for V, enough for an energy?", "arXiv:2505.19458"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
 
