@@ -27,6 +27,8 @@ FIGURES: dict[str, Figure] = {
     "modes": Figure("which modes of the uniform state grow, and how many clusters are there?", "arXiv:2410.23228"),
     "finding-energy": Figure("is the symmetric part of A, taken for V, enough for an energy?", "arXiv:2505.19458"),
     "finding-wrong-clusters": Figure("how often does a loop of fixed steps end in other clusters than its flow?", "arXiv:2312.10794"),
+    "finding-singletons": Figure("does a group of one token need to decay within itself?", "arXiv:2511.11553"),
+    "finding-injection-norms": Figure("does a norm below one, or above, tell whether a loop settles?", "arXiv:2505.19458"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
 
