@@ -26,11 +26,19 @@ class Figure(NamedTuple):
 FIGURES: dict[str, Figure] = {
     "modes": Figure("which modes of the uniform state grow, and how many clusters are there?", "arXiv:2410.23228"),
     "finding-energy": Figure("is the symmetric part of A, taken for V, enough for an energy?", "arXiv:2505.19458"),
-    "finding-wrong-clusters": Figure("how often does a loop of fixed steps end in other clusters than its flow?", "arXiv:2312.10794"),
+    "finding-wrong-clusters": Figure(
+        "how often does a loop of fixed steps end in other clusters than its flow?", "arXiv:2312.10794"
+    ),
     "finding-singletons": Figure("does a group of one token need to decay within itself?", "arXiv:2511.11553"),
-    "finding-injection-norms": Figure("does a norm below one, or above, tell whether a loop settles?", "arXiv:2505.19458"),
-    "finding-looped-layer": Figure("a layer of MiniLM as a loop: which tokens synchronise, and what stays chaotic?", "all-MiniLM-L6-v2"),
-    "exponents": Figure("what are the exponents of recurrent attention with and without normalisation?", "arXiv:2505.19458"),
+    "finding-injection-norms": Figure(
+        "does a norm below one, or above, tell whether a loop settles?", "arXiv:2505.19458"
+    ),
+    "finding-looped-layer": Figure(
+        "a layer of MiniLM as a loop: which tokens synchronise, and what stays chaotic?", "all-MiniLM-L6-v2"
+    ),
+    "exponents": Figure(
+        "what are the exponents of recurrent attention with and without normalisation?", "arXiv:2505.19458"
+    ),
     "jacobian-norm": Figure("how large is the Jacobian of a layer, and how tight is its bound?", "arXiv:2505.19458"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS

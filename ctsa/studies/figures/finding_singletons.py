@@ -28,11 +28,12 @@ def run(bench: Bench) -> Findings:
     _, low, high = wilson(ends, starts, 0.95)
     beyond = sum(r["stable"] and not r["asked"] for r in rows)
     notes = [
-        f"V = A = diag(1, mu), n = {N}, one token at v_0 and {N - 1} at -v_0, z = beta: of {len(rows)} points of the map {beyond} are stable "
-        "although m_+ < 0, none is unstable though the condition holds.",
-        f"z = .15, mu = -4: a perturbed singleton decays at {decays:.4f}; a group of two, for which m_+ < 0 as well, parts at {grows:+.4f}.",
-        f"z = .4, mu = -1: {ends} of {starts} random starts (95 %: {low:.3f} ... {high:.3f}) end with a singleton, in states that the condition "
-        f"excludes. Of {stable} stable bipartite states it allows {groups}.",
+        f"V = A = diag(1, mu), n = {N}, one token at v_0 and {N - 1} at -v_0, z = beta: of {len(rows)} points of the map "
+        f"{beyond} are stable although m_+ < 0, none is unstable though the condition holds.",
+        f"z = .15, mu = -4: a perturbed singleton decays at {decays:.4f}; a group of two, for which m_+ < 0 as well, parts "
+        f"at {grows:+.4f}.",
+        f"z = .4, mu = -1: {ends} of {starts} random starts (95 %: {low:.3f} ... {high:.3f}) end with a singleton, in "
+        f"states that the condition excludes. Of {stable} stable bipartite states it allows {groups}.",
     ]
     return bench.found(rows, notes)
 
@@ -71,13 +72,33 @@ def region(bench: Bench) -> list[dict[str, Any]]:
             blocks = bool(mu < 2 * plus * minus / (plus + minus))
             differ += stable != blocks
             asked = bool(blocks and plus > 0 and minus > 0)
-            rows.append(dict(z=float(z), mu=float(mu), leading=float(values[0].real), stable=stable, asked=asked, m_plus=float(plus)))
+            rows.append(
+                dict(
+                    z=float(z),
+                    mu=float(mu),
+                    leading=float(values[0].real),
+                    stable=stable,
+                    asked=asked,
+                    m_plus=float(plus),
+                )
+            )
     bench.check("map: largest error of leading eigenvalue and trace", off, 0.0, 1e-9, source="bipartite_spectrum")
-    bench.check("map: stability that differs from mu < m_+ m_- / S", differ, 0, source="blocks alone, S = (m_+ + m_-) / 2")
-    bench.check("map: stable singletons with m_+ < 0", sum(r["stable"] and r["m_plus"] < 0 for r in rows), 1, relation="at least",
-                source="a condition on both groups would have none")  # fmt: skip
-    bench.check("map: unstable though the condition holds", sum(r["asked"] and not r["stable"] for r in rows), 0,
-                source="the condition suffices")  # fmt: skip
+    bench.check(
+        "map: stability that differs from mu < m_+ m_- / S", differ, 0, source="blocks alone, S = (m_+ + m_-) / 2"
+    )
+    bench.check(
+        "map: stable singletons with m_+ < 0",
+        sum(r["stable"] and r["m_plus"] < 0 for r in rows),
+        1,
+        relation="at least",
+        source="a condition on both groups would have none",
+    )
+    bench.check(
+        "map: unstable though the condition holds",
+        sum(r["asked"] and not r["stable"] for r in rows),
+        0,
+        source="the condition suffices",
+    )
     return rows
 
 
@@ -94,8 +115,13 @@ def followed(bench: Bench) -> tuple[float, float]:
     off = np.abs(as_numpy(integrate(field_of(bench, mu, z), x, TIMES, atol=1e-12, progress=False).xs)[..., 1])
     off = off.reshape(len(TIMES), 2, members, N).max(-1)
     decays, grows = (float(np.log(off[8, k] / off[4, k]).mean() / (TIMES[8] - TIMES[4])) for k in (0, 1))
-    bench.check("singleton, m_+ < 0: rate of decay", decays, theory.bipartite_spectrum(v, v, z, 0, 1, N - 1)[0].real, 1e-5,
-                source="leading eigenvalue")  # fmt: skip
+    bench.check(
+        "singleton, m_+ < 0: rate of decay",
+        decays,
+        theory.bipartite_spectrum(v, v, z, 0, 1, N - 1)[0].real,
+        1e-5,
+        source="leading eigenvalue",
+    )
     bench.check("pair, m_+ < 0: rate of growth within", grows, -margins(z, 2, N - 2)[0], 1e-6, source="-lambda m_+")
     return grows, decays
 
@@ -112,8 +138,13 @@ def sampled(bench: Bench) -> tuple[int, int]:
     bench.check("random starts: farthest token from +-v_0 at t = 250", (1 - np.abs(end)).max(), 0.0, 1e-4)
     plus = (end > 0).sum(-1)
     singles = int(((plus == 1) | (plus == N - 1)).sum())
-    bench.check("random starts that end with a singleton, m_+ < 0", singles, 1, relation="at least",
-                source="none would, were it unstable")  # fmt: skip
+    bench.check(
+        "random starts that end with a singleton, m_+ < 0",
+        singles,
+        1,
+        relation="at least",
+        source="none would, were it unstable",
+    )
     return singles, starts
 
 
@@ -123,7 +154,9 @@ def census(bench: Bench) -> tuple[int, int]:
     stable = theory.census(v, v, z, N)["bipartite consensus", 0]
     groups = [m for m in range(1, N) if min(margins(z, m, N - m)) > 0]
     allowed = sum(int(np.prod(np.arange(N, N - m, -1)) / np.prod(np.arange(1, m + 1))) for m in groups)
-    bench.check("stable bipartite states, z = .4", stable, 2**N - 2, source="blocks alone: mu = -1 < m_+ m_- / S for all splits")
+    bench.check(
+        "stable bipartite states, z = .4", stable, 2**N - 2, source="blocks alone: mu = -1 < m_+ m_- / S for all splits"
+    )
     return stable, allowed
 
 
@@ -135,8 +168,11 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
 
     ax = np.ravel(panels(axes))[0]
     stable, asked = found.column("stable"), found.column("asked")
-    kinds = {"stable, condition holds": (stable & asked, PALETTE[0]), "stable, condition fails": (stable & ~asked, PALETTE[1]),
-             "unstable": (~stable, "0.8")}  # fmt: skip
+    kinds = {
+        "stable, condition holds": (stable & asked, PALETTE[0]),
+        "stable, condition fails": (stable & ~asked, PALETTE[1]),
+        "unstable": (~stable, "0.8"),
+    }
     z, mu = found.column("z"), found.column("mu")
     for keep, colour in kinds.values():
         ax.plot(z[keep], mu[keep], "s", color=colour, markersize=3)
