@@ -223,14 +223,19 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
     told = [entry(blue, "falls", "", "s"), entry("0.8", "rises", "", "s"), entry("black", "closed form", mark="")]
     middle.set_ylim(0, 4.2)
     finish(middle, r"angle $a / \pi$", "asymmetry $s$", told)
-    mine = found.where(part="random")
-    share = mine["fell"] / mine["matrices"]
-    bars = np.maximum([share - mine["low"], mine["high"] - share], 0)
-    at = np.arange(len(share))
-    right.errorbar(at, share, bars, fmt="o", markersize=3, capsize=2)
-    right.plot(at, mine["fell_symmetric"] / mine["matrices"], "_", color="black", markersize=6)
-    right.set_xticks(
-        at, [f"{n:g}, {d:g}, {b:g}" for n, d, b in zip(mine["n"], mine["d"], mine["beta"], strict=True)], rotation=90
-    )
-    finish(right, r"$n, d, \beta$", "share of A for which it falls")
+    told = []
+    for beta, colour in zip(dict.fromkeys(found.where(part="random")["beta"].tolist()), PALETTE, strict=False):
+        for n, mark in zip((2, 4, 16), "os^", strict=True):
+            mine = found.where(part="random", beta=beta, n=n)
+            share = mine["fell"] / mine["matrices"]
+            bars = np.maximum([share - mine["low"], mine["high"] - share], 0)
+            at = mine["d"] * (1 + 0.04 * np.log2(n))  # beside each other
+            style = dict(color=colour, fmt=mark, markersize=3, capsize=2, linewidth=0.8)
+            right.errorbar(at, share, bars, **style)
+            right.plot(at, mine["fell_symmetric"] / mine["matrices"], "_", color="black", markersize=6)
+            if len(at):
+                told.append(entry(colour, rf"$\beta$ = {beta:g}, n = {n}", "", mark))
+    right.set_xscale("log", base=2)
+    right.set_ylim(-0.03, 1.05)
+    finish(right, "d", "share of A for which it falls", told)
     return np.array([left, middle, right])

@@ -90,9 +90,11 @@ def linear(bench: Bench, loops: int) -> dict[str, Any]:
         norm,
         loops,
     )
-    bench.check(f"x <- A x, |A| = {norm:.3g}: largest exponent", row["exponent"], np.log(0.9), 1e-9, source="ln .9")
+    bench.check(f"linear loop, |A| = {norm:.3g}: largest exponent", row["exponent"], np.log(0.9), 1e-9, source="ln .9")
     known = np.log(np.linalg.norm(np.linalg.matrix_power(a, SPANS[-1]), 2)) / SPANS[-1]
-    bench.check(f"x <- A x: bound by {SPANS[-1]} loops", row[f"bound {SPANS[-1]}"], known, 1e-10, source="ln|A^k| / k")
+    bench.check(
+        f"linear loop: bound by {SPANS[-1]} loops", row[f"bound {SPANS[-1]}"], known, 1e-10, source="ln|A^k| / k"
+    )
     return row
 
 

@@ -58,8 +58,8 @@ def run(bench: Bench) -> Findings:
     blind = [r["a_priori"] / r["norm"] for r in rows]
     notes = [
         f"{N} random tokens, d = {D}, {seeds} draws of matrices: norms of normalised layers lie between {min(norms):.3g} "
-        f"and {max(norms):.3g} for steps from {steps[0]:g} to {steps[-1]:g}; at the largest, without normalisation, between "
-        f"{min(plain):.3g} and {max(plain):.3g}.",
+        f"and {max(norms):.3g} for steps from {steps[0]:g} to {steps[-1]:g}; at the largest, without normalisation, "
+        f"between {min(plain):.3g} and {max(plain):.3g}.",
         f"Bound over norm: {np.median(tight):.3g} in the median, {max(tight):.3g} at most; without looking at the state "
         f"{np.median(blind):.3g} in the median.",
     ]
