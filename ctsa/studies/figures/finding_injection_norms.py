@@ -128,8 +128,8 @@ def measured(bench: Bench, system: str, parameter: float, layer: Any, x: np.ndar
     be = load(bench.backend)
     x = be.asarray(x)
     spectrum = lyapunov_spectrum(layer, x, intervals=loops, transient=TRANSIENT, count=1, progress=False)
-    states = ctsa.iterate(layer, x, TRANSIENT + loops - 1).xs[TRANSIENT:]
-    jacobians = [as_numpy(ctsa.jacobian(layer, state, basis="tangent")) for state in states]
+    states = as_numpy(ctsa.iterate(layer, x, TRANSIENT + loops - 1).xs)[TRANSIENT:]
+    jacobians = [as_numpy(ctsa.jacobian(layer, be.asarray(state), basis="tangent")) for state in states]
     row = dict(
         system=system,
         parameter=parameter,

@@ -106,7 +106,7 @@ def directions(labels: np.ndarray, d: int) -> tuple[np.ndarray, list[str]]:
 
 def leaves(bench: Bench, loop: Any, x: Any, u: Any, mean: np.ndarray, projections: np.ndarray, slack: float) -> None:
     """Check that groups stay together in the map, and that its derivative keeps the kinds of directions apart."""
-    y, du = map(as_numpy, layer_pushforward(loop, x, u))
+    y, du = map(as_numpy, backend(x).call(layer_pushforward, loop, x, u))
     bench.check(
         "tokens of a group after one loop, farthest apart",
         np.abs(y - mean @ y).max(),
