@@ -20,8 +20,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 DEVICE = os.environ.get("CTSA_TEST_DEVICE", "cpu")
 os.environ.setdefault("JAX_PLATFORMS", DEVICE if DEVICE == "cpu" else f"{DEVICE},cpu")  # callbacks need a CPU
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Programs of tests run once, also those of processes that tests start: compiling them is what takes time. Benchmarks are told
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+# Programs of tests run once, also those of processes that tests start: compiling them is what takes time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
