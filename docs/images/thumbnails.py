@@ -13,7 +13,7 @@ from ctsa.studies import reproduce
 from ctsa.studies.names import FIGURES
 
 HERE = Path(__file__).resolve().parent / "reproduce"
-SIZE = (480, 320)  # pixels, of which a card shows about half on a screen of ordinary density
+SIZE = (480, 270)  # pixels, of which a card shows about half on a screen of ordinary density
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def setup(app):
     app.config.mathjax_path = f"{FOLDER}/{SCRIPT}"
     app.config.mathjax3_config = {
         "options": {"enableMenu": False},  # the menu fetches what it offers
-        "svg": {"fontCache": "global"},
+        "svg": {"fontCache": "global", "scale": 0.92},  # the height of small letters beside
     }
     app.connect("build-finished", copy)
     return {"parallel_read_safe": True}

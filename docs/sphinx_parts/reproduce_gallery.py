@@ -27,7 +27,7 @@ class ReproduceGallery(SphinxDirective):
                 lines += [f"      :img-top: /images/reproduce/{name}.png", f"      :img-alt: the figure {name}"]
             lines += ["", f"      {asks[:1].upper()}{asks[1:]}", ""]
             if name in names.FIGURES:
-                lines += ["      +++", f"      {names.FIGURES[name].source}", ""]
+                lines += ["      .. card-footer::", "", f"         {names.FIGURES[name].source}", ""]
         holder = nodes.container()
         content = StringList(lines, source=self.get_source_info()[0])
         self.state.nested_parse(content, self.content_offset, holder)
