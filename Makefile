@@ -70,7 +70,8 @@ docs: $(DEV)  ## Build the documentation into docs/_build/html (warnings are err
 	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -q -b html $(ARGS) docs docs/_build/html
 
 docs-check: $(DEV)  ## Open the pages that `make docs` built in Chromium: no request, no error, formulas set, no scroll bars
-	CTSA_DOCS_SITE=docs/_build/html $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_docs_site.py $(ARGS)
+	CTSA_DOCS_SITE=docs/_build/html $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -p no:cacheprovider \
+		tests/test_docs_site.py $(ARGS)
 
 linkcheck: $(DEV)  ## Follow the links out of the documentation (needs a network; on request only)
 	CTSA_DOCS_EXAMPLES=0 MPLBACKEND=Agg $(BIN)/sphinx-build -q -b linkcheck $(ARGS) docs docs/_build/linkcheck

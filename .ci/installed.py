@@ -20,6 +20,6 @@ for name in DATA:
 assert [point.value for point in entry_points(group="console_scripts", name="ctsa")] == ["ctsa.cli:main"]
 assert len(ctsa.theory.consensus_spectrum([[2.0, 0.0], [0.0, 1.0]], 0, 3)) == 3
 assert ctsa.random_tokens(4, 3, seed=0).shape == (4, 3)
-import ctsa.plot  # noqa: E402, F401  (matplotlib comes only now)
+import ctsa.plot  # noqa: E402  (matplotlib comes only now)
 
 print(f"ctsa {ctsa.__version__} is installed and whole")

@@ -47,7 +47,7 @@ def integration(ax) -> None:
 
 def spectra(ax) -> None:
     """Seconds of Lyapunov spectra on JAX."""
-    table = [row for row in rows("Lyapunov spectra", 5)]
+    table = rows("Lyapunov spectra", 5)
     kinds = {"diffrax": [number(row[1]) for row in table], "lyapax": [number(row[6]) for row in table]}
     kinds["ctsa"] = [min(x for x in map(number, row[2:4]) if x == x) for row in table]
     for k, (name, times) in enumerate(kinds.items()):

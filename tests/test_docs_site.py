@@ -34,12 +34,14 @@ SCROLLED = """() => [...document.querySelectorAll("pre")].filter(
 ).map((p) => p.textContent.slice(0, 60))"""
 WIDTH = "() => document.documentElement.scrollWidth"
 LIGHT = """(node) => {
-  const of = (style) => style.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)).reduce((s, c, i) => s + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const of = (style) => style.match(/[\\d.]+/g).slice(0, 3)
+    .reduce((sum, c, i) => sum + [0.2126, 0.7152, 0.0722][i] * linear(c / 255), 0);
   let at = node;
   while (at && /rgba\\(0, 0, 0, 0\\)/.test(getComputedStyle(at).backgroundColor)) at = at.parentElement;
   return [of(getComputedStyle(node).color), of(getComputedStyle(at || document.body).backgroundColor)];
 }"""
+READ = ("h1", "article p", "article a", "article pre", ".sd-card-title", ".sd-card-text", ".sd-card-footer", "td")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_words_can_be_read_in_both_themes(page, theme):
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto((SITE / "index.html").as_uri())
     page.evaluate(SETTLED)
-    for kind in ("h1", "article p", "article a", "article pre", ".sd-card-title", ".sd-card-text", ".sd-card-footer", "td"):
+    for kind in READ:
         ink, ground = page.locator(kind).first.evaluate(LIGHT)
         assert (ground < 0.1) == (theme == "dark"), kind
         assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.5, kind
