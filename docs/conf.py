@@ -1,24 +1,17 @@
 """Sphinx configuration: `make docs`, or `sphinx-build -W docs docs/_build/html`.
 
-Building needs no network. The gallery runs every script in examples/, which takes minutes;
-CTSA_DOCS_EXAMPLES=0 shows the scripts without running them.
+Neither building nor reading needs a network. The gallery runs every script in examples/, which takes minutes;
+CTSA_DOCS_EXAMPLES=0 shows the scripts without running them. Directives of our own are in docs/sphinx_parts.
 """
 
-import ast
-import importlib
-import inspect
 import os
 import sys
 import tomllib
 from pathlib import Path
 
-from docutils import nodes
-from docutils.statemachine import StringList
-from sphinx.util.docutils import SphinxDirective
-
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE / "sphinx_parts")]
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -37,11 +30,18 @@ extensions = [
     "sphinx.ext.viewcode",
     "myst_parser",
     "cyclopts.ext.sphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "offline_mathjax",
+    "public_names",
+    "reproduce_gallery",
 ]
-exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
+exclude_patterns = ["_build", "sphinx_parts", "static", "Thumbs.db", ".DS_Store"]
 root_doc = "index"
-nitpicky = False
+nitpicky = True
+# Annotations name types of others, and protocols of ours that have no page; every other reference must lead somewhere.
+nitpick_ignore_regex = [("py:class", ".*"), ("py:.*", r"(?!ctsa\b).*\..*")]
 default_role = "code"
 # The gallery leaves its own settings in the cache, and they cannot be pickled.
 suppress_warnings = ["config.cache"]
@@ -89,45 +89,11 @@ html_theme = "furo"
 html_title = f"ctsa {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["ctsa.css"]
+html_theme_options = {"top_of_page_buttons": []}
 
-
-class PublicNames(SphinxDirective):
-    """A table of what `import ctsa` offers: each name, linked to its page, and its first sentence."""
-
-    required_arguments = 1
-
-    @staticmethod
-    def reexported(module) -> list[str]:
-        """List the names a module hands on by `from .somewhere import name as name`."""
-        body = ast.parse(inspect.getsource(module)).body
-        statements = [s for top in body for s in (top.body if isinstance(top, ast.If) else [top])]  # TYPE_CHECKING
-        aliases = [a for s in statements if isinstance(s, ast.ImportFrom) for a in s.names]
-        return [a.name for a in aliases if a.asname == a.name and not a.name.startswith("_")]
-
-    def run(self) -> list[nodes.Node]:
-        """Read the module and lay out its public names in reStructuredText."""
-        module = importlib.import_module(self.arguments[0])
-        names = getattr(module, "__all__", None) or self.reexported(module)
-        lines = [".. list-table::", "   :widths: 35 65", ""]
-        for name in sorted(names, key=str.lower):
-            thing = getattr(module, name)
-            # A plain value knows neither its name nor its module, and its docstring is that of its type.
-            home, summary = f"{module.__name__}.{name}", ""
-            if inspect.ismodule(thing):
-                home = thing.__name__
-            elif hasattr(thing, "__qualname__"):
-                home = f"{thing.__module__}.{thing.__qualname__}"
-            if home != f"{module.__name__}.{name}" or inspect.ismodule(thing):
-                summary = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
-            role = "mod" if inspect.ismodule(thing) else "obj"
-            lines += [f"   * - :py:{role}:`{module.__name__}.{name} <{home}>`", f"     - {summary}"]
-        holder = nodes.container()
-        content = StringList(lines, source=self.get_source_info()[0])
-        self.state.nested_parse(content, self.content_offset, holder)
-        return holder.children
-
-
-def setup(app):
-    """Register the one directive of our own."""
-    app.add_directive("public-names", PublicNames)
-    return {"parallel_read_safe": True}
+# -- links of the outside world: `make linkcheck`, on request
+linkcheck_anchors = False
+linkcheck_timeout = 20
+linkcheck_retries = 2

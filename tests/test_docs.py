@@ -66,6 +66,15 @@ def test_block(name, line, code, printed):
         assert out.getvalue().splitlines() == printed.splitlines()
 
 
+def test_tests_that_pages_name_exist():
+    """The table of equations, functions and tests names tests as file::function."""
+    named = re.findall(r"`(\w+)::(\w+)`", (ROOT / "docs" / "science.md").read_text(encoding="utf-8"))
+    named.remove(("file", "function"))
+    assert len(named) > 50
+    there = {file: (ROOT / "tests" / f"test_{file}.py").read_text(encoding="utf-8") for file, _ in named}
+    assert not [f"{file}::{test}" for file, test in named if f"def test_{test}(" not in there[file]]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
     with warnings.catch_warnings():
