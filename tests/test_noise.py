@@ -161,7 +161,9 @@ def test_without_noise_the_order_is_two(torch_face):
 
 
 # ----------------------------------------------------------------------------------------------------------- both faces
-@pytest.mark.parametrize("geometry", [None, ctsa.Sphere(channels=2), ctsa.Euclidean(), Ellipse()], ids=["sphere", "circles", "flat", "ellipse"])
+@pytest.mark.parametrize(
+    "geometry", [None, ctsa.Sphere(channels=2), ctsa.Euclidean(), Ellipse()], ids=["sphere", "circles", "flat", "ellipse"]
+)
 def test_faces_agree(torch_face, jax_face, close, geometry):
     d = 2 if isinstance(geometry, Ellipse) else 4
     x = np.random.default_rng(0).normal(size=(3, 5, d))
