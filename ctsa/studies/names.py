@@ -45,6 +45,7 @@ FIGURES: dict[str, Figure] = {
         "what are the exponents of recurrent attention with and without normalisation?", "arXiv:2505.19458"
     ),
     "jacobian-norm": Figure("how large is the Jacobian of a layer, and how tight is its bound?", "arXiv:2505.19458"),
+    "multistability": Figure("how many states are stable at once, and where do random starts go?", "arXiv:2511.11553"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
 
