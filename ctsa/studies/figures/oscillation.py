@@ -18,7 +18,7 @@ FREQUENCIES = np.array([2.0, 1.0])
 KINDS = ("Euler", "Euler, normalised", "RK4", "RK4, normalised")
 VALUE = np.array([[1.0, -2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, -1.0]])  # a leading pair 1 +- 2i
 LEADING, OTHER, N, D = 1.0 + 2.0j, -1.0, 4, 3
-STEP = 0.2
+STEP = 0.5
 
 
 def run(bench: Bench) -> Findings:
@@ -112,7 +112,7 @@ def turning(bench: Bench) -> tuple[list[dict[str, Any]], float]:
     late = (angle[-1] - angle[depth // 2]) / (depth - depth // 2)
     period = 2 * np.pi * step / late
     bench.check("consensus of layers: turn a layer", late, np.angle(factor), 1e-9, source="arg(1 + h (a + i w))")
-    spectrum = lyapunov_spectrum(layer, path[-1], intervals=40, transient=100, progress=False)
+    spectrum = lyapunov_spectrum(layer, path[-1], intervals=40, transient=150, progress=False)
     bench.keep("layers", spectrum)
     # Between tokens the layer changes nothing but the tangent plane, which turns by arg(1 + h (a + i w)).
     size, turn = abs(factor), np.cos(np.angle(factor))
@@ -120,13 +120,13 @@ def turning(bench: Bench) -> tuple[list[dict[str, Any]], float]:
     bench.check("consensus of layers: largest error of all exponents",
                 np.abs(spectrum.exponents - np.sort(each)[::-1]).max(), 0.0, 1e-9,
                 source="0, ln (1 + h mu) / R, ln 1 / R, ln cos(turn) / R")  # fmt: skip
-    times = np.arange(61) * step
-    flow = bench.keep("turning consensus", bench.flow(field, x, times))
+    times = np.arange(25) * step
+    flow = bench.keep("turning consensus", bench.flow(field, x, np.linspace(0.0, times[-1], 121)))
     rows = []
-    for kind, xs in (("flow", as_numpy(flow.xs)), ("layers", path[:61])):
+    for kind, ts, xs in (("flow", as_numpy(flow.ts), as_numpy(flow.xs)), ("layers", times, path[:25])):
         rows += [
             dict(part="path", kind=kind, token=i, t=float(t), x=float(p[0]), y=float(p[1]))
-            for t, state in zip(times, xs, strict=True) for i, p in enumerate(state)
+            for t, state in zip(ts, xs, strict=True) for i, p in enumerate(state)
         ]  # fmt: skip
     return rows, float(period)
 
@@ -147,17 +147,21 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
         mine = found.where(part="rotation", kind=kind)
         g = growth(kind, fine[:, None] * FREQUENCIES)
         known = g if not kind.endswith("normalised") else np.stack([0 * fine, g.min(1) - g.max(1)], 1)
-        (line,) = left.plot(fine, known[:, 0], linewidth=1)
-        left.plot(fine, known[:, 1], linewidth=1, color=line.get_color())
+        style = "--" if kind.endswith("normalised") else "-"
+        (line,) = left.plot(fine, known[:, 0], style, linewidth=1)
+        left.plot(fine, known[:, 1], style, linewidth=1, color=line.get_color())
         left.plot(mine["step"], mine["exponent"], "o", markersize=3, color=line.get_color())
-        legend.append(entry(line.get_color(), kind))
+        legend.append(entry(line.get_color(), kind, style))
     finish(left, "step $h$", "exponents a step", legend, "upper left")
     legend = []
     for kind in ("flow", "layers"):
         mine, colour = found.where(part="path", kind=kind), None
         for i in range(N):
             here = mine["token"] == i
-            (line,) = right.plot(mine["t"][here], mine["x"][here], linewidth=0.8, color=colour)
+            mark = "" if kind == "flow" else "."
+            (line,) = right.plot(
+                mine["t"][here], mine["x"][here], marker=mark, markersize=3, linewidth=0.8, color=colour
+            )
             colour = line.get_color()
         legend.append(entry(colour, kind if kind == "flow" else f"layers of step {STEP:g}", mark=""))
     right.set_ylim(-1.05, 1.55)
