@@ -48,6 +48,7 @@ FIGURES: dict[str, Figure] = {
     "multistability": Figure("how many states are stable at once, and where do random starts go?", "arXiv:2511.11553"),
     "oscillation": Figure("what do layers make of oscillations, which have exponents of zero?", "arXiv:2505.19458"),
     "mean-field": Figure("what does the density of tokens do, and what do finitely many?", "arXiv:2312.10794"),
+    "noise": Figure("how much noise keeps tokens apart, and how do they fluctuate?", "arXiv:2412.14813"),
 }
 STUDIES: dict[str, str] = {name: figure.asks for name, figure in FIGURES.items()} | EXPERIMENTS
 

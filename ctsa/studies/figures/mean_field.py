@@ -66,7 +66,9 @@ def beside_tokens(bench: Bench) -> list[dict[str, Any]]:
     density = bench.keep("density", bench.flow(field, c, times, atol=1e-11))
     tokens = bench.flow(bench.face.SelfAttention(beta=BETA), x, times, atol=1e-11)  # all in one batch
     means, cs = as_numpy(field.from_tokens(tokens.xs[:, 0])), as_numpy(density.xs)
-    bench.check(f"largest error of the means of {n} tokens at quantiles, until t = 2", np.abs(means - cs).max(), 0.0, 1e-8,
+    kept = slice(0, 2 * (n // 4))  # a rule of n points takes high degrees for low ones
+    off = np.abs(means - cs)[..., kept].max()
+    bench.check(f"largest error of means up to degree {n // 4} over {n} tokens at quantiles, until t = 2", off, 0.0, 1e-9,
                 source="the density")  # fmt: skip
     bench.check("share of the density in its highest degrees", density.stats["tail"], 0.0, 1e-6, relation="at most",
                 source="resolved")  # fmt: skip
