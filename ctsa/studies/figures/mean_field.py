@@ -24,7 +24,7 @@ def run(bench: Bench) -> Findings:
         f"mode {r['mode']}: {r['value']:.3f}, known {r['known']:.3f}" for r in rows if r["part"] == "fluctuation"
     )
     notes = [
-        f"Bumps of a density that starts uniform but for all modes alike, when the fastest coefficient is about .005: {shown}.",
+        f"Bumps of a density that began with all modes alike, when the fastest has grown by 5000: {shown}.",
         f"Random tokens, d = 2, beta = {BETA:g}, t = 1: n times the mean square of a mode over that of independent tokens, "
         f"{spread}.",
     ]
