@@ -84,7 +84,10 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
         spread.append(mine["spread"][0])
     bars = right.errorbar(np.sqrt(betas), mean, spread, fmt="o", markersize=3, capsize=2)
     (line,) = right.plot(np.sqrt(betas), fastest, linewidth=1)
-    told = [entry(bars[0].get_color(), "clusters of random tokens", ""), entry(line.get_color(), "fastest mode", mark="")]
+    told = [
+        entry(bars[0].get_color(), "clusters of random tokens", ""),
+        entry(line.get_color(), "fastest mode", mark=""),
+    ]
     finish(left, "mode $k$", "growth rate", legend)
     finish(right, r"$\sqrt{\beta}$", "number", told)
     return np.array([left, right])
