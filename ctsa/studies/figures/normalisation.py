@@ -1,0 +1,103 @@
+"""Where a transformer normalises: the same paths of tokens, at other speeds, down to how fast they cluster in the end."""
+
+from typing import Any
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from ctsa import theory
+from ctsa.geometry import Sphere
+from ctsa.observables import gram
+from ctsa.results.base import as_numpy
+from ctsa.studies.findings import Findings
+
+from .bench import Bench
+
+N, BETA = 8, 2.0
+SCHEMES = ("post", "ngpt", "ln-scaling", "pre", "peri")
+END = {"post": "exp(-2 t)", "ngpt": "exp(-2 t)", "ln-scaling": "exp(-4 sqrt(t))", "pre": "t^-2", "peri": "t^-2"}
+
+
+def run(bench: Bench) -> Findings:
+    """Follow equiangular tokens under five schemes, and hold them against two equations of two numbers."""
+    end = 30.0 if bench.quick else 300.0
+    ts = np.concatenate([[0.0], np.geomspace(0.05, end, 40)])
+    rows: list[dict[str, Any]] = []
+    for scheme in SCHEMES:
+        field = bench.face.SpeedRegulated(bench.face.SelfAttention(beta=BETA), scheme)
+        run = bench.flow(field, np.eye(N), ts, "dopri8", atol=1e-11)
+        directions = as_numpy(Sphere().retract(run.xs))
+        products = as_numpy(gram(directions))
+        g, spread = products[:, 0, 1], np.ptp(products[:, ~np.eye(N, dtype=bool)], axis=1).max()
+        known = reduced(scheme, ts)
+        bench.check(f"{scheme}: products of tokens differ among each other by", spread, 0.0, 1e-8, source="equiangular")
+        bench.check(f"{scheme}: largest error of 1 - <x_i, x_j>", np.abs(g - known).max(), 0.0, 1e-8,
+                    source="two equations of g and r")  # fmt: skip
+        rows += [dict(scheme=scheme, t=t, g=a, known=b) for t, a, b in zip(ts, g, known, strict=True)]
+    inner = (ts > 0) & (ts < 6)
+    post = np.array([theory.equiangular(t, N, BETA) for t in ts[inner]])
+    bench.check("post: largest error of the product, closed form", np.abs(column(rows, "post")[inner] - post).max(), 0.0,
+                1e-8, source="arXiv:2312.10794")  # fmt: skip
+    slow = np.array([theory.equiangular(2 * (np.sqrt(t + 1) - 1), N, BETA) for t in ts[inner]])
+    bench.check("ln-scaling: product is that of post at 2 (sqrt(t + 1) - 1)",
+                np.abs(column(rows, "ln-scaling")[inner] - slow).max(), 0.0, 1e-8)  # fmt: skip
+    late = 3e5  # the two equations go on where the run of all tokens ended
+    for scheme in ("pre", "peri"):
+        a, b = 1 - reduced(scheme, np.array([0.0, late, 2 * late]))[1:]
+        bench.check(f"{scheme}: exponent of 1 - g in the end", np.log(b / a) / np.log(2), -2.0, 1e-3,
+                    source="theta' = P A / r, r grows as t")  # fmt: skip
+    half = {s: float(np.interp(0.5, column(rows, s), ts)) for s in SCHEMES}
+    told = ", ".join(f"{s} {t:.2f}" for s, t in half.items())
+    last = ", ".join(f"{s} {1 - column(rows, s)[-1]:.2g} (as {END[s]})" for s in SCHEMES)
+    notes = [
+        f"{N} orthonormal tokens, beta = {BETA:g}, r = 1 at the start. Time until products are 1/2: {told}.",
+        f"1 - <x_i, x_j> at t = {end:g}: {last}.",
+        "Schemes without a norm after the sum slow down as tokens grow: clusters never stop to form, and never have.",
+    ]
+    return bench.found(rows, notes)
+
+
+def column(rows: list[dict[str, Any]], scheme: str) -> np.ndarray:
+    """Return the products of a scheme."""
+    return np.array([row["g"] for row in rows if row["scheme"] == scheme])
+
+
+def reduced(scheme: str, ts: np.ndarray) -> np.ndarray:
+    """Return the products of equiangular tokens: by their symmetry one number g, and the length r where tokens grow."""
+
+    def slope(t: float, y: np.ndarray) -> list[float]:
+        e, r = y  # e = 1 - g, which keeps its digits
+        g = 1 - e
+        own, other = np.exp(BETA * e), N - 1  # weights over e^(beta g)
+        total = own + other
+        rate = 2 * e * ((N - 1) * g + 1) / total  # of "post", and minus that of e
+        along = (own + other * g) / total  # <theta, A>
+        # A = own x_i + sum of the others, over the total
+        square = (own**2 + 2 * own * other * g + other * (1 + (N - 2) * g)) / total**2
+        size = np.sqrt(square)
+        s = {"post": 1.0, "ngpt": size, "ln-scaling": np.sqrt(t + 1), "pre": r, "peri": r * size}[scheme]
+        grows = {"pre": along, "peri": along / size}.get(scheme, 0.0)
+        return [-rate / s, grows]
+
+    found = solve_ivp(slope, (ts[0], ts[-1]), [1.0, 1.0], "DOP853", ts, rtol=1e-12, atol=1e-14)
+    return 1 - found.y[0]
+
+
+def draw(found: Findings, *, axes: Any = None) -> Any:
+    """Draw products against time, and how far they are from one; return the two ``Axes``."""
+    from .drawing import entry, finish, panels
+
+    left, right = panels(axes, 2)
+    legend = []
+    for scheme in SCHEMES:
+        mine = found.where(scheme=scheme)
+        (line,) = left.plot(mine["t"], mine["known"], linewidth=1)
+        left.plot(mine["t"], mine["g"], "o", color=line.get_color(), markersize=2)
+        some = (mine["t"] > 0) & (1 - mine["g"] > 1e-9)
+        right.plot(mine["t"][some], 1 - mine["g"][some], color=line.get_color(), linewidth=1)
+        legend.append(entry(line.get_color(), scheme))
+    left.set_xscale("symlog", linthresh=0.1)
+    right.set(xscale="log", yscale="log")
+    finish(left, "time", r"product $\langle x_i, x_j\rangle$", legend)
+    finish(right, "time", r"$1 - \langle x_i, x_j\rangle$")
+    return np.array([left, right])
