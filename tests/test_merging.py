@@ -301,6 +301,16 @@ def test_clusters_at_rest_are_at_their_end(torch_face):
     close(traj.xs[-1], plain.xs[-1], 1e-6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_single_precision_comes_to_its_end(torch_face, seed):
+    """The last cluster has no velocity at all, to a rounding of 1e-7."""
+    x0 = ctsa.random_tokens(8, 2, seed=seed).astype(np.float32)
+    traj = run(torch_face.SelfAttention(beta=np.float32(1.0)), x0, [0.0, 30.0, 1000.0], atol=1e-5, merge=True)
+    assert traj.merges.counts[-1] == 1
+    plain = run(torch_face.SelfAttention(beta=1.0), x0.astype(float), [0.0, 60.0], normalize=True, atol=1e-10)
+    close(traj.xs[-1], plain.xs[-1], 1e-4)
+
+
 def test_pictures(staircase):
     import matplotlib.pyplot as plt
 
