@@ -227,12 +227,19 @@ X = ctsa.random_tokens(4, 2, seed=0)
     (dict(ts=[1.0, 0.0]), "forward in time"), (dict(x0=np.stack([X, X])), "one state"),
     (dict(until="equilibrium"), "until"), (dict(adjoint=True), "adjoint"),
     (dict(solver="rk4", step=0.1), "adaptive"), (dict(merge=1e-9), "10 atol"),
-    (dict(merge=2.0), "0.1"), (dict(merge=-1.0), "merge"), (dict(merge="yes"), "merge"), (dict(merge=np.nan), "merge"),
+    (dict(merge=2.0), "0.1"), (dict(merge=-1.0), "merge"), (dict(merge="yes"), "True, False, or a distance"),
+    (dict(merge=np.nan), "merge"), (dict(merge=None), "True, False, or a distance"),
 ])  # fmt: skip
 def test_what_does_not_go_together(face, options, match):
     given = dict(x0=X, ts=[0.0, 1.0], merge=True) | options
     with pytest.raises((ValueError, TypeError), match=match):
         run(face.SelfAttention(beta=1.0), **given)
+
+
+def test_truth_values_of_numpy(torch_face):
+    field = torch_face.SelfAttention(beta=1.0)
+    assert run(field, X, [0.0, 1.0], merge=np.False_).merges is None
+    assert run(field, X, [0.0, 1.0], merge=np.True_).merges is not None
 
 
 @pytest.mark.parametrize("make, match", [
