@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import close
 from hypothesis import given, settings, strategies as st
 from scipy.integrate import solve_ivp
 from scipy.special import ndtr
@@ -528,3 +529,17 @@ def test_gradients_by_the_adjoint_equation(torch_face, parts, solver, atol):
         gradients.append(torch.cat([p.grad.reshape(-1) for p in field.parameters() if p.grad is not None]))
     assert len(gradients[0]) == len(gradients[1]) > 0
     assert (gradients[0] - gradients[1]).abs().max() < 30 * atol * gradients[0].abs().max()
+
+
+def test_rest_lasts(face):
+    """At rest the first step is a guess: a long clock of short numbers must not be stopped by it."""
+    x0 = np.repeat(np.eye(3, dtype=np.float32)[:1], 4, 0)
+    traj = ctsa.integrate(face.SelfAttention(beta=np.float32(2.0)), x0, [0.0, 1e4], atol=1e-5)
+    close(traj.xs[-1], x0, 1e-6)
+
+
+def test_gradients_at_rest_by_the_adjoint(torch_face):
+    x0 = torch.eye(3, dtype=torch.float32)[:1].repeat(4, 1).requires_grad_()
+    traj = ctsa.integrate(torch_face.SelfAttention(beta=np.float32(2.0)), x0, [0.0, 50.0], atol=1e-5, adjoint=True)
+    (found,) = torch.autograd.grad(traj.xs[-1, 0, 1], x0)
+    close(found[:, 1], np.full(4, 0.25), 1e-4)  # the mean stays, all else decays

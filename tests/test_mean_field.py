@@ -268,6 +268,17 @@ def test_quadrature_is_enough_for_beta_or_an_error(face):
         assert np.isnan(np.asarray(jax.jit(lambda f, c: f(0.0, c))(grown, field.uniform))).all()
 
 
+def test_large_beta(torch_face, close):
+    """The degree of a kernel grows as the root of beta: far longer queries than its degree go."""
+    field = torch_face.MeanField(beta=1000.0, d=2, degree=8)
+    angles = 2 * np.pi * np.arange(1500) / 1500
+    x = np.stack([np.cos(angles), np.sin(angles)], 1)
+    masses = 1 + 0.3 * x[:, 0] + 0.2 * x[:, 1] ** 2
+    c = field.coefficients(lambda p: 1 + 0.3 * p[:, 0] + 0.2 * p[:, 1] ** 2)
+    few = torch_face.SelfAttention(beta=1000.0, masses=masses)
+    close(field.token_velocity(c, x[:50]), few(0.0, torch.as_tensor(x))[:50], 1e-11)
+
+
 def test_a_negative_density_has_no_softmax(face):
     field = face.MeanField(beta=2.0, d=2, degree=4)
     c = np.zeros((1, 8))

@@ -227,12 +227,19 @@ X = ctsa.random_tokens(4, 2, seed=0)
     (dict(ts=[1.0, 0.0]), "forward in time"), (dict(x0=np.stack([X, X])), "one state"),
     (dict(until="equilibrium"), "until"), (dict(adjoint=True), "adjoint"),
     (dict(solver="rk4", step=0.1), "adaptive"), (dict(merge=1e-9), "10 atol"),
-    (dict(merge=2.0), "0.1"), (dict(merge=-1.0), "merge"), (dict(merge="yes"), "merge"), (dict(merge=np.nan), "merge"),
+    (dict(merge=2.0), "0.1"), (dict(merge=-1.0), "merge"), (dict(merge="yes"), "True, False, or a distance"),
+    (dict(merge=np.nan), "merge"), (dict(merge=None), "True, False, or a distance"),
 ])  # fmt: skip
 def test_what_does_not_go_together(face, options, match):
     given = dict(x0=X, ts=[0.0, 1.0], merge=True) | options
     with pytest.raises((ValueError, TypeError), match=match):
         run(face.SelfAttention(beta=1.0), **given)
+
+
+def test_truth_values_of_numpy(torch_face):
+    field = torch_face.SelfAttention(beta=1.0)
+    assert run(field, X, [0.0, 1.0], merge=np.False_).merges is None
+    assert run(field, X, [0.0, 1.0], merge=np.True_).merges is not None
 
 
 @pytest.mark.parametrize("make, match", [
@@ -299,6 +306,16 @@ def test_clusters_at_rest_are_at_their_end(torch_face):
     assert traj.merges.counts[-1] == 2 and traj.stats["steps"] < 300
     plain = run(field, x0, [0.0, 500.0], "dopri8", atol=1e-12)
     close(traj.xs[-1], plain.xs[-1], 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_single_precision_comes_to_its_end(torch_face, seed):
+    """The last cluster has no velocity at all, to a rounding of 1e-7."""
+    x0 = ctsa.random_tokens(8, 2, seed=seed).astype(np.float32)
+    traj = run(torch_face.SelfAttention(beta=np.float32(1.0)), x0, [0.0, 30.0, 1000.0], atol=1e-5, merge=True)
+    assert traj.merges.counts[-1] == 1
+    plain = run(torch_face.SelfAttention(beta=1.0), x0.astype(float), [0.0, 60.0], normalize=True, atol=1e-10)
+    close(traj.xs[-1], plain.xs[-1], 1e-4)
 
 
 def test_pictures(staircase):

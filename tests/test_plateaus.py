@@ -101,7 +101,7 @@ def test_what_is_refused(torch_face):
         ((T, T[:-1]), ValueError, r"one value a time \(400,\), got \(399,\)"),
         ((T[::-1], T), ValueError, "ts must increase"),
         ((np.arange(-5.0, 5.0), np.arange(10.0)), ValueError, "at least 8 times above 0, got 4"),
-        ((run,), ValueError, "of one run"),
+        ((run,), ValueError, "of one run"), ((torch_face.SelfAttention(), run), TypeError, "the field comes second"),
     ):
         with pytest.raises(kind, match=message):
             ctsa.plateaus(*args)

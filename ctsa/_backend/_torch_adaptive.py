@@ -185,6 +185,7 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
 
     with torch.no_grad():
         h = float(first_step(be, watch.rhs, clock(ts[0]), y0, p.rtol, p.atol, order))
+    h = max(h, watch.shortest)  # at rest it is a guess, which must move the clock
     floor, largest = error_floor(torch.finfo(like.dtype).eps, p.rtol, p.atol), p.largest or float("inf")
     stages: Any = (_Graph if torch.is_grad_enabled() else _Flat)(method, watch.rhs, y0)
     t, y, at, good = ts[0], stages.enter(y0), 1, 0.0 if p.land else float("inf")

@@ -15,7 +15,7 @@ class _Quiet:
 
     def __init__(self, p: Problem, watch: Any):
         self.problem, self.steps, self.end = p, 0, p.y0
-        self.outer = watch
+        self.outer, self.shortest = watch, watch.shortest
 
     def rhs(self, t, y):
         return self.problem.rhs(t, y)

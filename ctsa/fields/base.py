@@ -65,7 +65,9 @@ def joined(labels: Any, masses: Any = None, size: int | None = None) -> np.ndarr
     """Return the masses of clusters: how many tokens they have, or the sum of their masses."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels) or labels.min() < 0:
-        raise ValueError(f"labels must be non-negative integers (n,), the cluster of each token, got shape {labels.shape}")
+        got = f"{labels.dtype} of shape {labels.shape}"
+        got += f", the least {labels.min()}" if labels.dtype.kind == "i" and labels.size else ""
+        raise ValueError(f"labels must be non-negative integers (n,), the cluster of each token, got {got}")
     size = int(labels.max()) + 1 if size is None else checks.integer("size", size, low=int(labels.max()) + 1)
     own = None if masses is None else np.asarray(backend(masses).to_numpy(backend(masses).stop_gradient(masses)), float)
     if own is not None and len(own) != len(labels):

@@ -338,7 +338,7 @@ def _needed(d: int, degree: int, reach: float) -> int:
 @functools.lru_cache(64)
 def _reach(d: int, degree: int, exact: int) -> float:
     """Return the longest query that a quadrature is enough for, on the grid of ``harmonic.reach_of``."""
-    low, high = -160, 8 * math.ceil(math.log2(exact))  # a kernel has at least the degree that its queries are long
+    low, high = -160, 16 * math.ceil(math.log2(exact))  # a kernel has at least the root of its queries' length as degree
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _needed(d, degree, 2.0 ** (middle / 8)) <= exact else (low, middle)

@@ -63,7 +63,8 @@ class SelfAttention(Field):
             chooses between "dense", all scores at once, and "chunked", a block of rows at a time, in memory that grows as
             n; runs of many tokens also choose "harmonic" where it is faster. "harmonic" (d = 2 and 3, softmax or
             unnormalised weights, no mask, tokens on the sphere) sums the exponentials by harmonics in a time that grows as
-            n, to 1e-12, and is "chunked" where that cannot be had; see ``ctsa.attention.harmonic``. "ring" (JAX) passes
+            n, to 1e-12, and is "chunked" where that cannot be had; second derivatives are right along the sphere only, and
+            torch.func.vmap does not take it; see ``ctsa.attention.harmonic``. "ring" (JAX) passes
             keys round devices among which a mesh with an axis "tokens", in use by ``jax.set_mesh(mesh)``, spreads tokens;
             "auto" takes it there, too, see ``ctsa.attention.ring``. "scores", "outer" and "assembled" are "dense", with the
             derivative taken in one way, see ``ctsa.attention.dense``.

@@ -149,6 +149,7 @@ def integrate(
     if not callable(field):
         raise TypeError(f"field must be callable as field(t, x), got {type(field).__name__}")
     geometry = geometry_of(field, geometry)
+    merge = bool(merge) if isinstance(merge, np.bool_) else merge
     if noisy(field):
         _without_noise(until=until, adjoint=adjoint or None, largest_step=largest_step, merge=merge or None)
         return integrate_noise(field, x0, ts, solver, step, seed, max_steps, normalize, geometry, _grid)

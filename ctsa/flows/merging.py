@@ -64,6 +64,8 @@ def integrate_merging(
 def _gap(merge: Any, x: Array, method: Any) -> float:
     if merge is True:
         return max(10 * (method.atol + method.rtol), math.sqrt(rounding(x)))
+    if merge is None or isinstance(merge, str):
+        raise TypeError(f"merge must be True, False, or a distance at which tokens have met, got {merge!r}")
     gap = checks.number("merge", merge, low=0.0, strict=True)
     if not 10 * (method.atol + method.rtol) <= gap <= 0.1:
         raise ValueError(

@@ -151,6 +151,10 @@ def plateaus(
 
 def _given(run: Trajectory | None, ts: Any, curve: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return times, values, and the tokens if there are some."""
+    if callable(ts):
+        raise TypeError(
+            f"ts must be times (T,) or a Trajectory, got {type(ts).__name__}: the field comes second, plateaus(traj, field)"
+        )
     xs = None
     if run is not None:
         xs, ts = np.asarray(as_numpy(run.xs), dtype=float), run.ts
