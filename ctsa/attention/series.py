@@ -49,9 +49,9 @@ def degree(d: int, reach: float, tail: float = TAIL) -> int:
 def sums(x: Array, q: Array, charges: Array, top: int) -> tuple[Array, Array]:
     """Return ``sum_j e^(q_i . x_j) c_j / w_0(|q_i|)`` and ``e^r / w_0(r)`` of every query.
 
-    Harmonics know directions only. Where a derivative is taken, what a change of length of ``x_j`` would do,
-    ``e^(q . x_j) (1 + (|x_j| - 1) q . x_j)``, joins as charges that vanish on the sphere, so that first derivatives in all
-    directions are right.
+    Harmonics know directions only. Where a derivative is taken, what a change of length of ``x_j`` would do to second order,
+    ``e^(q . u) (1 + s + s^2 / 2)``, ``u = x_j / |x_j|``, ``s = (|x_j| - 1) q . u``, joins as charges that vanish on the
+    sphere, so that first and second derivatives are right in all directions.
 
     Args:
         x: unit tokens ``(n, d)``.
@@ -73,9 +73,13 @@ def _stretched(top: int, x: Array, q: Array, charges: Array) -> tuple[Array, Arr
     xp, (n, p), d = backend(x).xp, charges.shape, x.shape[-1]
     length = (x * x).sum(-1, keepdims=True) ** 0.5
     unit = x / length
-    more = (charges * (length - 1.0))[:, :, None] * unit[:, None, :]
-    found, total = _plain(top, unit, q, xp.concatenate([charges, more.reshape(n, p * d)], -1))
-    return found[:, :p] + (found[:, p:].reshape(-1, p, d) * q[:, None, :]).sum(-1), total
+    once = (charges * (length - 1.0))[:, :, None] * unit[:, None, :]  # (n, p, d)
+    twice = (0.5 * (length - 1.0))[..., None, None] * once[..., None] * unit[:, None, None, :]
+    every = xp.concatenate([charges, once.reshape(n, p * d), twice.reshape(n, p * d * d)], -1)
+    found, total = _plain(top, unit, q, every)
+    once, twice = found[:, p : p + p * d].reshape(-1, p, d), found[:, p + p * d :].reshape(-1, p, d, d)
+    once = once + (twice * q[:, None, None, :]).sum(-1)
+    return found[:, :p] + (once * q[:, None, :]).sum(-1), total
 
 
 def harmonics(x: Array, top: int) -> Array:

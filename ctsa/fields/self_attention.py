@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ctsa import checks
-from ctsa._backend import backend, framework, ring, rounding
+from ctsa._backend import backend, dtype_name, framework, ring, rounding
 from ctsa.attention import (
     HOW,
     WEIGHTS,
@@ -212,6 +212,8 @@ class SelfAttention(Field):
     def settled(self, n, d):
         at_home = d in (2, 3) and self.geometry in (Sphere(), Sphere(channels=d))
         if self.how != "auto" or not at_home or harmonic.fits(self.heads, d):
+            return self
+        if dtype_name(self.beta) != "float64":  # others have digits to lose: ask for it
             return self
         if framework(self) == "jax" and ring("jax").parts() > 1:  # tokens are spread over devices
             return self
