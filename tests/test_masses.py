@@ -135,6 +135,7 @@ def test_energy_and_entropy(face):
     x = ctsa.random_tokens(Q, 3, seed=2)
     few, many = face.SelfAttention(beta=2.0, masses=MASSES), face.SelfAttention(beta=2.0)
     close(ctsa.energy(few, x), ctsa.energy(many, x[LABELS]), 1e-12)
+    close(ctsa.pseudo_energy(few, x), ctsa.pseudo_energy(many, x[LABELS]), 1e-12)
     close(ctsa.entropy(few, x), as_numpy(ctsa.entropy(many, x[LABELS]))[np.flatnonzero(np.diff(LABELS, prepend=-1))], 1e-12)
 
 

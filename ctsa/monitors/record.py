@@ -18,6 +18,7 @@ from ctsa.layers.check import check_foreign
 from ctsa.layers.iteration import iterate
 from ctsa.layers.recurrent import AKOrN, ItrSA
 from ctsa.observables import order_parameter
+from ctsa.parts import everything
 from ctsa.results.base import Result, as_numpy, picture
 from ctsa.tangent._products import Link, accuracy, ambient_link, link_of
 from ctsa.tangent.jacobians import eigenvalues, tangent_jacobians
@@ -46,7 +47,7 @@ def pseudo_energy(system: Any, x: States) -> Array:
     """Return the pseudo-energy ``E = -tr(X^T (C + MSA(X)))``, minus the alignment of tokens with their update.
 
     It is defined for every attention, falls while tokens align with what they receive, and in general no theorem bounds
-    it. A rotation does not change it. For an ``AKOrN`` layer it is the Kuramoto energy that its authors log.
+    it. A rotation does not change it; tokens count as often as their masses say. For an ``AKOrN`` layer it is the Kuramoto energy that its authors log.
 
     Args:
         system: a field of ours, whose drift is ``C + MSA(X)``, or a layer of ours; one with a gain reads ``X = gamma * x``.
@@ -75,7 +76,9 @@ def pseudo_energy(system: Any, x: States) -> Array:
 
 def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
     y = system.tokens(x) if isinstance(system, (ItrSA, AKOrN)) else x
-    return -(y * field.drift(backend(x).like(time_of(system), x), y)).sum((-2, -1))
+    each = -(y * field.drift(backend(x).like(time_of(system), x), y)).sum(-1)
+    masses = next((part.masses for part in everything(field) if getattr(part, "masses", None) is not None), None)
+    return (each if masses is None else each * masses).sum(-1)
 
 
 # ------------------------------------------------------------------------------------------------- contribution index
