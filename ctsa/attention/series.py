@@ -49,7 +49,7 @@ def degree(d: int, reach: float, tail: float = TAIL) -> int:
 def sums(x: Array, q: Array, charges: Array, top: int) -> tuple[Array, Array]:
     """Return ``sum_j e^(q_i . x_j) c_j / w_0(|q_i|)`` and ``e^r / w_0(r)`` of every query.
 
-    Harmonics know directions only. Where a derivative is taken, what a change of length of ``x_j`` would do to second order,
+    Harmonics know directions only. Where a derivative is taken, what a change of length of ``x_j`` does to second order,
     ``e^(q . u) (1 + s + s^2 / 2)``, ``u = x_j / |x_j|``, ``s = (|x_j| - 1) q . u``, joins as charges that vanish on the
     sphere, so that first and second derivatives are right in all directions.
 

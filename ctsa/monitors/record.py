@@ -47,7 +47,8 @@ def pseudo_energy(system: Any, x: States) -> Array:
     """Return the pseudo-energy ``E = -tr(X^T (C + MSA(X)))``, minus the alignment of tokens with their update.
 
     It is defined for every attention, falls while tokens align with what they receive, and in general no theorem bounds
-    it. A rotation does not change it; tokens count as often as their masses say. For an ``AKOrN`` layer it is the Kuramoto energy that its authors log.
+    it. A rotation does not change it; tokens count as often as their masses say. For an ``AKOrN`` layer it is the Kuramoto
+    energy that its authors log.
 
     Args:
         system: a field of ours, whose drift is ``C + MSA(X)``, or a layer of ours; one with a gain reads ``X = gamma * x``.

@@ -31,6 +31,7 @@ FIGURES: dict[str, Figure] = {
     "staircase": Figure("how long do clusters last, and what is the energy meanwhile?", "arXiv:2410.06833"),
     "causal": Figure("what does a causal mask change, and which tokens gather others?", "arXiv:2411.04990"),
     "normalisation": Figure("what does the place of normalisation decide?", "arXiv:2510.22026"),
+    "repulsive": Figure("where do tokens rest that repel each other?", "arXiv:2501.03096"),
     "finding-energy": Figure("is the symmetric part of A, taken for V, enough for an energy?", "arXiv:2505.19458"),
     "finding-wrong-clusters": Figure(
         "how often does a loop of fixed steps end in other clusters than its flow?", "arXiv:2312.10794"

@@ -50,7 +50,7 @@ def run(bench: Bench) -> Findings:
     notes = [
         f"{N} orthonormal tokens, beta = {BETA:g}, r = 1 at the start. Time until products are 1/2: {told}.",
         f"1 - <x_i, x_j> at t = {end:g}: {last}.",
-        "Under pre and peri the lengths of tokens grow as t, and directions near each other as a power of time, in place of "
+        "Under pre and peri the lengths of tokens grow as t, and directions near each other as a power of time, not "
         "exponentially: paths are the same, so nothing but the clock tells the schemes apart here.",
     ]
     return bench.found(rows, notes)
