@@ -34,7 +34,7 @@ def _close_figures():
 
 
 def test_all_are_here():
-    assert len(FUNCTIONS) == 36
+    assert len(FUNCTIONS) == 37
 
 
 @pytest.mark.parametrize("kind", WRONG)
