@@ -23,7 +23,7 @@ Array = Any
 
 WANTED = 4500  # error of a row, in roundings of the dtype: 1e-12
 SOME = 256  # rows that are taken with all their scores while the others are not
-TOKENS, FEATURES = 2048, 3  # from how many tokens, and times the harmonics, it is the fastest: docs/benchmarks.md
+TOKENS, FEATURES = 2048, 7  # from how many tokens, and times the harmonics, it is the fastest: docs/benchmarks.md
 
 
 def fits(heads: Heads, d: int) -> str:
