@@ -77,9 +77,9 @@ def pseudo_energy(system: Any, x: States) -> Array:
 
 def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
     y = system.tokens(x) if isinstance(system, (ItrSA, AKOrN)) else x
-    each = -(y * field.drift(backend(x).like(time_of(system), x), y)).sum(-1)
+    each = y * field.drift(backend(x).like(time_of(system), x), y)
     masses = next((part.masses for part in everything(field) if getattr(part, "masses", None) is not None), None)
-    return (each if masses is None else each * masses).sum(-1)
+    return -(each if masses is None else each * masses[:, None]).sum((-2, -1))
 
 
 # ------------------------------------------------------------------------------------------------- contribution index
