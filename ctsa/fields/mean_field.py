@@ -17,9 +17,9 @@ from ctsa.geometry import Densities, Sphere
 from ctsa.geometry.densities import bands
 from ctsa.parts import constant, parameter, static
 
-from . import spectral
 from .base import Field
 from .self_attention import SelfAttention, given_weights
+from .spectral import basis as basis_of, means_of, values_at
 
 Array = Any
 
@@ -147,7 +147,7 @@ class MeanField(Field):
             "the nodes of this degree", 2.0 * count * (count + 4 * features), remedy="lower degree or quadrature"
         )
         kind = checks.common_dtype([query, key, value, beta, sigma]) or dtype_name(load(self.face).asarray(0))
-        tables = spectral.basis(d, degree, exact)
+        tables = basis_of(d, degree, exact)
         single = "float64" if kind == "float64" else "float32"
         nodes, shares, values, slopes, decay = (a.astype(single) for a in tables)
         self._assign(
@@ -261,13 +261,13 @@ class MeanField(Field):
         x = self._unit("x", x)
         be = backend(x)
         rows = x.reshape(-1, *x.shape[-2:])
-        c = be.xp.stack([spectral.means_of(rows[i], self.degree) for i in range(rows.shape[0])])
+        c = be.xp.stack([means_of(rows[i], self.degree) for i in range(rows.shape[0])])
         return c.reshape(*x.shape[:-2], 1, -1)
 
     def density(self, c: Array, points: Array | None = None) -> Array:
         """Return the density, per radian or steradian, at unit vectors ``(B, d)`` (None: the nodes): ``(..., B)``."""
         c = checks.given(c, self, "c")
-        table = self.basis if points is None else spectral.values_at(self._points(points), self.degree)
+        table = self.basis if points is None else values_at(self._points(points), self.degree)
         return (1.0 + (c @ table)[..., 0, :]) / (2 * math.pi if self.d == 2 else 4 * math.pi)
 
     def token_velocity(self, c: Array, points: Array | None = None) -> Array:

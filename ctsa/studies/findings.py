@@ -108,6 +108,17 @@ class Findings(Result):
         checks = [str(check) for check in self.checked]
         return "\n".join([columns(list(self.rows), shown, MOST), "", *self.notes, *([""] if checks else []), *checks])
 
+    def write(self, folder: Path) -> None:
+        """Write the findings, their table and their picture into a folder, which is made if need be."""
+        import matplotlib.pyplot as plt
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.save(folder / f"{self.name}.npz")
+        self.write_csv(folder / f"{self.name}.csv")
+        figure = np.ravel(self.plot())[0].figure
+        figure.savefig(folder / f"{self.name}.png", dpi=200)
+        plt.close(figure)
+
     def write_csv(self, path: Path) -> None:
         """Write the rows as comma-separated values."""
         with open(path, "w", newline="") as stream:

@@ -5,8 +5,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ctsa import checks
 from ctsa.settings import one_of
 
@@ -70,21 +68,9 @@ def reproduce(
     bench = Bench(name, backend, preset, say)
     found = import_module(module_of(name)).run(bench)
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    write(found, folder)
+    found.write(folder)
     _report(bench, found, folder / f"{name}.html")
     return found
-
-
-def write(found: Findings, folder: Path) -> None:
-    """Write findings, their table and their picture into a folder."""
-    import matplotlib.pyplot as plt
-
-    found.save(folder / f"{found.name}.npz")
-    found.write_csv(folder / f"{found.name}.csv")
-    figure = np.ravel(found.plot())[0].figure
-    figure.savefig(folder / f"{found.name}.png", dpi=200)
-    plt.close(figure)
 
 
 def _report(bench: Any, found: Findings, path: Path) -> None:

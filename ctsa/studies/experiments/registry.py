@@ -9,7 +9,6 @@ from ctsa import checks
 from ctsa.settings import one_of
 from ctsa.studies.findings import Findings
 from ctsa.studies.names import EXPERIMENTS, PRESETS
-from ctsa.studies.running import write
 
 from .lab import Lab
 
@@ -51,6 +50,5 @@ def run(
     checks.choice("backend", backend, ("torch", "jax"))
     lab = Lab(Path(out), backend, preset, seeds, say, progress=progress, **sizes)
     found = experiment.run(lab)
-    lab.folder.mkdir(parents=True, exist_ok=True)
-    write(found, lab.folder)
+    found.write(lab.folder)
     return found
