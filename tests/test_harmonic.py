@@ -116,6 +116,18 @@ def test_chosen_for_many_tokens(face, d):
     assert other.stats["attention"] == "chunked"
 
 
+def test_ways_of_any_field_are_told(face):
+    """Also of one that another is made of; not under jit, where stats are part of what comes out."""
+    x = ctsa.random_tokens(2048, 3, seed=0)
+    with torch.no_grad():
+        run = ctsa.integrate(face.SpeedRegulated(face.SelfAttention(), "post"), x, [0.0, 0.1], "euler", step=0.1)
+    assert run.stats["attention"] == "chunked"
+    if face.name == "jax":
+        field = face.SelfAttention(how="chunked")
+        traced = jax.jit(lambda z: ctsa.integrate(field, z, [0.0, 0.1], "euler", step=0.1))(jnp.asarray(x))
+        assert "attention" not in traced.stats
+
+
 def test_where_it_is_not_chosen(face):
     chosen = face.SelfAttention(beta=2.0)
     assert chosen.settled(4096, 3).how == "harmonic" and chosen.settled(4096, 3).settled(4096, 3).how == "harmonic"

@@ -46,6 +46,16 @@ def choose(n: int, d: int, m: int, heads: int, k: int) -> str:
     return min(ways, key=lambda how: cost(how, n, d, m, heads, k))
 
 
+def way_of(heads: Heads, x: Array, how: Any, directions: int = 1) -> str:
+    """Return how attention is taken for tokens ``(..., n, d)``: "harmonic", "ring", "chunked" or "dense"."""
+    if isinstance(how, Harmonic):
+        return "harmonic"
+    if how == "ring" or (how == "auto" and ring_pays(heads, x)):
+        return "ring"
+    chunked = how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count, directions))
+    return "chunked" if chunked else "dense"
+
+
 def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
     """Return the output of attention, ``sum_heads sum_j a_ij V x_j``, of the shape of ``x``: ``(..., n, d)``.
 
@@ -55,11 +65,10 @@ def attend(heads: Heads, x: Array, how: str | Harmonic = "auto") -> Array:
     if isinstance(how, Harmonic):
         _check_dimension(x)
         return _each(lambda z: harmonic_output(heads, z, how.reach, partial(_rows, heads), partial(_all, heads)), x)
-    xh = lift(heads, x)
-    if how == "ring" or (how == "auto" and ring_pays(heads, x)):
-        return _summed(heads, output_around(heads.weights, side_of(heads, xh)))
-    if how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count)):
-        return _summed(heads, output_in_blocks(heads.weights, side_of(heads, xh)))
+    xh, way = lift(heads, x), way_of(heads, x, how)
+    if way != "dense":
+        taken = output_around if way == "ring" else output_in_blocks
+        return _summed(heads, taken(heads.weights, side_of(heads, xh)))
     return _summed(heads, weigh(heads, score_parts(heads, xh)[0]) @ act(heads.value, xh))
 
 
@@ -78,13 +87,14 @@ def attend_tangent(
     Returns:
         ``(..., n, d)`` and ``(k, ..., n, d)``.
     """
-    if not heads.weights.closed or how == "ring" or (how == "auto" and ring_pays(heads, x)):
+    way = way_of(heads, x, how, u.shape[0])
+    if not heads.weights.closed or way == "ring":
         return jvp_batched(lambda z: attend(heads, z, how), x, u)
     n, d = x.shape[-2:]
     if isinstance(how, Harmonic):
         _check_dimension(x)
         return _each_tangent(heads, x, u, how.reach)
-    if how == "chunked" or (how not in DENSE and blocks_pay(heads.weights, x, heads.count, u.shape[0])):
+    if way == "chunked":
         side = side_of(heads, lift(heads, x))
         k, m = u.shape[0], side.q.shape[-1]
         form = min(("scores", "outer"), key=lambda form: cost(form, n, d, m, heads.count, k))
@@ -196,9 +206,7 @@ def attend_compressed(heads: Heads, x: Array, left: Array, right: Array) -> tupl
 
 def dense_pays(heads: Heads, x: Array, k: int, how: str = "auto") -> bool:
     """Tell whether ``k`` directions are served best by one Jacobian."""
-    if not heads.weights.closed or how in ("chunked", "harmonic", "ring", "scores", "outer"):
-        return False
-    if how == "auto" and ring_pays(heads, x):
+    if not heads.weights.closed or how in ("chunked", "harmonic", "scores", "outer") or way_of(heads, x, how) == "ring":
         return False
     d = x.shape[-1]
     m = d if heads.query is None else heads.query.shape[-2]

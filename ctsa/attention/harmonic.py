@@ -70,7 +70,7 @@ def harmonic_output(heads: Heads, x: Array, reach: float, rows: Callable, everyt
     found, total = sums(x, q.reshape(-1, d), charges, degree(d, reach))
     y = act(heads.value, _weighed(heads, found, total, q, mass)[..., 1:])
     y = y.sum(-3) if heads.headed else y
-    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach).reshape(-1, n)
+    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach).reshape(-1, n) & on_sphere(x)
     return _mended(y, good, x, rows, everything)
 
 
@@ -78,7 +78,7 @@ def _mended(y: Array, good: Array, given: Any, rows: Callable, everything: Calla
     """Return ``y`` ``(..., n, d)`` with the rows that are not good in all heads ``(heads, n)`` taken in another way."""
     be, n = backend(y), y.shape[-2]
     xp = be.xp
-    bad = ~(xp.all(good, 0) & on_sphere(given[0] if isinstance(given, tuple) else given))
+    bad = ~xp.all(good, 0)
     count = bad.sum()
 
     def some(given: Any) -> Array:
@@ -134,7 +134,7 @@ def harmonic_tangent(
         dm = dm - m * ((m * dq).sum(-1, keepdims=True) + (du * q).sum(-1, keepdims=True))
     y, dy = act(heads.value, m), act(heads.value, dm)
     y, dy = (y.sum(-3), dy.sum(-3)) if heads.headed else (y, dy)
-    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach).reshape(-1, n)
+    good = trusted(found[:, 0], total, q.reshape(-1, d), mass, reach).reshape(-1, n) & on_sphere(x)
     return _mended(xp.concatenate([y[None], dy]), good, (x, u), rows, everything)
 
 

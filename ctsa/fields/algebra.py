@@ -45,9 +45,6 @@ class Sum(Field):
         ours = [f.settled(n, d) if isinstance(f, Field) else f for f in self.fields]
         return self if all(a is b for a, b in zip(ours, self.fields, strict=True)) else self._sum(ours)
 
-    def account(self, x):
-        return {key: value for f in self.fields if isinstance(f, Field) for key, value in f.account(x).items()}
-
     def drift(self, t, x):
         first, *rest = (drift_of(f)(t, x) for f in self.fields)
         return sum(rest, first)
@@ -101,9 +98,6 @@ class Scaled(Field):
     def settled(self, n, d):
         inner = self.field.settled(n, d) if isinstance(self.field, Field) else self.field
         return self if inner is self.field else self._scaled(inner, self.factor)
-
-    def account(self, x):
-        return self.field.account(x) if isinstance(self.field, Field) else {}
 
     def drift(self, t, x):
         return self.factor * drift_of(self.field)(t, x)

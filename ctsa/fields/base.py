@@ -278,10 +278,6 @@ class Field:
         """Return the field with ways of evaluation that are "auto" chosen for ``n`` tokens of dimension d."""
         return self
 
-    def account(self, x: Array) -> dict[str, Any]:
-        """Tell how the field is evaluated at ``x``, for the ``stats`` of a run: names and numbers."""
-        return {}
-
     def terms(self) -> list:
         """Return the summands: the field itself unless it is a sum."""
         return [self]

@@ -21,9 +21,9 @@ from ctsa.attention import (
     scores,
     series,
 )
-from ctsa.attention.calls import DENSE
-from ctsa.attention.chunked import SURELY, blocks_pay
-from ctsa.attention.ring import fits_ring, ring_pays
+from ctsa.attention.calls import way_of
+from ctsa.attention.chunked import SURELY
+from ctsa.attention.ring import fits_ring
 from ctsa.geometry import Geometry, Sphere
 from ctsa.parts import constant, parameter, static
 
@@ -223,13 +223,12 @@ class SelfAttention(Field):
         return type(self)(**(self.arguments() | dict(how="harmonic")))
 
     def account(self, x):
-        if self.how == "ring" or (self.how == "auto" and ring_pays(self.heads, x)):
-            return dict(attention="ring")
-        if self.reach is None:
-            blocks = self.how == "chunked" or (self.how not in DENSE and blocks_pay(self.weights, x, self.heads.count))
-            return dict(attention="chunked" if blocks else "dense")
-        degree, error = series.degree(x.shape[-1], self.reach), harmonic.WANTED * rounding(x)
-        return dict(attention="harmonic", attention_degree=degree, attention_error=error)
+        told: dict[str, Any] = dict(attention=way_of(self.heads, x, self._way))
+        if self.reach is not None:
+            told |= dict(
+                attention_degree=series.degree(x.shape[-1], self.reach), attention_error=harmonic.WANTED * rounding(x)
+            )
+        return told
 
     def drift(self, t, x):
         return attend(self.heads, x, self._way)

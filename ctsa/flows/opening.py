@@ -25,9 +25,10 @@ def settled(field: Any, x: Array) -> Any:
 
 
 def account(field: Any, x: Array) -> dict[str, Any]:
-    """Return how a field was evaluated, for the ``stats`` of a run that ended at ``x``; {} where that is not known."""
-    own = getattr(field, "account", None)
-    return {} if own is None or x.shape[-2] < MANY or backend(x).concrete(x) is None else own(x)
+    """Return how a field was evaluated, for the ``stats`` of a run of many tokens that ended at ``x``; none under jit."""
+    told = x.shape[-2] >= MANY and not modules(backend(x).name).traced(x)
+    parts = everything(field) if told else ()
+    return {key: value for part in parts if hasattr(part, "account") for key, value in part.account(x).items()}
 
 
 def needs_check(be, field, x) -> bool:
