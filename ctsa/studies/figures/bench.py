@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from ctsa._backend import no_graph
 from ctsa.flows import integrate
 from ctsa.results.base import Trajectory
@@ -62,6 +64,11 @@ class Bench:
         self.checks.append(check)
         self.say(str(check))
         return check
+
+    def near(self, what: str, found: Any, known: Any, within: float, *, source: str = "") -> Check:
+        """Hold arrays against what is known of them: the largest difference is to be zero."""
+        off = np.abs(np.asarray(found) - np.asarray(known)).max()
+        return self.check(what, off, 0.0, within, source=source)
 
     def found(self, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Findings:
         """Return findings, of one dict a row."""

@@ -74,8 +74,10 @@ def second(bench: Bench, n: int, count: int) -> None:
         flow = bench.flow(attention(bench, beta), x, 2 * theory.equiangular_time(g, beta, 2), atol=1e-12)
         xs = as_numpy(flow.xs)
         found = (xs[:, 0] * xs[:, 1]).sum(-1)
-        bench.check(f"beta = {beta:g}: largest error of <x_1, x_2> from a right angle on", np.abs(found - g).max(), 0.0,
-                    1e-9, source="twice the equiangular time, n = 2")  # fmt: skip
+        bench.near(
+            f"beta = {beta:g}: largest error of <x_1, x_2> from a right angle on",
+            found, g, 1e-9, source="twice the equiangular time, n = 2",
+        )  # fmt: skip
 
 
 def rates(bench: Bench, n: int) -> None:
@@ -84,8 +86,10 @@ def rates(bench: Bench, n: int) -> None:
     for name, value in (("I", np.eye(D)), ("diag(1, 1/2, -1/2)", np.diag([1.0, 0.5, -0.5]))):
         found = np.sort(eigenvalues(attention(bench, 3.0, value), x).real)[::-1]
         known = theory.consensus_spectrum(value, 0, n, mask="causal").real
-        bench.check(f"V = {name}: largest error of {len(found)} rates at consensus", np.abs(found - known).max(), 0.0,
-                    1e-10, source="mu / j - lambda, j = 1 ... n")  # fmt: skip
+        bench.near(
+            f"V = {name}: largest error of {len(found)} rates at consensus",
+            found, known, 1e-10, source="mu / j - lambda, j = 1 ... n",
+        )  # fmt: skip
         if name == "I":
             bench.check("V = I: the slowest of tokens that follow the first", found[D - 1], -0.5, 1e-10,
                         source="1 / 2 - 1")  # fmt: skip

@@ -30,8 +30,10 @@ def run(bench: Bench) -> Findings:
     """Modes of the uniform density; exponents at the best configurations; where random starts of six tokens end."""
     field = bench.face.SelfAttention(beta=BETA, value=-np.eye(2))
     found, known = growth(bench, field, 256), theory.uniform_growth_rate(MODES, BETA, value=-1.0)
-    bench.check("uniform on the circle: largest error of the rates of modes", np.abs(found - known).max(), 0.0, 1e-10,
-                source="-k^2 I_k(beta) / (beta I_0(beta))")  # fmt: skip
+    bench.near(
+        "uniform on the circle: largest error of the rates of modes",
+        found, known, 1e-10, source="-k^2 I_k(beta) / (beta I_0(beta))",
+    )  # fmt: skip
     rows: list[dict[str, Any]] = []
     rows += [dict(what="mode", n=256, d=2, k=int(k), value=r) for k, r in zip(MODES, found, strict=True)]
     for name, x in BEST.items() if not bench.quick else list(BEST.items())[:2]:
