@@ -4,13 +4,12 @@ Each page is opened once and looked at in two widths. Skipped unless CTSA_DOCS_S
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
+from browsing import BROWSER, opened
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SITE = Path(os.environ.get("CTSA_DOCS_SITE", "no site")).resolve()
 LEFT_OUT = ("_modules", "_static", "_sources")  # sources as HTML, files of themes
 PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html") if p.parts[len(SITE.parts)] not in LEFT_OUT)
@@ -46,17 +45,8 @@ READ = ("h1", "article p", "article a", "article pre", ".sd-card-title", ".sd-ca
 
 @pytest.fixture(scope="module")
 def page():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        page = context.new_page()
-        page.said, page.asked = [], []
-        page.on("console", lambda message: page.said.append((message.type, message.text)))
-        page.on("pageerror", lambda error: page.said.append(("error", str(error))))
-        page.on("request", lambda request: page.asked.append(request.url))
-        context.route("http*://**", lambda route: route.abort())
+    with opened(playwright) as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,19 +1,17 @@
 """Reports in a real browser, without a network: what moves, what is shown, what can be read and reached."""
 
-import shutil
-
 import numpy as np
 import pytest
+from browsing import BROWSER, opened
 from test_reports import sweep
 
 import ctsa
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("plotly", reason="reports need plotly")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium on the path")
 
-WEBGL = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # without a graphics card
+WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # without a graphics card
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +43,10 @@ def path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(path):
     """One page for all tests, each of which leaves it as it was."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=WEBGL)
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        page = context.new_page()
-        page.said, page.asked = [], []
-        page.on("console", lambda message: page.said.append((message.type, message.text)))
-        page.on("pageerror", lambda error: page.said.append(("error", str(error))))
-        page.on("request", lambda request: page.asked.append(request.url))
-        context.route("http*://**", lambda route: route.abort())
+    with opened(playwright, *WEBGL) as page:
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready]", timeout=60_000)
         yield page
-        browser.close()
 
 
 def test_opens_without_errors_and_network(page, path):
