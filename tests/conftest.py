@@ -154,14 +154,6 @@ def numbers_of_its_own(request, monkeypatch):
             monkeypatch.setattr(request.node.module, name, np.random.default_rng(1))
 
 
-@pytest.fixture
-def quickly_compiled():
-    """Let XLA compile without its optimisations, in half the time: for programs that are compiled to run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def made(request, tmp_path_factory):
     """name -> what ``make(name, folder)`` of the module returns, and the folder; each made once."""

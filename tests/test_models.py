@@ -14,7 +14,6 @@ import ctsa.jax
 import ctsa.torch
 from ctsa.attention import Positions, Weights
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 N, D, HEADS = 4, 8, 2
 ROWS, COLUMNS = np.arange(N) // 2, np.arange(N) % 2
 MASKS = np.stack([np.equal.outer(a, a) for a in (ROWS, COLUMNS)])

@@ -12,7 +12,6 @@ import ctsa.jax
 import ctsa.torch
 from ctsa import regularise as reg
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 FLAT = ctsa.Euclidean()
 N, D, B = 3, 4, 4
 SIZE = N * D

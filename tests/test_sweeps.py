@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -79,7 +78,6 @@ def test_workers_give_what_one_process_gives(client, undisturbed, tmp_path):
 
 @pytest.mark.parametrize("name", ["torch", "jax"])
 def test_spectra_are_those_of_a_loop(client, name):
-    jax.clear_caches()  # another test may have traced the same program with other settings
     data = ctsa.sweep(sweep_points.spectrum, {"beta": [1.0, 3.0], "seed": [0, 1], "face": [name]}, scheduler=client)
     assert data.exponents.dims == ("beta", "seed", "face", "exponent")
     assert data.history.dims == ("beta", "seed", "face", "interval_index", "exponent")

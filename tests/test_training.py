@@ -14,7 +14,6 @@ import ctsa.torch
 from ctsa.training import Penalty, Settings, cross_entropy, evaluate, watch
 from ctsa.training.steps import batch_of, depths_of, rate_at
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 DATA = ctsa.datasets.task("sudoku-4x4", count=150)
 SUMS = ctsa.datasets.task("addition-4", digits=2, count=60, carries=(0, 1), ood_carries=(2, 2), ood_count=9)
 SHORT = dict(steps=5, batch=8, depth=4, warmup=2)

@@ -184,7 +184,13 @@ def _error(error: BaseException) -> tuple[str, str]:
     return said, trace
 
 
-_JAX = ("jax_enable_x64", "jax_platforms", "jax_default_matmul_precision")
+_JAX = (
+    "jax_enable_x64",
+    "jax_platforms",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
 
 
 @dataclass(frozen=True)
