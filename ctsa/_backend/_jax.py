@@ -12,6 +12,7 @@ from jax.lax import stop_gradient
 from jax.nn import softmax
 from jax.scipy.special import erf, logsumexp
 
+from ._jax_compile import compiled
 from ._jax_march import flow_map, march, march_tangent, marches, separate, timeless
 from ._jax_precision import precisely
 from ._jax_solve import odeint
@@ -96,7 +97,7 @@ def refuse_gradient(x, bad, message):
 
 
 @precisely
-@eqx.filter_jit
+@compiled
 def call(f, *args):
     """Return ``f(*args)``, compiled as one: operation by operation, a first evaluation takes several times as long."""
     return f(*args)
@@ -168,7 +169,7 @@ def repeat_while(condition, step, carry):
 
 
 @precisely
-@eqx.filter_jit
+@compiled
 def scan(step, carry, count):
     """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked."""
     return jax.lax.scan(lambda c, _: step(c), carry, None, length=count)

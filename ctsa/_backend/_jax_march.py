@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._jax_compile import compiled
 from ._jax_precision import precisely
 from ._jax_solve import _solve, make_solver
 from ._march import BURST, SPREAD, TINY, Segment, Tangent, errors
@@ -33,7 +34,7 @@ def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
     return tuple(y[-1] for y in solution.ys), reached, solution.stats["num_steps"]
 
 
-@eqx.filter_jit
+@compiled
 def _march(step, carry, count, size):
     shapes = eqx.filter_eval_shape(step, carry)[1]
     outs = tuple(jnp.zeros((size, *s.shape), s.dtype) for s in shapes)
@@ -84,7 +85,7 @@ def marches(solver):
     return isinstance(solver, str) and solver in ("dopri5", "dopri8", "bosh3", "heun", "tsit5")
 
 
-@eqx.filter_jit
+@compiled
 def timeless(field, t, x):
     """Tell whether what a field computes does not know the time, for certain: False may only mean that it might."""
     try:
@@ -175,7 +176,7 @@ def _settle(p, layout, due, lands, growth, s: _State) -> _State:
     )  # fmt: skip
 
 
-@eqx.filter_jit
+@compiled
 def _march_tangent(p: Tangent, segment: Segment, t0, interval, carry, count, size):
     index, x, u, h = carry
     dtype, shape, lead = x.dtype, h.shape, x.ndim - 2

@@ -15,6 +15,7 @@ import optimistix as optx
 
 from ._events import Crossing, first_of_several
 from ._interpolants import MEASURED_ORDER, MEASURES
+from ._jax_compile import compiled
 from ._jax_devices import spread
 from ._jax_precision import precisely
 from ._solve import GROW, SAFETY, SHRINK, SLIVER, Notice, Problem, Solved, error_floor, first_step, progress_bar
@@ -214,7 +215,7 @@ def _negative(event, t, y):
     return -event(t, y)
 
 
-@eqx.filter_jit
+@compiled
 def _solve(
     rhs, y0, ts, grid, rtol, atol, floor, stop, *, solver, max_steps, adjoint, bar, throw, event=None, direction=0,
     largest=None, read=None, land=False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ._common import WrongUse, backend_to_use, fail, folder_to_write, keep_compiled, need_settings
+from ._common import WrongUse, backend_to_use, fail, folder_to_write, need_settings, ready
 from ._options import Backend, Flag, at_least
 
 
@@ -61,8 +61,7 @@ def _run(
         raise WrongUse(f"reproduce: wanted one of {', '.join(STUDIES)}{got}")
     backend = backend_to_use(backend, training=name not in FIGURES)
     folder_to_write(out)
-    if backend == "jax":
-        keep_compiled()
+    ready(backend, "float64" if name in FIGURES else "float32")
     from ctsa import studies
 
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))

@@ -310,7 +310,7 @@ class MeanField(Field):
         tail = self.tail(run.xs).max()
         known = checks.concrete(tail)
         run = dataclasses.replace(run, stats=dict(run.stats, tail=tail if known is None else float(known)))
-        if known is None or known <= RESOLVED:
+        if known is None or known <= 1.001 * RESOLVED:  # until=field.resolved stops at it, to rounding
             return run, ""
         return run, (
             f"the density is not resolved: {float(known):.1e} of it is in the highest quarter of degrees (more than "

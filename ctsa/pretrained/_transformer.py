@@ -58,8 +58,8 @@ class Block(NamedTuple):
     value: Linear
     output: Linear
     attention_norm: Norm | None  # post-norm: after attention; pre-norm: before it, None where it reads what came in
-    up: Linear
-    down: Linear
+    up: Linear | None  # None: no perceptron, and no norm of its own
+    down: Linear | None
     output_norm: Norm  # post-norm: after the MLP; pre-norm: before it
     activation: str
     scale: float  # what multiplies <query, key>
@@ -201,20 +201,22 @@ def _step(network: Network, layer: int, state: State) -> State:
 def step_block(block: Block, heads: int, causal: bool, pre_norm: bool, state: State) -> State:
     """Return the next state, after one block."""
     _, output = attend_block(block, heads, causal, _reading(block, pre_norm, state).z)
-
-    def perceptron(x: Any) -> Any:
-        act = ACTIVATIONS[block.activation]
-        be = backend(x)
-        hidden = act(be, block.up(x)) if block.gate is None else act(be, block.gate(x)) * block.up(x)
-        return block.down(hidden)
-
     middle = state.z + output
     if pre_norm:
-        return State(middle + perceptron(block.output_norm(middle).y), None)
+        return State(middle if block.up is None else middle + _perceptron(block, block.output_norm(middle).y), None)
     assert block.attention_norm is not None
-    middle = block.attention_norm(middle).y
-    normed = block.output_norm(middle + perceptron(middle))
+    normed = block.attention_norm(middle)
+    if block.up is not None:
+        normed = block.output_norm(normed.y + _perceptron(block, normed.y))
     return State(normed.y, normed)
+
+
+def _perceptron(block: Block, x: Any) -> Any:
+    assert block.up is not None and block.down is not None
+    act = ACTIVATIONS[block.activation]
+    be = backend(x)
+    hidden = act(be, block.up(x)) if block.gate is None else act(be, block.gate(x)) * block.up(x)
+    return block.down(hidden)
 
 
 def forward(network: Network, ids: list[int], layers: int) -> Iterator[State]:

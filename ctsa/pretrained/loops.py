@@ -25,6 +25,7 @@ def loop(
     inject: Any = None,
     share: float = 1.0,
     scale: float | None = None,
+    perceptron: bool = True,
     dtype: str = "float64",
 ) -> Any:
     """Loop some layers of a model, as looped and retrofitted models do: all weights, biases, norms, perceptrons, positions.
@@ -41,6 +42,8 @@ def loop(
         scale: put tokens on the sphere, with this length for the layers; None lets them be. Post-norm layers end in
             tokens of length about ``sqrt(d) |g|``; those of a pre-norm model grow from loop to loop, unless they are
             kept at one length.
+        perceptron: False leaves out the perceptrons and their norms: attention alone, ``N(z + o)`` where the model is
+            post-norm, ``z + o`` where it is pre-norm.
         dtype: "float64" or "float32", in which the loop computes.
 
     Returns:
@@ -77,7 +80,10 @@ def loop(
     def held(a):
         return be.asarray(np.asarray(a), dtype)
 
-    blocks = tuple(_converted(block, held) for block in network.blocks[first:last])
+    taken = network.blocks[first:last]
+    if not checks.flag("perceptron", perceptron):
+        taken = tuple(block._replace(up=None, down=None, gate=None) for block in taken)
+    blocks = tuple(_converted(block, held) for block in taken)
     settings = (network.heads, network.causal, network.pre_norm, share)
     inputs = None if inject is None else held(inject)
     return face.Loop(

@@ -39,6 +39,7 @@ class _PretrainedLayer(Checked):
     kind: str
     layers: int | Annotated[list[int], Field(min_length=2, max_length=2)] = 0
     inject: str | None = None
+    perceptron: bool = True
     share: float = 1.0
     scale: float | None = None
     model: str | None = None
@@ -218,5 +219,6 @@ def _loop(settings: Any, face: Any, sizes: Sizes) -> Any:
     first = layers[0] if isinstance(layers, tuple) else layers
     inject = None if settings.inject is None else model.states(settings.inject)[first]
     return pretrained.loop(
-        model, layers, face, inject=inject, share=settings.share, scale=settings.scale, dtype=sizes.dtype
+        model, layers, face, inject=inject, share=settings.share, scale=settings.scale, perceptron=settings.perceptron,
+        dtype=sizes.dtype,
     )

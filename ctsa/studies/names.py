@@ -47,6 +47,7 @@ FIGURES: dict[str, Figure] = {
         "what are the exponents of recurrent attention with and without normalisation?", "arXiv:2505.19458"
     ),
     "jacobian-norm": Figure("how large is the Jacobian of a layer, and how tight is its bound?", "arXiv:2505.19458"),
+    "looped-layer": Figure("what does each layer of MiniLM do as a loop, and how fast?", "all-MiniLM-L6-v2"),
     "multistability": Figure("how many states are stable at once, and where do random starts go?", "arXiv:2511.11553"),
     "oscillation": Figure("what do layers make of oscillations, which have exponents of zero?", "arXiv:2505.19458"),
     "mean-field": Figure("what does the density of tokens do, and what do finitely many?", "arXiv:2312.10794"),

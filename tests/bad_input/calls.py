@@ -313,6 +313,7 @@ def calls(face, other):
                 inject=[("text", "a"), ("other d", np.ones((3, 4)))],
                 share=v.NUMBERS,
                 scale=without(v.POSITIVE, *optional),
+                perceptron=v.FLAGS,
                 dtype=v.CHOICES,
             )
         yield call(
