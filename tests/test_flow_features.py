@@ -669,7 +669,11 @@ def test_silence(face, x0, clock, capsys, progress):
     traj = ctsa.integrate(attention(face), x0, TS, progress=progress)
     assert "integrate" not in capsys.readouterr().err  # no time passes, or not wanted, or no terminal
     plain = ctsa.integrate(attention(face), x0, TS, progress=False)
-    assert np.array_equal(arrays(face, traj)[1], arrays(face, plain)[1]) and traj.stats == plain.stats
+    xs, wanted = arrays(face, traj)[1], arrays(face, plain)[1]
+    if face.name == "jax":  # to the bit only with the optimisations that these tests do without: the bar parts fused sums
+        assert np.abs(xs - wanted).max() < 1e-13 and traj.stats == plain.stats
+    else:
+        assert np.array_equal(xs, wanted) and traj.stats == plain.stats
 
 
 def test_a_terminal_gets_a_bar_by_itself(torch_face, clock, monkeypatch, capsys):

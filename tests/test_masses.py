@@ -139,6 +139,25 @@ def test_energy_and_entropy(face):
     close(ctsa.entropy(few, x), as_numpy(ctsa.entropy(many, x[LABELS]))[np.flatnonzero(np.diff(LABELS, prepend=-1))], 1e-12)
 
 
+def test_contribution_counts_repeated_tokens(face):
+    """Few tokens have the eigenvectors of many in which repeated ones are equal."""
+    many, few = pair(face)
+    x = ctsa.random_tokens(Q, 3, seed=2)
+    n, d = LABELS.size, 3
+    j = as_numpy(many.drift_jacobian(0.0, few_like(many, x[LABELS]))[1])
+    equal = (LABELS[:, None] == np.arange(Q)) / np.sqrt(MASSES)  # an isometry into states whose repeated tokens are equal
+    into = np.kron(equal, np.eye(d))
+    values, vectors = np.linalg.eigh(into.T @ (j + j.T) @ into)
+    state = (np.sqrt(MASSES)[:, None] * x).ravel()
+    assert abs((state**2).sum() - n) < 1e-12
+    for count in (1, 4):
+        wanted = ((state @ vectors[:, -count:]) ** 2).sum() / n
+        for dense in (True, False):
+            assert abs(ctsa.contribution_index(few, x, count=count, dense=dense) - wanted) < 1e-9
+    even, alone = face.SelfAttention(beta=2.0, masses=np.ones(Q)), face.SelfAttention(beta=2.0)
+    assert abs(ctsa.contribution_index(even, x, 0.2) - ctsa.contribution_index(alone, x, 0.2)) < 1e-12
+
+
 def test_only_tokens_of_one_mass_may_be_exchanged(torch_face):
     found = ctsa.symmetry.symmetry_of(torch_face.SelfAttention(beta=2.0, masses=[1, 2, 1, 2]), 4, 3)
     assert found.classes.tolist() == [0, 1, 0, 1]

@@ -400,3 +400,17 @@ def test_bad_densities(face):
     with pytest.raises(ValueError, match="quadrature must be given"):
         jax.jit(lambda b: FACES["jax"].MeanField(beta=b, d=2, degree=3)(0.0, jnp.zeros((1, 6))))(1.0)
     assert backend(field.uniform).name == face.name
+
+
+def test_densities_have_no_monitors_of_tokens(face):
+    field = face.MeanField(beta=2.0, d=2, degree=4)
+    c = field.coefficients(lambda x: 1 + 0.3 * x[:, 0])
+    for call in (
+        lambda: ctsa.pseudo_energy(field, c),
+        lambda: ctsa.contribution_index(field, c),
+        lambda: ctsa.monitor(field, c, duration=1.0),
+        lambda: ctsa.monitor(face.EulerLayer(field, 0.1), c, depth=2),
+    ):
+        with pytest.raises(ValueError, match="system must be one of tokens: its states are coefficients of a density"):
+            call()
+    assert 0 <= ctsa.complex_share(field, c) <= 1  # which is one of any linearised motion

@@ -12,7 +12,7 @@ from ctsa.fields.base import Field, drift_of, drift_tangent_of
 from ctsa.flows.integration import integrate
 from ctsa.flows.opening import check_velocity
 from ctsa.flows.systems import System, home_of, system_of
-from ctsa.geometry import Geometry, direction_generator
+from ctsa.geometry import Densities, Geometry, direction_generator
 from ctsa.layers.base import time_of
 from ctsa.layers.check import check_foreign
 from ctsa.layers.iteration import iterate
@@ -43,6 +43,21 @@ def _update_of(system: Any) -> Any:
     return field if isinstance(field, Field) else None
 
 
+def _masses(field: Any) -> Any:
+    """Return the masses of tokens; None where all count alike."""
+    return next((part.masses for part in everything(field) if getattr(part, "masses", None) is not None), None)
+
+
+def _of_tokens(g: Geometry) -> None:
+    """See that states are tokens: numbers of a density have no lengths or directions to be aligned.
+
+    Raises:
+        ValueError: they are those of a density.
+    """
+    if isinstance(g, Densities):
+        raise ValueError("system must be one of tokens: its states are coefficients of a density, which align with nothing")
+
+
 def pseudo_energy(system: Any, x: States) -> Array:
     """Return the pseudo-energy ``E = -tr(X^T (C + MSA(X)))``, minus the alignment of tokens with their update.
 
@@ -59,6 +74,7 @@ def pseudo_energy(system: Any, x: States) -> Array:
 
     Raises:
         TypeError: a bare callable or a wrapped module, whose update before projection is not known.
+        ValueError: the states are densities.
 
     Example:
         >>> import numpy as np, ctsa
@@ -72,13 +88,14 @@ def pseudo_energy(system: Any, x: States) -> Array:
     field = _update_of(system)
     if field is None:
         raise TypeError(f"system must be a field or layer of ctsa, whose drift is known, got {type(system).__name__}")
+    _of_tokens(system.geometry)
     return _pseudo_energy(system, field, checks.tokens(x, home_of(field), system.geometry, name="x"))
 
 
 def _pseudo_energy(system: Any, field: Any, x: Array) -> Array:
     y = system.tokens(x) if isinstance(system, (ItrSA, AKOrN)) else x
     each = y * field.drift(backend(x).like(time_of(system), x), y)
-    masses = next((part.masses for part in everything(field) if getattr(part, "masses", None) is not None), None)
+    masses = _masses(field)
     return -(each if masses is None else each * masses[:, None]).sum((-2, -1))
 
 
@@ -112,7 +129,8 @@ def contribution_index(
     J is the Jacobian, (n d, n d), of the update ``C + MSA`` of a field or layer of ours, before projection and
     normalisation: after them nothing changes radially, and the tokens themselves would count for nothing. Of other
     callables it is that of the whole map. A random state has an index of about ``share``; where tokens turn to
-    directions that the update amplifies, it rises.
+    directions that the update amplifies, it rises. Tokens count as often as their masses say: ``M^(1/2) J M^(-1/2)`` and
+    ``M^(1/2) x`` are read, the restriction of what repeated tokens have to states in which they are equal.
 
     Args:
         system: a field or a layer. ``ItrSA`` reads ``X = gamma * x``.
@@ -130,7 +148,8 @@ def contribution_index(
         A float for one state, NumPy ``(...)`` for a batch.
 
     Raises:
-        ValueError: ``share`` is not in (0, 1], ``count`` is more than n d, or J does not fit into memory.
+        ValueError: ``share`` is not in (0, 1], ``count`` is more than n d, J does not fit into memory, or the states are
+            densities.
         RuntimeError: the budget is used up.
 
     Example:
@@ -144,6 +163,7 @@ def contribution_index(
         Tomihari and Karakida, arXiv 2505.19458.
     """
     s, x = _read(system, x, geometry, batch=True)
+    _of_tokens(s.geometry)
     dense, budget = checks.flag("dense", dense, unset=True), checks.integer("budget", budget, low=1)
     size, seed = x.shape[-2] * x.shape[-1], checks.seed(seed)
     share = _check_share(share)
@@ -174,8 +194,10 @@ def _contribution(
     field = system if s.flow else _update_of(system)
     be = backend(x)
     if field is not None:
-        now = be.like(t if s.flow else time_of(system), x)
-        link = ambient_link(be.partial(_drift, field, now), be.partial(_drift_tangent, field, now), x)
+        now, masses = be.like(t if s.flow else time_of(system), x), _masses(field)
+        root = None if masses is None else be.like(masses, x)[:, None] ** 0.5
+        x = x if root is None else root * x
+        link = ambient_link(be.partial(_drift, field, now, root), be.partial(_drift_tangent, field, now, root), x)
     else:
         link = link_of(s, x, t)
         link = ambient_link(link.image, link.tangent, x)
@@ -197,12 +219,14 @@ def _contribution(
     return part if few == count else 1 - part
 
 
-def _drift(field: Any, t: Array, x: Array) -> Array:
-    return drift_of(field)(t, x)
+def _drift(field: Any, t: Array, root: Array | None, x: Array) -> Array:
+    return drift_of(field)(t, x) if root is None else root * drift_of(field)(t, x / root)
 
 
-def _drift_tangent(field: Any, t: Array, x: Array, u: Array) -> Array:
-    return drift_tangent_of(field, t, x, u)[1]
+def _drift_tangent(field: Any, t: Array, root: Array | None, x: Array, u: Array) -> Array:
+    if root is None:
+        return drift_tangent_of(field, t, x, u)[1]
+    return root * drift_tangent_of(field, t, x / root, u / root)[1]
 
 
 def _lanczos(link: Link, count: int, which: str, seed: int, budget: int) -> np.ndarray:
@@ -342,7 +366,7 @@ def monitor(
         ``MonitorRecord``.
 
     Raises:
-        ValueError: ``depth`` or ``duration`` is missing, or does not belong to what is run.
+        ValueError: ``depth`` or ``duration`` is missing, or does not belong to what is run; the states are densities.
 
     Example:
         >>> import ctsa
@@ -359,6 +383,7 @@ def monitor(
     points, share = checks.integer("points", points, low=2), _check_share(share)
     if s.kind == "layers":
         raise TypeError("a sequence of layers has no single Jacobian: pass one layer")
+    _of_tokens(s.geometry)
     if hasattr(start, "xs"):
         if depth is not None or duration is not None:
             raise ValueError("start is a trajectory: leave depth and duration out")
