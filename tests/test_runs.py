@@ -18,6 +18,7 @@ from ctsa.results.base import as_numpy
 from ctsa.runs import ANALYSES, Run, RunError, answers, read_config, run_config
 from ctsa.runs.analyses import Kept
 from ctsa.runs.folder import FORMAT
+from ctsa.runs.making import check_field
 
 
 # ------------------------------------------------------------------------------------------------ against direct calls
@@ -54,6 +55,44 @@ def test_layers_and_diagnoses(face):
     path = ANALYSES["simulate"].run(made, read_config(None, [*LAYER, "simulate.depth=30"]).analyses["simulate"], Kept())
     assert np.array_equal(path.xs, as_numpy(ctsa.iterate(layer, ctsa.random_tokens(4, 3), 30).xs))
     assert path.ts.tolist() == list(range(31)) and path.stats["layers"] == 30
+
+
+def test_merging_and_noise_are_those_of_one_call(face):
+    ts = 1e4 * np.concatenate([[0.0], np.geomspace(1.0, 1e-4, 10)[::-1]])
+    given = ["tokens.d=2", "field.beta=4", "simulate.duration=1e4", "simulate.points=11", "simulate.spacing=log"]
+    made = made_of(*given, face=face.name)
+    settings = read_config(None, [*given, "simulate.merge=true"]).analyses["simulate"]
+    found = ANALYSES["simulate"].run(made, settings, Kept())
+    with no_graph():
+        wanted = ctsa.integrate(face.SelfAttention(beta=4.0), ctsa.random_tokens(4, 2), ts, merge=True)
+        assert np.array_equal(as_numpy(found.xs), as_numpy(wanted.xs)) and len(found.merges.times) == 3
+        config = read_config(None, ["tokens.n=4", "seed=5", "solver.name=heun", "solver.step=0.05", "simulate.points=3",
+                                    "simulate.duration=1", "field.beta=2"])  # fmt: skip
+        noisy = dataclasses.replace(config, fields=(*config.fields, check_field(dict(kind="Noise", sigma=0.3), "field.1")))
+        found = ANALYSES["simulate"].run(noisy.make(face.name), noisy.analyses["simulate"], Kept())
+        field = face.SelfAttention(beta=2.0) + face.Noise(0.3)
+        wanted = ctsa.integrate(field, ctsa.random_tokens(4, 3, seed=5), [0.0, 0.5, 1.0], "heun", step=0.05, seed=5)
+    assert np.array_equal(as_numpy(found.xs), as_numpy(wanted.xs)) and found.stats["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["solver.step=0.1", "solver.name=euler", "lyapunov.intervals=5"], "lyapunov needs a velocity, and the field has"),
+        (["solver.step=0.1", "solver.name=euler", "layer.kind=EulerLayer"], "layer needs a velocity, and the field has"),
+        (["simulate.points=3"], "a field with noise needs name = .heun. or .euler., and step"),
+        (["solver.step=0.1", "solver.name=rk4"], "a field with noise needs name = .heun. or .euler., and step"),
+        (["solver.step=0.1", "solver.name=heun", "solver.atol=1e-6"], "no tolerance is kept with noise"),
+    ],
+)
+def test_what_noise_does_not_go_with(changes, message):
+    with pytest.raises(ValueError, match=message):
+        read_config(None, ["field.kind=Noise", "field.sigma=0.1", *changes]).make("torch")
+
+
+def test_estimates_of_merging_do_not_grow_with_time():
+    found = ctsa.estimate("simulate", ctsa.torch.SelfAttention(), ctsa.random_tokens(4, 2), merge=True, duration=1e9)
+    assert np.isnan(found.seconds) and "tokens that merge" in found.advice
 
 
 def test_pieces_are_the_flow(face):

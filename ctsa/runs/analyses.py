@@ -197,7 +197,7 @@ def _survey(made: Any, s: Any, kept: Kept) -> Any:
     return survey(model, s.text, face=made.face, **given, solver=made.solver, progress=kept.progress)
 
 
-_OF_FLOWS = {"simulate": ("duration", "points", "spacing", "until", "rest", "land"), "jacobian": ("time",),
+_OF_FLOWS = {"simulate": ("duration", "points", "spacing", "until", "rest", "land", "merge"), "jacobian": ("time",),
              "monitor": ("duration",), "lyapunov": ("t0",)}  # fmt: skip
 _OF_LAYERS = {"simulate": ("depth", "every"), "jacobian": ("depth",), "monitor": ("depth",)}
 

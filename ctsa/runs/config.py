@@ -14,6 +14,7 @@ from ctsa import checks
 from ctsa._backend import load as backend_of
 from ctsa.flows import Solver
 from ctsa.flows.opening import check_solver as check_solver_here
+from ctsa.flows.stochastic import noisy
 from ctsa.geometry import Geometry
 from ctsa.settings import Checked, arguments_of, changed, one_of, read_toml
 from ctsa.settings.files import put
@@ -240,6 +241,9 @@ class Config:
             solver = Solver(**self.solver.model_dump(exclude_unset=True))
             if layer is None:
                 checks.tokens(x0, field, geometry, name="tokens")
+            if field is not None and noisy(field):
+                _check_noise(self.analyses, solver, layer)
+            elif layer is None:
                 used = _INTEGRATE & self.analyses.keys()
                 atol = (solver.atol or (1e-8 if used - {"basins"} else 1.0)) if used else 1.0
                 check_solver_here(
@@ -248,6 +252,17 @@ class Config:
         except (ValueError, TypeError, OSError) as error:
             raise type(error)(*_with(self.where, error)) from error
         return Made(face, field, layer, x0, solver, geometry, self.seed, self.dtype, self.folder)
+
+
+def _check_noise(analyses: Any, solver: Solver, layer: Any) -> None:
+    """Raise if not all that is asked for can be done with noise."""
+    others = sorted(analyses.keys() - {"simulate"}) + ([] if layer is None else ["layer"])
+    if others:
+        raise ValueError(f"{others[0]} needs a velocity, and the field has noise: leave Noise out, or run simulate alone")
+    if solver.step is None or solver.name not in ("dopri5", "heun", "euler"):
+        raise ValueError('solver: a field with noise needs name = "heun" or "euler", and step, such as step = 0.01')
+    if solver.atol is not None or solver.rtol is not None:
+        raise ValueError("solver: no tolerance is kept with noise, step decides: leave atol and rtol out")
 
 
 def _with(where: str, error: Exception) -> tuple[Any, ...]:

@@ -181,6 +181,8 @@ def estimate_of(analysis: str, made: Any, settings: Any, probe: bool = True) -> 
     known = Estimate(analysis, x0.size, amount, unit, math.nan, 0.0, memory, free, memory < free, "", 0.0)
     if not known.fits:
         return replace(known, advice=_advice(plan, made, settings, memory, free))
+    if getattr(settings, "merge", False):
+        plan = replace(plan, part=None, note="tokens that merge take longer and longer steps: the time is not foretold")
     if not probe or plan.part is None:
         return replace(known, advice=plan.note if plan.part is None else "")
     began = time.perf_counter()

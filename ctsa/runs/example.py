@@ -12,7 +12,7 @@ out = "{name}"                 # folder of results, log, pictures and report
 # ------------------------------------------------------------------------------------------------ the vector field
 [field]                        # [[field]], more than once, adds fields up
 kind = "SelfAttention"         # or SymmetricAttention, MultiHeadAttention, EnergyAttention, Oja, Rotation, Injection,
-beta = 4.0                     # Perceptron: the arguments are those of the classes of ctsa.torch and ctsa.jax
+beta = 4.0                     # Perceptron, Noise: the arguments are those of the classes of ctsa.torch and ctsa.jax
 #: query = "identity"          # a matrix is a name: identity, gaussian, goe, psd, antisymmetric, rotation;
 #: key = [[1, 0, 0], [0, 2, 0], [0, 0, 3]]                      # its rows;
 #: value = {{kind = "goe", seed = 1, scale = 0.5}}              # a table: kind, seed, scale, width, heads, values, angle;
@@ -53,6 +53,7 @@ atol = 1e-8
 duration = 20.0                # of layers: depth = 100
 points = 201
 #: spacing = "log"             # or quadratic, dense at the start
+#: merge = true                # tokens that have met go on as one: for long times
 
 [lyapunov]                     # ctsa.lyapunov_spectrum
 intervals = 100

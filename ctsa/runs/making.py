@@ -19,7 +19,7 @@ from .matrices import Place, array
 from .tokens import pretrained_model
 
 FIELDS = ("SelfAttention", "SymmetricAttention", "MultiHeadAttention", "EnergyAttention", "Oja", "Rotation", "Injection",
-          "Perceptron", "pretrained")  # fmt: skip
+          "Perceptron", "Noise", "pretrained")  # fmt: skip
 LAYERS = ("EulerLayer", "PostNormLayer", "RungeKuttaLayer", "ItrSA", "AKOrN", "pretrained")
 _FIRST = {"EulerLayer": "field", "PostNormLayer": "field", "RungeKuttaLayer": "field", "ItrSA": "attention",
           "AKOrN": "coupling"}  # fmt: skip

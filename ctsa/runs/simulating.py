@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ctsa._backend import no_graph
 from ctsa.flows import integrate
+from ctsa.flows.stochastic import noisy
 from ctsa.layers import iterate
 from ctsa.observables import cluster_count
 from ctsa.results.base import Trajectory, as_numpy
@@ -33,6 +34,7 @@ class Simulate(Checked):
         until: "equilibrium": stop when every token is slower than ``rest``.
         rest: that speed.
         land: end a step on every output, see ``ctsa.integrate``.
+        merge: tokens that have met go on as one, see ``ctsa.integrate``.
     """
 
     duration: float = Field(default=20.0, gt=0, allow_inf_nan=False)
@@ -43,6 +45,7 @@ class Simulate(Checked):
     until: str | None = None
     rest: float = Field(default=1e-6, gt=0)
     land: bool = False
+    merge: bool = False
 
     def times(self) -> np.ndarray:
         """Return the outputs of a flow."""
@@ -61,7 +64,7 @@ class Simulate(Checked):
 
 
 def simulate(made: Any, settings: Simulate, home: Path | None = None, bar: Any = None) -> Trajectory:
-    """Follow a flow, or pass layers, in pieces.
+    """Follow a flow, or pass layers, in pieces; a flow with noise, or with tokens that merge, in one call.
 
     Args:
         made: what a config makes.
@@ -75,6 +78,13 @@ def simulate(made: Any, settings: Simulate, home: Path | None = None, bar: Any =
     """
     if made.layer is None:
         ts = settings.times()
+        noise = noisy(made.field)
+        if noise or settings.merge:  # paths and merge times are those of the call
+            with no_graph():
+                return integrate(
+                    made.field, made.x0, ts, made.solver, until=settings.until, rest=settings.rest, land=settings.land,
+                    geometry=made.geometry, merge=settings.merge, seed=made.seed if noise else None, progress=False,
+                )  # fmt: skip
 
         def advance(x: Any, a: int, b: int) -> Trajectory:
             return integrate(
