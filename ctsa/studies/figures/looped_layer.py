@@ -129,7 +129,7 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
                 at = float(mine["multiplier"][0]), float(np.exp(mine["rate"][0]))
                 right.plot(*at, "o", color=colour, markerfacecolor=face, markersize=4)
         told.append(entry(colour, f"layer {int(layer)}"))
-    finish(left, "loop", "size of a step over that of the state", told)
+    finish(left, "loop", "relative size of a step", told)
     low = 0.98 * min(right.get_xlim()[0], right.get_ylim()[0])
     right.plot([low, 1], [low, 1], color="0.7", linewidth=0.8, zorder=0)
     whole, alone = entry("0.3", "whole", ""), entry("0.3", "attention alone", "")
