@@ -72,6 +72,18 @@ def test_figures_by_the_command_line(backend, tmp_path):
     assert run.stdout.count("agrees") > 3
 
 
+def test_figures_are_made_in_double(tmp_path):
+    """In JAX, too, in a process that counts in 32 bits, and goes on to do so."""
+    script = (
+        "import sys, jax; from ctsa.studies import reproduce; "
+        "found = reproduce('jacobian-norm', sys.argv[1], backend='jax', say=lambda line: None); "
+        "print(found.passed, jax.numpy.ones(1).dtype)"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "JAX_ENABLE_X64"}
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=env, capture_output=True, text=True)
+    assert run.stdout.split() == ["True", "float32"], run.stderr
+
+
 def test_wrong_arguments(tmp_path, capsys):
     with pytest.raises(ValueError, match="did you mean modes"):
         studies.reproduce("mode", tmp_path)

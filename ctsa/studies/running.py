@@ -1,6 +1,7 @@
 """Run a study by its name, and write what it found: table, findings, picture, report."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def reproduce(
         name: one of ``ctsa.studies.names.STUDIES``.
         out: folder of table (``NAME.csv``), findings (``NAME.npz``), picture (``NAME.png``), of figures a report
             (``NAME.html``, where plotly is installed), of experiments the models.
-        backend: "torch" or "jax".
+        backend: "torch" or "jax", figures in 64 bits.
         preset: "quick" or "full".
         seeds: how many models of each recipe; None is what the experiment's ``SEEDS`` say. Figures take none.
         say: receives lines of progress.
@@ -66,11 +67,21 @@ def reproduce(
     from .figures.bench import Bench
 
     bench = Bench(name, backend, preset, say)
-    found = import_module(module_of(name)).run(bench)
-    folder = Path(out)
-    found.write(folder)
-    _report(bench, found, folder / f"{name}.html")
+    with _in_double(backend):
+        found = import_module(module_of(name)).run(bench)
+        folder = Path(out)
+        found.write(folder)
+        _report(bench, found, folder / f"{name}.html")
     return found
+
+
+def _in_double(backend: str) -> AbstractContextManager:
+    """Return what JAX counts in 64 bits within, whatever the process has it do."""
+    if backend != "jax":
+        return nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
 
 
 def _report(bench: Any, found: Findings, path: Path) -> None:
