@@ -133,6 +133,7 @@ def draw(found: Findings, *, axes: Any = None) -> Any:
     resting = found.column("multiplier")
     slowest = float(resting[np.isfinite(resting)].max())
     right.axline((slowest, slowest), slope=1, color="0.7", linewidth=0.8, zorder=0)
+    right.set_aspect("equal", adjustable="datalim")
     whole, alone = entry("0.3", "whole", ""), entry("0.3", "attention alone", "")
     alone.set_markerfacecolor("white")
     finish(right, "leading multiplier at rest", "measured factor a loop", [whole, alone])
