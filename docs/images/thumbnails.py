@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jax
 from PIL import Image
 
 from ctsa.studies import reproduce
@@ -18,6 +19,7 @@ SIZE = (480, 270)  # pixels, of which a card shows about half on a screen of ord
 
 def main() -> None:
     """Run the studies and shrink their pictures onto cards of one size."""
+    jax.config.update("jax_enable_x64", True)
     HERE.mkdir(exist_ok=True)
     for name in sys.argv[1:] or FIGURES:
         with tempfile.TemporaryDirectory() as folder:
