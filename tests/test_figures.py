@@ -35,6 +35,7 @@ def test_figures(name, face, tmp_path):
     said = []
     found = studies.reproduce(name, tmp_path, backend=face.name, say=said.append)
     assert isinstance(found, Findings) and found.title == STUDIES[name] and found.notes and found.source
+    assert found.settings["versions"]["ctsa"] == ctsa.__version__
     assert found.checks and found.passed, [str(check) for check in found.checked if not check.passed]
     assert all(np.isfinite(check.found) for check in found.checked)
     assert len({len(column) for column in found.rows.values()}) == 1
