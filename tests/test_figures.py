@@ -130,6 +130,25 @@ def test_what_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
         running.reproduce("modes", tmp_path / "out" / "modes.npz", backend=BACKEND, say=None)
 
 
+def test_a_table_and_a_picture_are_whole_or_as_they_were(tmp_path, monkeypatch):
+    found = Findings("modes", "?", dict(a=["β", 1.0]), ("a note",), {})
+    found.write_csv(tmp_path / "modes.csv")
+    assert (tmp_path / "modes.csv").read_bytes() == "a\r\nβ\r\n1.0\r\n".encode()
+    with pytest.raises(ValueError, match="shorter"):
+        Findings("modes", "?", dict(a=["γ", 1.0], b=[1.0]), ("a note",), {}).write_csv(tmp_path / "modes.csv")
+    assert "β" in (tmp_path / "modes.csv").read_text("utf-8")
+
+    def full(figure, stream, **settings):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Findings, "plot", lambda self: plt.subplots()[1])
+    monkeypatch.setattr(plt.Figure, "savefig", full)
+    with pytest.raises(OSError, match="No space"):
+        found.write(tmp_path)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".npz"] and not plt.get_fignums()
+
+
 def test_without_plotly_there_is_no_report(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     said = []

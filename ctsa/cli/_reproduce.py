@@ -72,7 +72,8 @@ def _run(
     except (pretrained.WeightsNotFound, ImportError) as error:
         raise WrongUse(str(error)) from error
     except OSError as error:
-        return fail(f"{error.filename or out}: {error.strerror}" if error.strerror else str(error), 1)
+        place = error.filename2 or error.filename or out  # the second is the file that another was to become
+        return fail(f"{place}: {error.strerror}" if error.strerror else str(error), 1)
     except KeyboardInterrupt:
         rest = "the same command begins anew" if name in FIGURES else "finished models stay, the same command goes on"
         return fail(f"interrupted; {rest}", 130)
