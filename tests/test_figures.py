@@ -1,6 +1,7 @@
 """``ctsa reproduce``: figures of the literature in their quick presets, and the numbers that they are checked by."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import pytest
 from matplotlib.axes import Axes
 
 import ctsa
-from ctsa import cli, studies
-from ctsa.studies import STUDIES, Check, Findings
+from ctsa import cli, pretrained, studies
+from ctsa.studies import STUDIES, Check, Findings, running
+from ctsa.studies.figures.bench import Bench
 from ctsa.studies.names import FIGURES
+
+BACKEND = cli._common.installed()[0]
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +35,7 @@ def test_figures(name, face, tmp_path):
     said = []
     found = studies.reproduce(name, tmp_path, backend=face.name, say=said.append)
     assert isinstance(found, Findings) and found.title == STUDIES[name] and found.notes and found.source
+    assert found.settings["versions"]["ctsa"] == ctsa.__version__
     assert found.checks and found.passed, [str(check) for check in found.checked if not check.passed]
     assert all(np.isfinite(check.found) for check in found.checked)
     assert len({len(column) for column in found.rows.values()}) == 1
@@ -91,6 +96,74 @@ def test_wrong_arguments(tmp_path, capsys):
         studies.reproduce("modes", tmp_path, seeds=2)
     with pytest.raises(ValueError, match="preset must be one of quick, full"):
         studies.reproduce("modes", tmp_path, preset="fast")
+    with pytest.raises(TypeError, match="modes has no models, and takes no task, full"):
+        studies.reproduce("modes", tmp_path, task="sudoku-4x4", full=True)
     assert cli.main(["reproduce", "modes", "--quick", "--full"]) == 2
     assert "exclude each other" in capsys.readouterr().err
+    assert cli.main(["reproduce", "modes", "--seeds", "2", "--out", str(tmp_path / "new")]) == 2
+    assert "modes has none: leave it out" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [pretrained.WeightsNotFound("no weights"), ImportError("no readers")])
+def test_what_is_not_installed_is_one_line(error, tmp_path, monkeypatch, capsys):
+    def load():
+        raise error
+
+    monkeypatch.setattr(pretrained, "load", load)
+    assert cli.main(["reproduce", "looped-layer", "--backend", BACKEND, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"ctsa: {error}\n"
+
+
+@pytest.mark.parametrize("name, said", [("modes", "begins anew"), ("gains", "goes on")])
+def test_interrupts_say_what_stays(name, said, tmp_path, monkeypatch, capsys):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "reproduce", interrupted)
+    assert cli.main(["reproduce", name, "--out", str(tmp_path)]) == 130
+    assert said in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "out" / "modes.csv").mkdir(parents=True)
+    some = Findings("modes", "?", dict(a=[1.0]), ("a note",), {})
+    monkeypatch.setattr(studies, "reproduce", lambda name, out, **settings: some.write(out))
+    assert cli.main(["reproduce", "modes", "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"ctsa: {tmp_path / 'out' / 'modes.csv'}: Is a directory\n"
+    with pytest.raises(FileExistsError):
+        running.reproduce("modes", tmp_path / "out" / "modes.npz", backend=BACKEND, say=None)
+
+
+def test_a_table_and_a_picture_are_whole_or_as_they_were(tmp_path, monkeypatch):
+    found = Findings("modes", "?", dict(a=["β", 1.0]), ("a note",), {})
+    found.write_csv(tmp_path / "modes.csv")
+    assert (tmp_path / "modes.csv").read_bytes() == "a\r\nβ\r\n1.0\r\n".encode()
+    with pytest.raises(ValueError, match="shorter"):
+        Findings("modes", "?", dict(a=["γ", 1.0], b=[1.0]), ("a note",), {}).write_csv(tmp_path / "modes.csv")
+    assert "β" in (tmp_path / "modes.csv").read_text("utf-8")
+
+    def full(figure, stream, **settings):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Findings, "plot", lambda self: plt.subplots()[1])
+    monkeypatch.setattr(plt.Figure, "savefig", full)
+    with pytest.raises(OSError, match="No space"):
+        found.write(tmp_path)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".npz"] and not plt.get_fignums()
+
+
+def test_without_plotly_there_is_no_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    said = []
+    running._report(Bench("modes", BACKEND, say=said.append), None, tmp_path / "modes.html")
+    assert "plotly" in said[0] and not list(tmp_path.iterdir())
+
+
+def test_findings_as_json(tmp_path, capsys):
+    checks = studies.findings.as_checks([Check("a", 2.0, 1.0, 0.1), Check("b", 1.0, 1.0)])
+    Findings("modes", "?", dict(a=[1.0]), ("a note",), {}, checks).save(tmp_path / "modes.npz")
+    assert cli.main(["show", "--json", str(tmp_path / "modes.npz")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["checks"] == 2 and told["passed"] is False and told["differ"] == ["a"]

@@ -26,6 +26,13 @@ def test_every_finding_has_a_page(name):
     assert f"\n{name.removeprefix('finding-')}\n" in (PAGES / "index.md").read_text()
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_section_and_a_thumbnail(name):
+    docs = PAGES.parent
+    assert name.startswith("finding-") or f"\n\n`{name}`" in (docs / "reproduce.md").read_text()
+    assert (docs / "images" / "reproduce" / f"{name}.png").is_file()
+
+
 def test_misplaced_tokens_are_those_that_no_matching_saves():
     truth = np.array([[0, 0, 1, 1, 2], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4]])
     labels = np.array([[2, 2, 0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0]])

@@ -37,11 +37,7 @@ def reproduce(
     """
     if quick and full:
         raise WrongUse("reproduce: --quick and --full exclude each other")
-    preset = "full" if full else "quick"
-    try:
-        return _run(name, listed, preset, backend, out, seeds, quiet)
-    except KeyboardInterrupt:
-        return fail("interrupted; finished models stay, the same command goes on", 130)
+    return _run(name, listed, "full" if full else "quick", backend, out, seeds, quiet)
 
 
 def _run(
@@ -59,10 +55,12 @@ def _run(
     if name not in STUDIES:
         got = "" if name is None else f", got {name!r}{nearest(name, STUDIES)}"
         raise WrongUse(f"reproduce: wanted one of {', '.join(STUDIES)}{got}")
+    if seeds is not None and name in FIGURES:
+        raise WrongUse(f"reproduce: --seeds is for experiments with trained models, and {name} has none: leave it out")
     backend = backend_to_use(backend, training=name not in FIGURES)
     folder_to_write(out)
     ready(backend, "float64" if name in FIGURES else "float32")
-    from ctsa import studies
+    from ctsa import pretrained, studies
 
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     try:
@@ -71,7 +69,13 @@ def _run(
         )
     except FileExistsError as error:
         return fail(str(error))
+    except (pretrained.WeightsNotFound, ImportError) as error:
+        raise WrongUse(str(error)) from error
     except OSError as error:
-        return fail(f"{out}: {error.strerror or error}", 1)
+        place = error.filename2 or error.filename or out  # the second is the file that another was to become
+        return fail(f"{place}: {error.strerror}" if error.strerror else str(error), 1)
+    except KeyboardInterrupt:
+        rest = "the same command begins anew" if name in FIGURES else "finished models stay, the same command goes on"
+        return fail(f"interrupted; {rest}", 130)
     print(f"{found.name}: {found.title}\n\n{found.table()}\n\nwritten to {out}/")
     return 0 if found.passed else 1

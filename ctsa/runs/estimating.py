@@ -69,7 +69,8 @@ class Estimate(Result):
     def table(self) -> str:
         """Return it as text."""
         rows: list[tuple[str, Any]] = [("analysis", self.analysis), ("unknowns", self.unknowns)]
-        rows += [(self.unit, f"{self.amount:.6g}"), ("time", duration(self.seconds))]
+        rows += [] if (self.unit, self.amount) == rows[1] else [(self.unit, f"{self.amount:.6g}")]
+        rows += [("time", duration(self.seconds))]
         rows += [("to compile", duration(self.compile))] if self.compile > 0.05 else []
         rows += [("memory", f"{size(self.memory)} of {size(self.free)}"), ("fits", self.fits)]
         return lines([*rows, *([("note", self.advice)] if self.advice else [])])

@@ -123,7 +123,14 @@ def _monitor(r: Any) -> dict[str, Any]:
             for when, at in (("first", 0), ("last", -1))}  # fmt: skip
 
 
+def _findings(r: Any) -> dict[str, Any]:
+    differ = [check.what for check in r.checked if not check.passed]
+    checks = {"checks": len(r.checks), "passed": r.passed, "differ": differ} if r.checks else {}
+    return {**_fields(r), **checks}
+
+
 _OF = {
     "Trajectory": _trajectory, "LyapunovSpectrum": _lyapunov, "JacobianSpectrum": _jacobian, "Diagnosis": _diagnosis,
     "Comparison": _comparison, "Equilibria": _equilibria, "Basins": _basins, "Diagram": _diagram, "MonitorRecord": _monitor,
+    "Findings": _findings,
 }  # fmt: skip

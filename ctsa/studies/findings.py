@@ -1,6 +1,7 @@
 """What a study found: a table, sentences, and numbers held against what is known."""
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsa.results.base import Result, picture
+from ctsa.results.npz import replacing
 from ctsa.results.text import columns
 
 MOST = 100  # rows that are printed; a file of values has all
@@ -109,22 +111,30 @@ class Findings(Result):
         return "\n".join([columns(list(self.rows), shown, MOST), "", *self.notes, *([""] if checks else []), *checks])
 
     def write(self, folder: Path) -> None:
-        """Write the findings, their table and their picture into a folder, which is made if need be."""
+        """Write the findings, their table and their picture into a folder, which is made if need be.
+
+        Each file appears whole or not at all.
+        """
         import matplotlib.pyplot as plt
 
         folder.mkdir(parents=True, exist_ok=True)
         self.save(folder / f"{self.name}.npz")
         self.write_csv(folder / f"{self.name}.csv")
         figure = np.ravel(self.plot())[0].figure
-        figure.savefig(folder / f"{self.name}.png", dpi=200)
-        plt.close(figure)
+        try:
+            with replacing(folder / f"{self.name}.png") as stream:
+                figure.savefig(stream, dpi=200, format="png")
+        finally:
+            plt.close(figure)
 
     def write_csv(self, path: Path) -> None:
         """Write the rows as comma-separated values."""
-        with open(path, "w", newline="") as stream:
+        with replacing(path) as raw:
+            stream = io.TextIOWrapper(raw, "utf-8", newline="")
             writer = csv.writer(stream)
             writer.writerow(self.rows)
             writer.writerows(zip(*self.rows.values(), strict=True))
+            stream.detach()
 
     def _restored(self) -> Any:
         return replace(self, notes=tuple(self.notes), checks=tuple(self.checks))

@@ -39,14 +39,16 @@ def reproduce(
         seeds: how many models of each recipe; None is what the experiment's ``SEEDS`` say. Figures take none.
         say: receives lines of progress.
         progress: bars of training.
-        sizes: attributes of ``Lab``: ``task=``, ``changes=``, ``sizes=``.
+        sizes: attributes of ``Lab``: ``task=``, ``changes=``, ``sizes=``. Figures take none.
 
     Returns:
         ``Findings``; those of a figure have ``checks``.
 
     Raises:
         ValueError: there is no such study or preset, or ``seeds`` of a figure.
-        FileExistsError: the folder holds models of other recipes.
+        TypeError: ``sizes`` of a figure.
+        FileExistsError: the folder holds models of other recipes, or is a file.
+        FileNotFoundError, ImportError: the weights of MiniLM, or their readers, are not installed.
 
     Example:
         >>> import tempfile
@@ -64,12 +66,15 @@ def reproduce(
         return run(name, out, backend=backend, preset=preset, seeds=seeds, say=say, progress=progress, **sizes)
     if seeds is not None:
         raise ValueError(f"seeds is for experiments with trained models, and {name} has none: leave it out")
+    if sizes:
+        raise TypeError(f"{name} has no models, and takes no {', '.join(sizes)}: leave it out")
     from .figures.bench import Bench
 
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(name, backend, preset, say)
     with _in_double(backend):
         found = import_module(module_of(name)).run(bench)
-        folder = Path(out)
         found.write(folder)
         _report(bench, found, folder / f"{name}.html")
     return found
@@ -89,6 +94,7 @@ def _report(bench: Any, found: Findings, path: Path) -> None:
     try:
         import plotly  # noqa: F401
     except ImportError:
+        bench.say("no report, which needs plotly: pip install 'ctsa[runs]'")
         return
     from ctsa.reports import write_report
 

@@ -21,7 +21,9 @@ class ReproduceGallery(SphinxDirective):
 
         lines = [".. grid:: 1 2 2 3", "   :gutter: 3", ""]
         for name, asks in names.STUDIES.items():
+            kind, _, rest = name.partition("-")
             page = "reproduce" if name in names.FIGURES else "criticality"
+            page = f"findings/{rest}" if kind == "finding" else page
             lines += [f"   .. grid-item-card:: {name}", f"      :link: {page}", "      :link-type: doc"]
             if (PICTURES / f"{name}.png").is_file():
                 lines += [f"      :img-top: /images/reproduce/{name}.png", f"      :img-alt: the figure {name}"]

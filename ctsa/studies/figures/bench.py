@@ -10,6 +10,7 @@ import numpy as np
 from ctsa._backend import no_graph
 from ctsa.flows import integrate
 from ctsa.results.base import Trajectory
+from ctsa.runs.about import versions
 from ctsa.studies.findings import Check, Findings, as_checks, as_table
 from ctsa.studies.names import FIGURES
 
@@ -73,5 +74,5 @@ class Bench:
     def found(self, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Findings:
         """Return findings, of one dict a row."""
         asks, source = FIGURES[self.name]
-        told = dict(backend=self.backend, preset=self.preset)
+        told = dict(backend=self.backend, preset=self.preset, versions=versions(self.backend))
         return Findings(self.name, asks, as_table(rows), tuple(notes), told, as_checks(self.checks), source)
