@@ -138,10 +138,10 @@ _done = 0
 
 
 def pytest_runtest_teardown(item):
-    """Forget compiled programs before the kernel's limit of 65530 memory maps a process: each takes a few hundred."""
+    """Forget compiled programs before they take too much memory, and the kernel's limit of 65530 maps a process."""
     global _done
     _done += 1
-    if _done % 25 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 40_000:
+    if _done % 25 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 25_000:
         jax.clear_caches()
         gc.collect()
 
