@@ -13,6 +13,7 @@
 import gc
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -22,6 +23,8 @@ os.environ.setdefault("JAX_PLATFORMS", DEVICE if DEVICE == "cpu" else f"{DEVICE}
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Programs of tests run once, also those of processes that tests start: compiling them is what takes time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if version("jaxlib").startswith("0.10."):  # XLA ends a process that has flags it does not know
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
 

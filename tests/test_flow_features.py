@@ -532,8 +532,18 @@ def test_blow_up(torch_face, jax_face):
         ts, xs = arrays(face, error.trajectory)
         assert ts.tolist() == [0.0, 0.5, 1.0] and "reached t=1 of 2" in str(error)
         assert np.abs(xs[:, 0, 0] * (1.25 - ts) - 1).max() < 1e-6
+        assert "the step size went to zero" in str(error)  # not: the same step of three roundings of t, until max_steps
+        assert error.trajectory.stats["rejected"] < 300
         stats.append(error.trajectory.stats["steps"])
     assert stats[0] == pytest.approx(stats[1], rel=0.1)
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "tsit5"])
+def test_blow_up_in_single_precision(torch_face, jax_face, solver):
+    for face in (torch_face, jax_face)[solver == "tsit5" :]:
+        start = face.array([[0.8]], "float32")
+        error = failing(square, start, TS, solver, atol=1e-5, geometry=FLAT)
+        assert "the step size went to zero" in str(error) and error.trajectory.stats["rejected"] < 300
 
 
 def root(t, x):

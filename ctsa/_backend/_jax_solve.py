@@ -123,6 +123,8 @@ class _Outputs(dx.AbstractAdaptiveStepSizeController):
         keep, next_t0, next_t1, jump, inner, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, inner
         )
+        same = ~keep & (next_t1 >= t1)  # of a few roundings of the clock: it would be the same step for ever
+        result = dx.RESULTS.where(same, dx.RESULTS.dt_min_reached, result)
         inside = jnp.sum((self.ts > t0) & (self.ts < t1))
         if off is not None:
 

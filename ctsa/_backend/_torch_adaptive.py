@@ -209,6 +209,8 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
         if size > 1:
             watch.reject()
             h *= max(grow, SHRINK)
+            if t + h >= end:  # of a few roundings of the clock: it would be the same step for ever
+                h = 0.0
             continue
         following = h * min(max(grow, 1.0 if size < 1 else SHRINK), GROW)
         if off > 1 and ts[at] < end:
