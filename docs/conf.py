@@ -80,7 +80,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "download_all_examples": False,
     "matplotlib_animations": True,
-    "reset_modules": ("matplotlib",),
+    "reset_modules": ("matplotlib", "fresh_frameworks.reset"),
     "min_reported_time": 5,
 }
 
