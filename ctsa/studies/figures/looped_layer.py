@@ -11,10 +11,7 @@ from ctsa.results.base import as_numpy
 from ctsa.studies.findings import Findings
 
 from .bench import Bench
-
-TEXT = "The bank raised its interest rates again yesterday, and the price of houses in the city began to fall."
-CHAOTIC = 3
-PUBLISHED, ERROR = 0.0805, 0.0055  # its largest exponent over 1400 loops after 300
+from .finding_looped_layer import ERROR, LAYER as CHAOTIC, PUBLISHED, TEXT
 
 
 def run(bench: Bench) -> Findings:
