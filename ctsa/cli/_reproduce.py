@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ._common import WrongUse, backend_to_use, fail, folder_to_write, need_settings, ready
+from ._common import WrongUse, backend_to_use, fail, folder_to_write, keep_compiled, need_settings
 from ._options import Backend, Flag, at_least
 
 
@@ -59,7 +59,8 @@ def _run(
         raise WrongUse(f"reproduce: --seeds is for experiments with trained models, and {name} has none: leave it out")
     backend = backend_to_use(backend, training=name not in FIGURES)
     folder_to_write(out)
-    ready(backend, "float64" if name in FIGURES else "float32")
+    if backend == "jax":
+        keep_compiled()
     from ctsa import pretrained, studies
 
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
