@@ -2,6 +2,7 @@
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,27 @@ def test_public_functions_say_the_shapes_of_their_arrays():
             if p.name in ("x", "x0", "u", "frame", "ts") and "Annotated" not in str(p.annotation):
                 silent.append(f"{name}({p.name}: {p.annotation})")
     assert not silent and typing.get_args(inspect.signature(inspect.unwrap(ctsa.gram)).parameters["x"].annotation)
+
+
+def test_small_programs_are_compiled_quickly(monkeypatch):
+    """Only small ones, only as programs of their own, and only where XLA has the option."""
+    jax, compile_ = pytest.importorskip("jax"), import_module("ctsa._backend._jax_compile")
+    taken = []
+
+    def filter_jit(function, **options):
+        def called(*args):
+            taken.append(bool(options))
+            return function(*args)
+
+        return called
+
+    monkeypatch.setattr(compile_.eqx, "filter_jit", filter_jit)
+    double = compile_.compiled(lambda x: 2 * x)
+    for n in (100, 256):
+        assert (double(jax.numpy.ones((n, 3))) == 2).all()
+    jax.jit(double)(jax.numpy.ones((4, 3)))
+    jax.grad(lambda x: double(x).sum())(jax.numpy.ones((4, 3)))
+    on_cpu = jax.default_backend() == "cpu"
+    assert taken == [on_cpu, False, False, False]
+    monkeypatch.setattr(compile_, "_QUICK", {"xla_no_such_option": True})
+    assert not compile_._offered.__wrapped__()
