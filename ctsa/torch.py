@@ -19,6 +19,7 @@ except ImportError as error:
 
 from . import checks, fields as formulas
 from ._backend import backend, framework, load, modules, on_graph
+from ._backend._compiling import compiling as _compiling
 from ._backend._torch_attention import differentiable, in_transform
 from .flows.systems import packed, start_of
 from .layers import euler, loop, normalisation, recurrent, runge_kutta, wrap
@@ -33,7 +34,7 @@ __all__ = [
     "AKOrN", "EnergyAttention", "EulerLayer", "Field", "Injection", "ItrSA", "Loop", "MeanField",
     "MultiHeadAttention", "Noise", "Oja", "Perceptron", "PostNormLayer", "RecurrentModel",
     "Rescaled", "Rotation", "RungeKuttaLayer", "Scaled", "SelfAttention", "SpeedRegulated", "Sum",
-    "SymmetricAttention", "WrappedLayer", "from_jax",
+    "SymmetricAttention", "WrappedLayer", "compiling", "from_jax",
 ]  # fmt: skip
 
 
@@ -308,3 +309,31 @@ def from_jax(field: Any) -> Any:
         2.0
     """
     return formulas.convert(field, sys.modules[__name__])
+
+
+def compiling(**options: Any) -> Any:
+    """Compile what long runs repeat, by ``torch.compile``, while the context that this returns lasts.
+
+    Spectra, covariant vectors and ``integrate`` then take an adaptive step as one program (fields), and spectra an interval
+    (layers), where PyTorch is in charge and records no gradients. It takes some 10 s, for every kind of field and size once
+    a process, and pays in long runs: of your own functions and modules of few numbers 3 to 10 times, of large states 1.1
+    to 1.7 times, see the page "Benchmarks". Small states of the fields of ctsa stay with NumPy, which is as fast. Numbers
+    change by rounding. JAX always compiles, and takes no notice.
+
+    Args:
+        options: of ``torch.compile``: ``mode="reduce-overhead"`` for CUDA graphs, ``options={...}``, ``backend=``.
+
+    Raises:
+        ValueError: by the analysis, where a field cannot be made one program, with what ``torch.compile`` says.
+
+    Example:
+        >>> import torch, ctsa, ctsa.torch
+        >>> def pendulum(t, x):
+        ...     return torch.stack([x[..., 1], -torch.sin(x[..., 0])], -1)
+        >>> options = dict(intervals=100, geometry=ctsa.Euclidean(), atol=1e-6)
+        >>> with ctsa.torch.compiling(backend="eager"):
+        ...     found = ctsa.lyapunov_spectrum(pendulum, torch.tensor([[1.0, 0.0]], dtype=torch.float64), **options)
+        >>> abs(found.exponents.sum()) < 1e-6  # area is preserved
+        True
+    """
+    return _compiling(**options)

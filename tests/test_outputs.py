@@ -8,7 +8,7 @@ import torch
 from conftest import FACES
 
 import ctsa
-from ctsa._backend import _interpolants, _torch_adaptive
+from ctsa._backend import _interpolants, _torch_tableaus
 
 ATOL = {"dopri5": 1e-8, "dopri8": 1e-8, "tsit5": 1e-8, "bosh3": 1e-6, "heun": 1e-4}
 PAIRS = [(name, solver) for solver in ATOL for name in ("torch", "jax") if name == "jax" or solver != "tsit5"]
@@ -90,7 +90,7 @@ def test_parity(solver):
 
 def test_what_is_measured_is_the_error():
     """The measure of dopri8's interpolant is of its order and, in the median of random fields, of its size."""
-    rng, method = np.random.default_rng(2), _torch_adaptive.tableau("dopri8")
+    rng, method = np.random.default_rng(2), _torch_tableaus.tableau("dopri8")
     assert abs(method.measure.sum()) < 1e-15 and all(abs(method.measure @ method.c**k) < 1e-15 for k in range(1, 5))
     assert abs(method.measure @ method.c**5) > 1e-6
 
@@ -214,7 +214,7 @@ def test_outputs_around_an_event(face):
 
 def test_cubics_and_quartics_meet_the_ends():
     for name in ("dopri5", "dopri8", "bosh3", "heun", "fehlberg2"):
-        method = _torch_adaptive.tableau(name)
+        method = _torch_tableaus.tableau(name)
         c = _interpolants.polynomials(name, tuple(method.step))
         assert np.abs(c.sum(1) - method.step).max() < (2e-12 if name == "dopri8" else 1e-14)  # its digits are as published
         assert np.allclose(c[:, 0], np.eye(len(c))[0])  # the slope at its start

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._march import BURST, SPREAD, TINY, Segment, Tangent, errors
+from ._compiling import asked
+from ._march import BURST, SPREAD, TINY, Segment, Tangent, looked
 from ._solve import GROW, SAFETY, SHRINK, SLIVER, error_floor
-from ._torch_adaptive import ORDERS, Tableau, tableau
+from ._torch_compile import compiled, marching, slope_of_march
+from ._torch_tableaus import ORDERS, Tableau, tableau
 
 
 class _Stages:
@@ -68,13 +70,16 @@ class _Walk:
         self.ensemble, self.order = x.ndim - 2, ORDERS[segment.solver]
         self.eps = float(self.xp.finfo(x.dtype).eps)
         self.floor = error_floor(self.eps, segment.rtol, segment.atol)
+        compiles = self.xp is torch and asked() is not None
+        self.slope = compiled(slope_of_march) if compiles else slope_of_march
+        self.program = compiled(marching(segment.solver)) if compiles else None
         self.stages = _Stages(self.xp, tableau(segment.solver), self._slope, y)
         self.z = self.stages.flat(y)
 
     def _slope(self, t: float, y: tuple) -> tuple:
         x = y[0]
         now = t if self.xp is np else torch.as_tensor(t, dtype=x.dtype, device=x.device)
-        return self.p.coordinates.slope(self.p.field, now, y)
+        return self.slope(self.p.coordinates, self.p.field, now, y)
 
     def begin(self, t: float) -> None:
         """Evaluate the slope where it is not known: at the start, and after a reorthonormalisation."""
@@ -98,10 +103,7 @@ class _Walk:
             lands = left - step < SLIVER * step
             step = left if lands else step
             steps += 1
-            z, error = s.step(origin + done, self.z, step)
-            new = s.parts(z)
-            squares = p.coordinates.products(new[-1], new[-1])
-            off = self._off(s.parts(error), s.parts(self.z), new, squares)
+            z, off, grown = self._try(origin + done, step)
             grow = min(max(SAFETY * off ** (-1.0 / self.order), SHRINK), GROW)
             if not off <= 1:
                 if step <= TINY * self.eps * self.interval:
@@ -112,11 +114,10 @@ class _Walk:
             self.h = max(self.h, step * grow) if step < self.h else step * grow
             done, self.z = self.interval if lands else done + step, z
             since = done - settled
-            grown = 0.5 * _greatest(xp.log(squares))
             if not (lands or grown > SPREAD or since * self.rate > SPREAD or since >= longest):
                 s.follow(origin + done, z)
                 continue
-            x, frame, factor = p.coordinates.settle(new)
+            x, frame, factor = p.coordinates.settle(s.parts(z))
             if _greatest(xp.log(xp.linalg.diagonal(factor))) > BURST and since > self.eps**0.5:
                 (self.z, total), done = kept, settled
                 longest, self.h = since / 2, min(self.h, since / 2)
@@ -129,11 +130,22 @@ class _Walk:
                 return x, frame, total
         return None
 
-    def _off(self, error: tuple, y: tuple, z: tuple, squares: Any) -> float:
-        rtol, atol = self.segment.rtol or None, self.segment.atol
-        parts = errors(self.xp, self.p.coordinates, error, y, z, squares, rtol, atol, self.ensemble)
-        sizes = [float(e.max()) for e in parts]
-        return max(*sizes, self.floor) if all(e >= 0 for e in sizes) else float("inf")  # nan: again, shorter
+    def _try(self, t: float, h: float) -> tuple[Any, float, float]:
+        """Return the state after a step, its error in units of the tolerance, and the growth of the tangent vectors."""
+        s, coordinates, rtol, atol = self.stages, self.p.coordinates, self.segment.rtol, self.segment.atol
+        if self.program is None:
+            z, error = s.step(t, self.z, h)
+            found = looked(
+                self.xp, coordinates, s.parts(error), s.parts(self.z), s.parts(z), rtol or None, atol, self.ensemble
+            )  # fmt: skip
+        else:
+            clock = torch.tensor((t, h, rtol, atol), dtype=self.z.dtype, device=self.z.device)
+            z, s.slopes[-1], found = self.program(
+                coordinates, self.p.field, s.shapes, self.ensemble, bool(rtol), clock, self.z, s.slopes[0]
+            )
+        *sizes, grown = (float(v) for v in found)
+        fine = all(e >= 0 for e in sizes)  # nan: again, shorter
+        return z, max(*sizes, self.floor) if fine else float("inf"), grown
 
 
 def _greatest(logs: Any) -> float:

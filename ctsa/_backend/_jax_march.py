@@ -48,7 +48,7 @@ def _march(step, carry, count, size):
 
 
 @precisely
-def march(step, carry, count, size):
+def march(step, carry, count, size, whole=False):
     """Call ``carry, out = step(carry)`` ``count <= size`` times; return the last carry and the outs, stacked.
 
     ``count`` is traced, so that runs of any length share one program: a resumed run takes the same bits.

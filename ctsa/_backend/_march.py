@@ -76,3 +76,15 @@ def errors(
     scale = atol if rtol is None else atol + rtol / size**0.5
     relative = coordinates.products(vectors, vectors) / lengths
     return [s**0.5 for s in [*squares, relative.mean(-1) / (size * scale**2)]]
+
+
+def looked(
+    xp: Any, coordinates: Any, error: tuple, y: tuple, z: tuple, rtol: Any, atol: Any, batch: int
+) -> list:
+    """Return what one step for all members is judged by: the largest of ``errors`` a part, and the greatest growth.
+
+    Growth, or decay, of the length of a tangent vector is in powers of e.
+    """
+    squares = coordinates.products(z[-1], z[-1])
+    sizes = errors(xp, coordinates, error, y, z, squares, rtol, atol, batch)
+    return [*(size.max() for size in sizes), 0.5 * xp.abs(xp.log(squares)).max()]

@@ -5,57 +5,20 @@ at the last predictor, as if the method were FSAL (1.7e-8 off at atol = 1e-8). A
 the time of a small problem.
 """
 
-import importlib
 from bisect import bisect_left
 from collections.abc import Callable
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from ._interpolants import MEASURED_ORDER, MEASURES, polynomials
+from ._compiling import asked
+from ._interpolants import MEASURED_ORDER
 from ._solve import GROW, SAFETY, SHRINK, Problem, error_floor, first_step, stretch
+from ._torch_compile import compiled, slope, stepping
+from ._torch_tableaus import ORDERS, Tableau, tableau
 
-ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "heun": 2, "adaptive_heun": 2, "fehlberg2": 2}
 State = tuple[torch.Tensor, ...]
-
-
-class Tableau(NamedTuple):
-    """Stage times ``c`` (s,), rows ``a`` (s, s), weights of step and error (s,); whether the last slope is the next.
-
-    ``within`` (s, p) are polynomials of states inside a step, ``measure`` (s,) weighs their error, see ``_interpolants``.
-    """
-
-    c: np.ndarray
-    a: np.ndarray
-    step: np.ndarray
-    error: np.ndarray
-    fsal: bool
-    within: np.ndarray
-    measure: np.ndarray | None
-
-    def shares(self, times: np.ndarray, h: float) -> np.ndarray:
-        """Return the weights ``(m, s)`` of the slopes for states at ``times`` after the start of a step of length ``h``."""
-        powers = (times[:, None] / h) ** np.arange(1, self.within.shape[1] + 1)
-        return h * powers @ self.within.T
-
-
-@cache
-def tableau(name: str) -> Tableau:
-    """Return the tableau that torchdiffeq has for a method."""
-    if name in ("heun", "adaptive_heun"):
-        c, rows, step, error = [1.0], [[1.0]], [0.5, 0.5], [0.5, -0.5]
-    else:
-        t = importlib.import_module("torchdiffeq._impl.odeint").SOLVERS[name].tableau
-        c, rows, step, error = ([r.tolist() for r in t.beta] if k == 1 else t[k].tolist() for k in range(4))
-    s = len(step)
-    a = np.zeros((s, s))
-    for i, row in enumerate(rows):
-        a[i + 1, : len(row)] = row
-    fsal = step[-1] == 0 and np.array_equal(step, a[-1])
-    within = polynomials(name, tuple(step))
-    return Tableau(np.array([0.0, *c]), a, np.array(step), np.array(error), bool(fsal), within, MEASURES.get(name))
 
 
 class _Flat:
@@ -99,6 +62,25 @@ class _Flat:
             self.slopes[0].copy_(self.slopes[-1])
         else:
             self.evaluate(0, t, y)
+
+
+class _Compiled(_Flat):
+    """The stages of a step in one program."""
+
+    def __init__(self, name: str, problem: Problem, watch: Any):
+        super().__init__(tableau(name), watch.rhs, problem.y0)
+        self.watch, self.problem = watch, problem
+        self.first, self.program = compiled(slope), compiled(stepping(name))
+
+    def evaluate(self, i: int, t: torch.Tensor, y: torch.Tensor) -> None:
+        self.watch.evaluations += 1
+        self.slopes[i] = self.first(self.problem.rhs, self.shapes, t, y)
+
+    def step(self, ts: torch.Tensor, y: torch.Tensor, h: float) -> tuple[torch.Tensor, torch.Tensor]:
+        self.watch.evaluations += len(self.slopes) - 1
+        clock = torch.stack((ts[0], ts.new_tensor(h)))
+        end, self.slopes = self.program(self.problem.rhs, self.shapes, clock, y, self.slopes[0])
+        return end, torch.mv(self.slopes.T, self.table[-1] * h)
 
 
 class _Graph:
@@ -187,7 +169,11 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
         h = float(first_step(be, watch.rhs, clock(ts[0]), y0, p.rtol, p.atol, order))
     h = max(h, watch.shortest)  # at rest it is a guess, which must move the clock
     floor, largest = error_floor(torch.finfo(like.dtype).eps, p.rtol, p.atol), p.largest or float("inf")
-    stages: Any = (_Graph if torch.is_grad_enabled() else _Flat)(method, watch.rhs, y0)
+    stages: Any
+    if torch.is_grad_enabled():
+        stages = _Graph(method, watch.rhs, y0)
+    else:
+        stages = _Flat(method, watch.rhs, y0) if asked() is None else _Compiled(p.solver, p, watch)
     t, y, at, good = ts[0], stages.enter(y0), 1, 0.0 if p.land else float("inf")
     careful = p.land or method.measure is not None
     stages.evaluate(0, clock(t), y)

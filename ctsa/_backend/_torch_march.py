@@ -1,13 +1,16 @@
 """Segments, one after the other, in torch."""
 
+import functools
+
 import numpy as np
 import torch
 
 from ._eager_march import march_tangent as march_tangent
 from ._march import Segment
 from ._solve import Problem
-from ._torch_adaptive import ORDERS
+from ._torch_compile import compiled
 from ._torch_solve import odeint
+from ._torch_tableaus import ORDERS
 
 
 def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
@@ -24,9 +27,12 @@ def flow_map(rhs, y0, t0, interval, segment: Segment, adjoint=None):
     return tuple(y[-1] for y in solved.ys), torch.tensor(solved.failure is None), steps
 
 
-def march(step, carry, count, size):
-    """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked."""
-    outs = []
+def march(step, carry, count, size, whole=False):
+    """Call ``carry, out = step(carry)`` ``count`` times; return the last carry and the outs, stacked.
+
+    ``whole`` says that a step, a ``functools.partial``, takes the same operations whatever the numbers are.
+    """
+    step, outs = functools.partial(compiled(step.func), *step.args) if whole else step, []
     with torch.no_grad():
         for _ in range(count):
             carry, out = step(carry)

@@ -10,8 +10,9 @@ import torch
 
 from ._events import crossed, first_of_several
 from ._solve import Problem, Solved, progress_bar
-from ._torch_adaptive import ORDERS, solve as solve_adaptively
+from ._torch_adaptive import solve as solve_adaptively
 from ._torch_adjoint import solve_adjoint
+from ._torch_tableaus import ORDERS
 
 
 class _Stop(Exception):

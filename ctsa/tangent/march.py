@@ -126,7 +126,7 @@ class March:
             p = Tangent(self._coordinates(self.source), self.source, self.looks, rule)
             return be.march_tangent(p, self.segment, self._t0, self._interval, self.carry, count, _BLOCK)
         step = be.partial(advance, rule, self.looks, self.source, self._static, self._interval, self._t0)
-        return be.march(step, self.carry, count, _BLOCK)
+        return be.march(step, self.carry, count, _BLOCK, whole=self.system.kind == "layer")
 
     def _with_numpy(self, rule: Any, count: int) -> tuple:
         """The same on NumPy views of PyTorch's memory."""
