@@ -315,10 +315,10 @@ def compiling(**options: Any) -> Any:
     """Compile what long runs repeat, by ``torch.compile``, while the context that this returns lasts.
 
     Spectra, covariant vectors and ``integrate`` then take an adaptive step as one program (fields), and spectra an interval
-    (layers), where PyTorch is in charge and records no gradients. It takes some 10 s, for every kind of field and size once
-    a process, and pays in long runs: of your own functions and modules of few numbers 3 to 10 times, of large states 1.1
-    to 1.7 times, see the page "Benchmarks". Small states of the fields of ctsa stay with NumPy, which is as fast. Numbers
-    change by rounding. JAX always compiles, and takes no notice.
+    (layers), where PyTorch is in charge and records no gradients. It takes 5 to 15 s, for every kind of field and size
+    once a process, and pays in long runs: your own functions and modules are then 2 to 13 times as fast, large states of
+    the fields of ctsa up to 1.3 times, see the page "Benchmarks"; small ones stay with NumPy, which is as fast. Numbers
+    change by rounding. JAX always compiles, and takes no notice. On a CPU ``torch.compile`` needs a C++ compiler.
 
     Args:
         options: of ``torch.compile``: ``mode="reduce-overhead"`` for CUDA graphs, ``options={...}``, ``backend=``.
