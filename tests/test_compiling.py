@@ -98,8 +98,18 @@ def test_spectra_of_layers_are_the_same(close):
     options = dict(geometry=EUCLIDEAN, transient=0)
     plain = spectrum(henon, start, interval=7, **options)
     close(spectrum(henon, start, "eager", interval=7, **options).history, plain.history, 1e-9)
-    x = torch.randn(5, 8, dtype=torch.float64, generator=torch.manual_seed(1))
-    close(spectrum(Block(), x, "eager", count=3, **options).history, spectrum(Block(), x, count=3, **options).history, 1e-9)
+
+
+def library():
+    torch.manual_seed(4)
+    return torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).double()
+
+
+@pytest.mark.parametrize("make", [Block, library])
+def test_spectra_of_blocks_with_fused_attention_are_the_same(make, close):
+    layer, x = make(), torch.randn(5, 8, dtype=torch.float64, generator=torch.manual_seed(1))
+    options = dict(geometry=EUCLIDEAN, transient=0, count=3)
+    close(spectrum(layer, x, "eager", **options).history, spectrum(layer, x, **options).history, 1e-9)
 
 
 def test_fixed_steps_and_sequences_of_layers_are_as_they_were(close):

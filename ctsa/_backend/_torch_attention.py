@@ -63,11 +63,21 @@ def in_transform() -> bool:
 
 def jvp(f, primals, tangents):
     """``torch.func.jvp``, also through fused attention."""
-    if torch.compiler.is_compiling():  # a program has neither locks nor modes
-        with sdpa_kernel(SDPBackend.MATH):
-            return _jvp(f, primals, tangents)
+    if torch.compiler.is_compiling():
+        return _transposed_twice(f, primals, tangents)
     with _LOCK:
         return _jvp(differentiable(f), primals, tangents)
+
+
+def _transposed_twice(f, primals, tangents):
+    """The same in reverse mode: the derivative of ``w -> Df^T w``, a linear map, transposes once more.
+
+    For programs of ``torch.compile``, which know neither locks nor modes, and fail on forward mode through layer_norm.
+    """
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have one derivative only
+        y, pull = _vjp(f, *primals)
+        _, push = _vjp(pull, torch.zeros_like(y))
+        return y, push(tuple(tangents))[0]
 
 
 def vjp(f, *primals):
