@@ -89,13 +89,17 @@ class System:
     def image(self, x: Array, t: float = 0.0) -> Array:
         """Return the velocity of a flow at ``x``, or a layer's next state."""
         with Calling(self.source, x, "field" if self.flow else "layer"):
-            return self.source(backend(x).like(t, x), x) if self.flow else self.source(x)
+            return self.call(self.source, backend(x).like(t, x), x) if self.flow else self.call(self.source, x)
 
     def derivative(self, x: Array, u: Array, t: float = 0.0) -> Array:
         """Return the derivative of ``image`` along directions ``u`` of shape ``(k, ..., n, d)``."""
         if self.flow:
-            return pushforward(self.source, backend(x).like(t, x), x, u)[1]
-        return layer_pushforward(self.source, x, u)[1]
+            return self.call(pushforward, self.source, backend(x).like(t, x), x, u)[1]
+        return self.call(layer_pushforward, self.source, x, u)[1]
+
+    def call(self, f: Any, *args: Any) -> Any:
+        """Call as one program what is ours: JAX compiles it once, where functions of others would be compiled every time."""
+        return backend(args[-1]).call(f, *args) if hasattr(self.source, "tangent") else f(*args)
 
 
 def system_of(system: Any, geometry: Geometry | None = None) -> System:

@@ -52,16 +52,13 @@ def tangent_jacobians(s: System, x: Array, t: float) -> tuple[Array, Array]:
     Rows in the basis at ``x``, which makes it an endomorphism; and in the basis at the image ``layer(x)``, which keeps the
     singular values of a map. For a flow both are the same.
     """
-    be = backend(x)
     size = s.geometry.dimension(*x.shape[-2:])
     entries = 3.0 * float(np.prod(x.shape, dtype=float)) * size
     checks.room(f"a dense Jacobian of {size} unknowns", entries, remedy=_PRODUCTS)
-    ours = hasattr(s.source, "tangent")  # one program for all of a kind; a function of somebody's would be compiled anew
-    call = be.call if ours else lambda f, *args: f(*args)
     if s.flow:
-        j = call(tangent_jacobian, s.source, s.geometry, be.like(t, x), x)[2]
+        j = s.call(tangent_jacobian, s.source, s.geometry, backend(x).like(t, x), x)[2]
         return j, j
-    return call(_of_layer, s.source, s.geometry, x)
+    return s.call(_of_layer, s.source, s.geometry, x)
 
 
 def _of_layer(layer: Any, g: Geometry, x: Array) -> tuple[Array, Array]:
