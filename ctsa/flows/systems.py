@@ -98,7 +98,7 @@ class System:
         return self.call(layer_pushforward, self.source, x, u)[1]
 
     def call(self, f: Any, *args: Any) -> Any:
-        """Call as one program what is ours: JAX compiles it once, where functions of others would be compiled every time."""
+        """Call as one program what is ours: JAX compiles it once, functions of others it would compile every time."""
         return backend(args[-1]).call(f, *args) if hasattr(self.source, "tangent") else f(*args)
 
 
