@@ -304,3 +304,13 @@ def test_killed_and_resumed(name, tmp_path):
         if hasattr(a, key):
             assert np.array_equal(getattr(a, key), getattr(b, key)), key
     assert not hasattr(a, "stats") or a.stats == b.stats
+
+
+def test_an_interrupt_while_it_is_imported_is_a_line(monkeypatch, capsys):
+    class Slow:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "ctsa.cli._app", Slow())
+    assert cli.main(["schema"]) == 130
+    assert capsys.readouterr().err == "ctsa: interrupted before it began\n"

@@ -12,9 +12,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lacking = missing("cyclopts", "pydantic", "zarr", "tomli_w")
     if lacking:
         return fail(f"the command line needs {', '.join(lacking)}: pip install 'ctsa[runs]'")
-    from cyclopts import CycloptsError
+    try:
+        from cyclopts import CycloptsError
 
-    from ._app import app
+        from ._app import app
+    except KeyboardInterrupt:
+        return fail("interrupted before it began", 130)
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
