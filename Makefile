@@ -79,13 +79,8 @@ docs-check: $(DEV)  ## Open the pages that `make docs` built in Chromium: no req
 linkcheck: $(DEV)  ## Follow the links out of the documentation (needs a network; on request only)
 	CTSA_DOCS_EXAMPLES=0 MPLBACKEND=Agg $(BIN)/sphinx-build -q -b linkcheck $(ARGS) docs docs/_build/linkcheck
 
-bench: $(DEV)  ## Measure speed against peers (tests/benchmarks; one thread, minutes)
-	$(BIN)/python tests/benchmarks/bench_flow.py
-	$(BIN)/python tests/benchmarks/bench_tangent.py jax
-	$(BIN)/python tests/benchmarks/bench_tangent.py torch
-	$(BIN)/python tests/benchmarks/bench_lyapunov.py $(ARGS)
-	$(BIN)/python tests/benchmarks/bench_basins.py
-	$(BIN)/python tests/benchmarks/bench_sweeps.py
+bench: $(DEV)  ## Measure speed against peers, every table of docs/benchmarks.md (hours; ARGS="flow lyapunov" for some)
+	$(BIN)/python tests/benchmarks $(ARGS)
 
 trust: $(DEV)  ## Print how often verdicts, error bars and messages are right (many minutes)
 	$(ONE_THREAD) PYTHONPATH=. $(BIN)/python tests/trust/verdicts.py $(ARGS)
