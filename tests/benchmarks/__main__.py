@@ -1,7 +1,8 @@
 """All tables of docs/benchmarks.md from one command: ``python tests/benchmarks [PART ...]``, an hour or two.
 
 Each script runs in a process of its own, one thread; peers are timed in the same process in turns. A PART runs only the
-scripts whose names have it (``python tests/benchmarks flow lyapunov``). ``bench_device.py`` is for machines with a GPU, by itself.
+scripts whose names have it (``python tests/benchmarks flow lyapunov``). ``bench_device.py`` is for machines with a GPU, and
+stands by itself.
 """
 
 import os
@@ -36,7 +37,7 @@ TABLES = [  # as docs/benchmarks.md names them
 def main(wanted: list[str]) -> int:
     """Run the scripts; return how many failed."""
     here, failed = Path(__file__).parent, 0
-    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     for table in TABLES:
         name, *options = table.split()
         if wanted and not any(part in name for part in wanted):
