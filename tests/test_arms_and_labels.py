@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 import ctsa.torch
@@ -17,8 +18,13 @@ ARMS = {  # field of the parameter, and the arm
 }
 
 
-@pytest.mark.parametrize("name", ARMS)
-@pytest.mark.parametrize("start", [-1.0, -0.9, -0.77, -0.5])
+@pytest.mark.parametrize(
+    ("start", "name"),
+    sample(
+        [(start, name) for start in (-1.0, -0.9, -0.77, -0.5) for name in ARMS],
+        lambda start, name: start == -0.5 or (start, name) in ((-1.0, "sheared"), (-0.77, "supercritical")),
+    ),
+)
 def test_pitchfork_along_its_arm(name, start):
     field_of, arm = ARMS[name]
     x = torch.tensor([[arm(start)]], dtype=torch.float64)
