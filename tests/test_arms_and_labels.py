@@ -93,7 +93,7 @@ def test_a_parameter_function_must_return_a_field():
         ctsa.continue_equilibrium(None, torch.ones(1, 1), lambda p: p, (0.1, 2.0), at=1.0, geometry=FLAT)
 
 
-@pytest.mark.parametrize("array", [torch.as_tensor, jnp.asarray])
+@pytest.mark.parametrize("array", sample([torch.as_tensor, jnp.asarray], lambda array: array is jnp.asarray))
 def test_starts_that_escape_are_a_label(array):
     """x' = x^3 - x reaches infinity in finite time from |x| > 1, and 0 from elsewhere."""
     starts = array(np.linspace(-1.95, 2.05, 41)[:, None, None])

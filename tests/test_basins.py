@@ -266,6 +266,7 @@ def test_slow_transit_does_not_turn(torch_face):
 
 
 # ------------------------------------------------------------------------------------------------- runs and checkpoints
+@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
 def test_resume_after_an_interrupt(face, tmp_path, monkeypatch):
     size = 200 if face.name == "jax" else 25  # 200 is compiled already
     field, starts = make(face, V, 1.0), ctsa.random_tokens(10, 3, seed=4, batch=(4 * size,))

@@ -542,7 +542,7 @@ def test_blow_up(torch_face, jax_face):
     assert stats[0] == pytest.approx(stats[1], rel=0.1)
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "tsit5"])
+@pytest.mark.parametrize("solver", sample(["dopri5", "dopri8", "tsit5"], 1))
 def test_blow_up_in_single_precision(torch_face, jax_face, solver):
     for face in (torch_face, jax_face)[solver == "tsit5" :]:
         start = face.array([[0.8]], "float32")

@@ -318,6 +318,7 @@ def test_leading_values_of_a_batch(torch_face, which):
             draw()
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
 def test_crowded_values_of_many_tokens(face, monkeypatch):
     """Thousands of values that crowd, in single precision too; no matrix is formed."""
     n = 700

@@ -114,6 +114,7 @@ def test_errors_are_those_of_the_tolerance(scale, tol):
     assert np.abs(found - exact).max() < 4 * tol * scale
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
 def test_what_shrinks_beside_what_grows_is_seen(face):
     # Off-diagonal entries hide a contraction in the lengths of the directions: x' = M x with rates 1 and -20.
     m = np.array([[1.0, 50.0], [0.0, -20.0]])
@@ -175,6 +176,7 @@ def test_an_ensemble_is_its_members(face):
         assert np.isclose(many.step[i], one.step, rtol=1e-8)  # steps of its own
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
 def test_an_ensemble_that_knows_the_time(face):
     be = ctsa._backend.backend(face.array([0.0]))
     field = face.SelfAttention(beta=2.0)

@@ -13,7 +13,6 @@ from ctsa._backend import _interpolants, _torch_tableaus
 
 ATOL = {"dopri5": 1e-8, "dopri8": 1e-8, "tsit5": 1e-8, "bosh3": 1e-6, "heun": 1e-4}
 PAIRS = [(name, solver) for solver in ATOL for name in ("torch", "jax") if name == "jax" or solver != "tsit5"]
-solvers = pytest.mark.parametrize("name, solver", PAIRS, ids=[f"{a}-{b}" for a, b in PAIRS])
 DENSE = np.linspace(0.0, 3.0, 301)
 
 
@@ -35,7 +34,9 @@ def error(xs, ts):
     return np.abs(xs - ctsa.theory.oja_flow(*turning(), ts)).max()
 
 
-@solvers
+@pytest.mark.parametrize("name, solver", sample(
+    PAIRS, lambda name, solver: name == "torch" or solver not in ("dopri5", "dopri8")  # of these see test_parity
+))  # fmt: skip
 def test_errors_of_all_outputs(name, solver):
     atol = ATOL[solver]
     xs, stats = solve(name, DENSE, solver, atol=atol)
