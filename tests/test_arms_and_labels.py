@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 import ctsa.torch
@@ -17,8 +18,13 @@ ARMS = {  # field of the parameter, and the arm
 }
 
 
-@pytest.mark.parametrize("name", ARMS)
-@pytest.mark.parametrize("start", [-1.0, -0.9, -0.77, -0.5])
+@pytest.mark.parametrize(
+    ("start", "name"),
+    sample(
+        [(start, name) for start in (-1.0, -0.9, -0.77, -0.5) for name in ARMS],
+        lambda start, name: start == -0.5 or (start, name) in ((-1.0, "sheared"), (-0.77, "supercritical")),
+    ),
+)
 def test_pitchfork_along_its_arm(name, start):
     field_of, arm = ARMS[name]
     x = torch.tensor([[arm(start)]], dtype=torch.float64)
@@ -87,7 +93,7 @@ def test_a_parameter_function_must_return_a_field():
         ctsa.continue_equilibrium(None, torch.ones(1, 1), lambda p: p, (0.1, 2.0), at=1.0, geometry=FLAT)
 
 
-@pytest.mark.parametrize("array", [torch.as_tensor, jnp.asarray])
+@pytest.mark.parametrize("array", sample([torch.as_tensor, jnp.asarray], lambda array: array is jnp.asarray))
 def test_starts_that_escape_are_a_label(array):
     """x' = x^3 - x reaches infinity in finite time from |x| > 1, and 0 from elsewhere."""
     starts = array(np.linspace(-1.95, 2.05, 41)[:, None, None])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from sampling import sample
 
 import ctsa
 from ctsa import theory
@@ -53,7 +54,7 @@ def close_sets(a, b, tol=1e-7):
 
 
 # ------------------------------------------------------------------------------------------------------- all of them
-@pytest.mark.parametrize("case", [k for k in COUNTS if k[0] < 4 or k[1] < 3 or k[2] == 0.25])
+@pytest.mark.parametrize("case", sample([(k,) for k in COUNTS if k[0] < 4 or k[1] < 3 or k[2] == 0.25], 8))
 def test_all_are_found(torch_face, case):
     n, d, beta = case
     found = ctsa.find_equilibria(standard(torch_face, d, beta), n, d)
@@ -107,7 +108,7 @@ def test_the_seed_decides(torch_face):
     close_sets(*(ctsa.find_equilibria(standard(torch_face, 2), 2, 2, seed=seed) for seed in (3, 4)))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", sample([0, 1, 2], 1))
 def test_general_matrices(torch_face, seed):
     # Nothing symmetric but x -> -x: no census, but Poincare and Hopf, and the closed forms where there are some.
     a, v = np.random.default_rng(seed).normal(size=(2, 3, 3))

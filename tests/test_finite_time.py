@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from dynamics import tangent_frame
+from sampling import sample
 
 import ctsa
 from ctsa.derivatives import layer_pushforward
@@ -123,6 +124,7 @@ def test_near_and_far_values_at_once(face):
     assert np.abs(got - np.log([2.0, 1.9999, 0.002])).max() < 1e-10
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
 def test_rotations_have_zeros(face):
     layer = face.EulerLayer(face.Rotation(frequencies=[1.0, 2.0]), step=0.1, retraction="exp")
     got = ctsa.finite_time_exponents(layer, ctsa.random_tokens(4, 4), 5, count=3, dense=False)
@@ -149,6 +151,7 @@ def test_batches_equal_single_runs(face, way):
 
 # ---------------------------------------------------------------------------------------------------------------- flows
 @pytest.mark.slow
+@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)  # in JAX see the linear flow
 def test_products_of_a_flow(face):
     field = make(face, 0)
     want = ctsa.finite_time_exponents(field, X, 2.0, atol=1e-10)

@@ -505,26 +505,27 @@ def test_single_precision(faces, turning, name, options):
 @pytest.mark.parametrize("solver", ["dopri5", "dopri8", "bosh3", "heun", "fehlberg2", "adaptive_heun"])
 def test_steps_on_a_graph_are_those_without(torch_face, parts, solver):
     """Stages in one buffer, or as tensors of their own: the same numbers up to rounding, in the same steps."""
-    field = build(torch_face, parts)
-    one, stats = solve(field, parts["x0"], [0.0, 0.3, 0.7], solver, atol=1e-6)
-    graph = ctsa.integrate(field, parts["x0"], [0.0, 0.3, 0.7], solver, atol=1e-6)
+    field, ts = build(torch_face, parts), [0.0, 0.3, 0.7]
+    atol = 1e-4 if "heun" in solver else 1e-6  # of low order: enough steps as well
+    one, stats = solve(field, parts["x0"], ts, solver, atol=atol)
+    graph = ctsa.integrate(field, parts["x0"], ts, solver, atol=atol)
     assert graph.xs.requires_grad and stats == {**graph.stats, "radius_error": stats["radius_error"]}
     assert np.abs(one - graph.xs.detach().numpy()).max() < 1e-13
 
 
 def test_adaptive_heun_is_the_method_of_heun(torch_face, parts):
     field = build(torch_face, parts)
-    one, two = (solve(field, parts["x0"], [0.0, 0.7], solver, atol=1e-6)[0] for solver in ("heun", "adaptive_heun"))
+    one, two = (solve(field, parts["x0"], [0.0, 0.7], solver, atol=1e-4)[0] for solver in ("heun", "adaptive_heun"))
     assert np.array_equal(one, two)
 
 
 @pytest.mark.parametrize("solver, atol", [("dopri5", 1e-9), ("dopri8", 1e-10), ("bosh3", 1e-8), ("heun", 1e-5)])
 def test_gradients_by_the_adjoint_equation(torch_face, parts, solver, atol):
     """In every adaptive method, at several outputs: as by the steps themselves, up to errors that grow on the way back."""
-    gradients = []
+    gradients, ts = [], np.array([0.0, 0.2, 0.4]) / (1 if "dopri" in solver else 4)  # low orders take many steps
     for adjoint in (False, True):
         field = build(torch_face, parts)
-        run = ctsa.integrate(field, parts["x0"], [0.0, 0.2, 0.4], solver, atol=atol, adjoint=adjoint)
+        run = ctsa.integrate(field, parts["x0"], ts, solver, atol=atol, adjoint=adjoint)
         (run.xs**3).sum().backward()
         gradients.append(torch.cat([p.grad.reshape(-1) for p in field.parameters() if p.grad is not None]))
     assert len(gradients[0]) == len(gradients[1]) > 0

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
@@ -474,7 +475,10 @@ class Calls(eqx.Module):
         return jnp.cos(t) * (x @ jnp.array([[0.0, 1.0], [-1.0, 0.0]]))
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "tsit5", "bosh3", "heun", "euler", "midpoint", "rk4"])
+@pytest.mark.parametrize("solver", sample(
+    ["dopri5", "dopri8", "tsit5", "bosh3", "heun", "euler", "midpoint", "rk4"],
+    lambda solver: solver in ("dopri5", "dopri8", "heun", "rk4"),
+))  # fmt: skip
 def test_jax_counts_every_evaluation(solver):
     count = Traces()
     options = dict(step=0.1) if solver in ("euler", "midpoint", "rk4") else dict(atol=1e-4)
@@ -538,7 +542,7 @@ def test_blow_up(torch_face, jax_face):
     assert stats[0] == pytest.approx(stats[1], rel=0.1)
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "tsit5"])
+@pytest.mark.parametrize("solver", sample(["dopri5", "dopri8", "tsit5"], 1))
 def test_blow_up_in_single_precision(torch_face, jax_face, solver):
     for face in (torch_face, jax_face)[solver == "tsit5" :]:
         start = face.array([[0.8]], "float32")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 from ctsa.attention import calls, harmonic, series
@@ -61,7 +62,7 @@ def test_as_softmax_in_extended_precision(face, d, where, matrix):
         assert np.abs(y - wanted).max() <= 1e-12 * max(1.0, np.abs(v).max()), beta
 
 
-@pytest.mark.parametrize("d, beta", [(2, 4.0), (2, 100.0), (3, 4.0), (3, 20.0)])
+@pytest.mark.parametrize("d, beta", sample([(2, 4.0), (2, 100.0), (3, 4.0), (3, 20.0)], 2))
 def test_uniform_tokens_need_no_way_out(face, d, beta, exactly):
     x = ctsa.random_tokens(1500, d, seed=3)
     y = as_numpy(face.SelfAttention(beta=beta, how="harmonic").drift(0.0, face.array(x)))
@@ -102,7 +103,9 @@ def test_some_rows_with_all_their_scores(face, monkeypatch):
     assert np.abs(as_numpy(wanted) - as_numpy(found)).max() < 1e-12 * np.abs(as_numpy(wanted)).max()
 
 
-@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize(("face", "d"), sample([
+    (name, d) for name in ("torch", "jax") for d in (2, 3)
+], lambda name, d: name == "torch" or d == 3), indirect=["face"])  # fmt: skip
 def test_chosen_for_many_tokens(face, d):
     """Runs of many tokens take harmonics by themselves, and say so."""
     x = ctsa.random_tokens(2100, d, seed=0)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from dynamics import cat, consensus_jacobian, lorenz
 from reference import CASES, D, N, parameters, state
+from sampling import sample
 
 import ctsa
 from ctsa.results.base import as_numpy
@@ -285,8 +286,13 @@ def test_leading_of_a_large_system(torch_face):
 
 
 # --------------------------------------------------------------------------------------- beyond the size, and in batches
-@pytest.mark.parametrize("make_layer", [False, True], ids=["field", "layer"])
-@pytest.mark.parametrize("case", ["softmax-weighted", "channels-2", "euclidean"])
+@pytest.mark.parametrize(
+    ("case", "make_layer"),
+    sample(
+        [(case, layer) for case in ("softmax-weighted", "channels-2", "euclidean") for layer in (False, True)],
+        lambda case, layer: layer == (case != "euclidean"),
+    ),
+)
 def test_norms_by_products_and_in_batches(face, case, make_layer):
     field, x = make(face, case), state(case, 3)
     system = face.EulerLayer(field, step=0.4) if make_layer else field
@@ -312,6 +318,7 @@ def test_leading_values_of_a_batch(torch_face, which):
             draw()
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
 def test_crowded_values_of_many_tokens(face, monkeypatch):
     """Thousands of values that crowd, in single precision too; no matrix is formed."""
     n = 700

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import sample
 
 import ctsa
 
@@ -13,8 +14,8 @@ def fields(face):
     return face.SelfAttention(query, value=value, beta=4.0), x0
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "bosh3"])
-@pytest.mark.parametrize("spacing", [0.2, 0.1, 0.4])
+@pytest.mark.parametrize("solver", sample(["dopri5", "dopri8", "bosh3"], lambda solver: solver != "dopri8"))
+@pytest.mark.parametrize("spacing", sample([0.2, 0.1, 0.4], lambda spacing: spacing == 0.2))
 def test_no_slivers(face, solver, spacing):
     """From many outputs, one a step, to few: the run neither fails nor takes steps of an ulp."""
     field, x0 = fields(face)

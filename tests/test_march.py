@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 import ctsa.torch as torch_face
@@ -61,7 +62,11 @@ def general(monkeypatch):
     return use
 
 
-@pytest.mark.parametrize("seed", range(100))
+# Of a hundred fields those in which weights and geometries meet all masks, heads, widths and additional terms.
+FIELDS = (0, 6, 7, 12, 15, 25, 40, 44, 46, 47, 48, 50, 51, 53, 56, 58, 61, 70, 79, 83, 94, 95)
+
+
+@pytest.mark.parametrize("seed", sample(range(100), lambda seed: seed in FIELDS))
 def test_agrees_with_the_general_way(seed, monkeypatch, general):
     field, x0 = random_field(torch_face, seed)
     settings = dict(atol=1e-8, intervals=2, interval=0.3)
@@ -75,10 +80,10 @@ def test_agrees_with_the_general_way(seed, monkeypatch, general):
     assert np.abs(fast.history - same.history).max() < 1e-9 and np.abs(fast.frame - same.frame).max() < 1e-9
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3, 6, 9])
+@pytest.mark.parametrize("seed", sample([0, 1, 3, 6, 9], lambda seed: seed < 9))  # 9 has the weights of 3
 def test_frameworks_agree(seed, jax_face, torch_face):
-    a = spectrum(random_field(torch_face, seed)[0], random_field(torch_face, seed)[1], atol=1e-8)
-    b = spectrum(random_field(jax_face, seed)[0], random_field(jax_face, seed)[1], atol=1e-8)
+    a = spectrum(*random_field(torch_face, seed), atol=1e-8, intervals=2)
+    b = spectrum(*random_field(jax_face, seed), atol=1e-8, intervals=2)
     assert np.abs(a.history - b.history).max() < 1e-10 and np.abs(a.x - b.x).max() < 1e-11
     assert np.abs(a.frame - b.frame).max() < 1e-9 and np.allclose(a.step, b.step, rtol=1e-6)
 
@@ -109,6 +114,7 @@ def test_errors_are_those_of_the_tolerance(scale, tol):
     assert np.abs(found - exact).max() < 4 * tol * scale
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
 def test_what_shrinks_beside_what_grows_is_seen(face):
     # Off-diagonal entries hide a contraction in the lengths of the directions: x' = M x with rates 1 and -20.
     m = np.array([[1.0, 50.0], [0.0, -20.0]])
@@ -170,6 +176,7 @@ def test_an_ensemble_is_its_members(face):
         assert np.isclose(many.step[i], one.step, rtol=1e-8)  # steps of its own
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
 def test_an_ensemble_that_knows_the_time(face):
     be = ctsa._backend.backend(face.array([0.0]))
     field = face.SelfAttention(beta=2.0)

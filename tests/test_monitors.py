@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from sampling import sample
 
 import ctsa
 from ctsa.monitors.energies import energy_promise
@@ -92,6 +93,7 @@ def test_contribution_index(face, share):
         assert ctsa.contribution_index(itrsa(face), X, share) == pytest.approx(own, rel=1e-9)
 
 
+@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
 def test_contribution_in_batches_and_by_count(face):
     x, field = ctsa.random_tokens(N, D, seed=4, batch=(3,)), driven(face)
     for dense in (True, False):
@@ -273,7 +275,17 @@ def test_jacobian_bounds_hold(torch_face, seed, kind, n):
         assert found.update_norm <= found.lipschitz and found.bound <= found.a_priori
 
 
-@pytest.mark.parametrize("kind", ["post-norm", "euler", "oscillators", "geodesic", "itrsa", "akorn, identity"])
+LAYERS = ["post-norm", "euler", "oscillators", "geodesic", "itrsa", "akorn, identity"]
+
+
+@pytest.mark.parametrize(
+    ("face", "kind"),
+    sample(
+        [(name, kind) for name in ("torch", "jax") for kind in LAYERS],
+        lambda name, kind: name == "torch" or kind in ("post-norm", "oscillators", "itrsa"),  # JAX compiles each
+    ),
+    indirect=["face"],
+)
 def test_norms_by_products(face, kind):
     layer = random_layer(face, kind, np.random.default_rng(3), 4)
     x = layer.geometry.retract(np.random.default_rng(4).normal(size=(2, 4, D)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from dynamics import henon, lorenz
 from motions import CHAOS, DRIFT, EQ, EXP, MOTIONS, PER, QUASI, record, right, twist, vector
+from sampling import sample
 
 import ctsa
 from ctsa.motion import Record, Verdict, judge, projection
@@ -121,6 +122,7 @@ def test_units_do_not_matter():
 
 
 # ------------------------------------------------------------------------------------------------------- real runs
+@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
 def test_known_motions_through_the_library(face):
     double = vector(lambda xp, x: [2 * x], 1)
     for system, x0, names, options in [

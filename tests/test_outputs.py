@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import FACES
+from sampling import sample
 
 import ctsa
 from ctsa._backend import _interpolants, _torch_tableaus
 
 ATOL = {"dopri5": 1e-8, "dopri8": 1e-8, "tsit5": 1e-8, "bosh3": 1e-6, "heun": 1e-4}
 PAIRS = [(name, solver) for solver in ATOL for name in ("torch", "jax") if name == "jax" or solver != "tsit5"]
-solvers = pytest.mark.parametrize("name, solver", PAIRS, ids=[f"{a}-{b}" for a, b in PAIRS])
 DENSE = np.linspace(0.0, 3.0, 301)
 
 
@@ -34,7 +34,9 @@ def error(xs, ts):
     return np.abs(xs - ctsa.theory.oja_flow(*turning(), ts)).max()
 
 
-@solvers
+@pytest.mark.parametrize("name, solver", sample(
+    PAIRS, lambda name, solver: name == "torch" or solver not in ("dopri5", "dopri8")  # of these see test_parity
+))  # fmt: skip
 def test_errors_of_all_outputs(name, solver):
     atol = ATOL[solver]
     xs, stats = solve(name, DENSE, solver, atol=atol)
@@ -48,7 +50,9 @@ def test_errors_of_all_outputs(name, solver):
         assert np.abs(xs[-1] - ends[-1]).max() < 1e-14
 
 
-@solvers
+@pytest.mark.parametrize("name, solver", sample(
+    PAIRS, lambda name, solver: name == "torch" or solver in ("tsit5", "dopri8")
+))
 def test_evaluations_do_not_depend_on_outputs(name, solver):
     few, many = (solve(name, np.linspace(0.0, 3.0, n + 1), solver, atol=ATOL[solver])[1] for n in (10, 1000))
     if solver == "dopri8":  # whose steps are shortened where its interpolant falls behind
@@ -74,7 +78,7 @@ def test_order_of_interpolated_outputs(name, solver, order):
     assert slope > order - 0.25, (slope, errors)
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "bosh3", "heun"])
+@pytest.mark.parametrize("solver", sample(["dopri5", "dopri8", "bosh3", "heun"], lambda solver: solver[0] == "d"))
 def test_parity(solver):
     rng = np.random.default_rng(0)
     query, value = rng.normal(size=(2, 3, 3)) / np.sqrt(3)
@@ -137,7 +141,9 @@ def test_dopri8_lands_where_its_interpolant_is_too_coarse(name):
     assert error(xs, DENSE) < 50e-12
 
 
-@pytest.mark.parametrize("name, solver", [("torch", "dopri5"), ("torch", "dopri8"), ("jax", "tsit5"), ("jax", "dopri8")])
+@pytest.mark.parametrize("name, solver", sample([
+    ("torch", "dopri5"), ("torch", "dopri8"), ("jax", "tsit5"), ("jax", "dopri8"),
+], lambda name, solver: name == "torch" or solver == "tsit5"))  # fmt: skip
 def test_landing_on_request(name, solver):
     """A step ends on every output: they are as accurate as ends of steps, which are shorter than needed."""
     xs, stats = solve(name, DENSE, solver, atol=1e-8, land=True)
@@ -175,11 +181,10 @@ def test_gradients_of_outputs_inside_of_steps():
     ts = np.linspace(0.0, 1.0, 33)
     weights = np.random.default_rng(3).normal(size=(33, 8, 1, 4))
 
-    def exact(value, x):
-        ys = jax.vmap(lambda t: x @ jax.scipy.linalg.expm(t * value).T)(jnp.asarray(ts))
-        return (weights * ys / jnp.linalg.norm(ys, axis=-1, keepdims=True)).sum()
-
-    want = jax.grad(exact, (0, 1))(jnp.asarray(value), jnp.asarray(x0))
+    given = [torch.tensor(a, requires_grad=True) for a in (value, x0)]
+    ys = given[1] @ torch.linalg.matrix_exp(torch.as_tensor(ts)[:, None, None] * given[0]).mT[:, None]
+    loss = (torch.as_tensor(weights) * ys / ys.norm(dim=-1, keepdim=True)).sum()
+    want = [a.numpy() for a in torch.autograd.grad(loss, given)]
     tangent = np.asarray(want[1]) - (np.asarray(want[1]) * x0).sum(-1, keepdims=True) * x0
 
     def ours(value, x):

@@ -1,11 +1,14 @@
 """Regularisers: dense truth, both frameworks, exact gradients, independent samples, transforms, a few steps of training."""
 
+from itertools import product
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 import ctsa.jax
@@ -191,11 +194,14 @@ LAYERS = {
 }
 
 
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("Euler", "ItrSA", "AKOrN")]
+# Every layer, and every regulariser, at least once.
+BOTH = {
+    ("post-norm", "spectral_norm"), ("post-norm", "two exponents"), ("wrapped", "spectral_radius"),
+    ("wrapped", "exponent"), ("Euler", "residual"), ("Euler", "two probes"), ("ItrSA", "restart"), ("AKOrN", "rms_gain"),
+}  # fmt: skip
 
 
-@every
-@pytest.mark.parametrize("kind", ["post-norm", "wrapped", *SLOW])
+@pytest.mark.parametrize(("kind", "name"), sample(product(LAYERS, ALL), lambda *case: case in BOTH))
 def test_our_layers_in_both_frameworks(torch_face, jax_face, close, name, kind):
     x = ctsa.random_tokens(N, D, batch=B, seed=1, channels=2 if kind == "AKOrN" else None)
     v = torch.tensor(VALUE, requires_grad=True)
@@ -223,8 +229,13 @@ EXACT = {  # all directions on the graph, so that the gradient is that of the va
 }
 
 
-@pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("kind", ["wrapped", *(pytest.param(k, marks=pytest.mark.slow) for k in ("post-norm", "ItrSA"))])
+SLOPES = {("post-norm", "spectral_norm"), ("post-norm", "two exponents"), ("ItrSA", "rms_gain"), ("ItrSA", "restart")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    sample(product(["wrapped", "post-norm", "ItrSA"], EXACT), lambda *case: case[0] == "wrapped" or case in SLOPES),
+)
 def test_gradients_are_those_of_differences(face, name, kind):
     u, eps, along = face.array(DIRECTIONS), 1e-5, RNG.normal(size=VALUE.shape)
 
@@ -273,7 +284,14 @@ def test_gradients_where_directions_have_converged():
 
 
 # --------------------------------------------------------------------------------------------------------------- samples
-@every
+SOME = ("rms_gain", "spectral_norm", "two exponents", "residual")  # of those that JAX would compile one by one
+
+
+@pytest.mark.parametrize(
+    ("face", "name"),
+    sample(product(["torch", "jax"], ALL), lambda face, name: face == "torch" or name in SOME),
+    indirect=["face"],
+)
 def test_samples_are_independent(face, name):
     """Other samples, and how many there are, change nothing; their gradients do not mix."""
     layer = LAYERS["post-norm"](face, face.array(VALUE))
@@ -389,7 +407,7 @@ def on_tokens(net):
     return lambda x: jnp.vectorize(net, signature="(d)->(d)")(x)
 
 
-@every
+@pytest.mark.parametrize("name", sample(ALL, lambda name: name in SOME))
 def test_modules_of_equinox(name):
     x = jnp.asarray(X)
 
@@ -425,7 +443,7 @@ def test_keys_of_jax():
         gain(w, 3)
 
 
-@every
+@pytest.mark.parametrize("name", sample(ALL, lambda name: name in SOME))
 def test_vmap_of_jax(name):
     """Over samples it is the batch, but for the directions drawn; over parameters a sweep."""
     x, sizes = jnp.asarray(TOKENS), jnp.asarray([0.5, 1.0])

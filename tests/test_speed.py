@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from reference import attention
+from sampling import sample
 
 import ctsa
 import ctsa.torch
@@ -82,15 +83,15 @@ def test_initial_speed(face, scheme):
 # With Q = K = V = I near consensus 1 - g shrinks at the rate 2 / s, and r grows at the rate 1 (|A| -> 1).
 @pytest.mark.parametrize(
     ("scheme", "clock", "slope", "span", "tol"),
-    [
+    sample([
         ("post", lambda t: t, -2.0, (8.0, 11.0), 1e-3),
         ("ngpt", lambda t: t, -2.0 * ALPHA, (14.0, 18.0), 1e-3),
         ("ln-scaling", lambda t: np.sqrt(t + 1), -4.0, (24.0, 36.0), 1e-3),
         ("pre", lambda t: np.log(t), -2.0, (2e4, 2e5), 1e-3),
         ("peri", lambda t: np.log(t), -2.0, (2e4, 2e5), 1e-3),
         ("mix", lambda t: np.log(t), -2.0, (2e4, 2e5), 1e-3),
-    ],
-)
+    ], lambda scheme, *_: scheme in ("post", "ln-scaling", "pre")),
+)  # fmt: skip
 def test_late_time_law(jax_face, scheme, clock, slope, span, tol):
     """log(1 - g) falls like -2 t, -2 alpha t, -4 sqrt(t), and -2 log t."""
     field = make(jax_face, scheme, None, 1.0)

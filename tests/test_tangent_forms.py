@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from reference import CASES, HEADS, D, M, N, masks, parameters, state
+from sampling import sample
 
 import ctsa
 from ctsa.attention import dense
@@ -90,8 +91,9 @@ def test_sinkhorn_has_no_closed_form(face):
         attend_jacobian(field.heads, face.array(state("sinkhorn-none")))
 
 
-@pytest.mark.parametrize("form", ["scores", "outer"])
-@pytest.mark.parametrize("case", ["softmax-weighted", "shared-key-field"])
+@pytest.mark.parametrize(("case", "form"), sample([
+    (case, form) for case in ("softmax-weighted", "shared-key-field") for form in ("scores", "outer")
+], lambda case, form: (case == "softmax-weighted") == (form == "scores")))  # fmt: skip
 def test_chunks(face, close, monkeypatch, case, form):
     """Seven directions in pieces of three, two, one."""
     field = make(face, case)
@@ -153,7 +155,7 @@ def sums(face, form):
     return sum(rest, 2.0 * (attention + rest[0]))
 
 
-@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("batch", sample([((),), ((2,),)], lambda batch: batch == (2,)))
 def test_extension_of_sums(face, close, batch):
     x, u = state("identity", *batch), directions(K, *batch, N, D)
     x, u = face.array(1.1 * x), face.array(u)
