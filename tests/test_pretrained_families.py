@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sampling import sample
 
 import ctsa
 import ctsa.jax
@@ -443,7 +444,7 @@ FALL = "The price of houses began to fall."  # as many tokens as RAISED: another
 
 @needs_weights
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", [0, 1, 4, 5])
+@pytest.mark.parametrize("layer", sample([0, 1, 4, 5], lambda layer: layer == 1))
 def test_layers_of_minilm_that_come_to_rest(layer):
     model = pretrained.load()
     x0 = model.states(REST)[layer]
