@@ -1,7 +1,7 @@
 """What runs on several devices, in a process of its own: ``XLA_FLAGS=--xla_force_host_platform_device_count=8``.
 
-``test_devices`` starts it, and prints what fails. Each function that begins with ``check_`` is one. With ``--thorough`` they
-check more ways of spreading and kinds of attention.
+``test_devices`` starts it, and prints what fails. Each function that begins with ``check_`` is one. With
+``--thorough`` they check more ways of spreading and kinds of attention.
 """
 
 import re
