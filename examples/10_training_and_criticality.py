@@ -28,7 +28,7 @@ steps, samples = (20, 2) if short else (250, 6)
 
 
 def untrained(**arguments):
-    return ctsa.torch.RecurrentModel.for_task(data.train, **(dict(d=32 if short else 64, heads=4, seed=0) | arguments))
+    return ctsa.torch.RecurrentModel.for_task(data.train, **(dict(d=16 if short else 64, heads=4, seed=0) | arguments))
 
 
 def exponents(model):
@@ -43,7 +43,8 @@ print("untrained:", exponents(untrained()))
 # ``watch=`` measures exponents and energies on the way. The largest exponent over the 16 layers rises from far below zero
 # as the model learns: training itself moves it.
 model = untrained()
-run = ctsa.train(model, data, steps=steps, watch=steps // 5, watch_samples=4, validate_every=steps // 10)
+seen = dict(watch=steps // 2, watch_samples=2) if short else dict(watch=steps // 5, watch_samples=4)
+run = ctsa.train(model, data, steps=steps, validate_every=steps // 10, **seen)
 print(run.table())
 axes = run.plot()
 

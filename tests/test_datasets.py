@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 import ctsa
 from ctsa import datasets
-from ctsa.datasets import canonical
+from ctsa.datasets import canonical, puzzles
 from ctsa.datasets.boards import Board
 
 SIZES = [((2, 2), (6, 10), 60), ((2, 2), (4, 5), 60), ((2, 3), (12, 16), 20), ((3, 2), (14, 22), 20)]
@@ -164,6 +164,13 @@ def hash_by_hand(row):
     return mixed(sum(x * (mixed(i) | 1) for i, x in enumerate(row)) % 2**64)
 
 
+IN_VAIN = [
+    (dict(boxes=(3, 3), clues=(17, 17), count=1), "not found, only 0 from"),
+    (dict(boxes=(4, 4), clues=(20, 20), count=1), "not found, only 0 from"),
+    (dict(clues=(4, 4), count=1073), "only 1072 from"),
+]
+
+
 @pytest.mark.parametrize(
     "arguments, match",
     [
@@ -173,15 +180,27 @@ def hash_by_hand(row):
         (dict(clues=(6, 17)), "within 4 ... 16"),
         (dict(clues=(10, 6)), "exchange them"),
         (dict(clues=(16, 16), count=13), "there are not even 13"),
-        (dict(clues=(4, 4), count=1073), "only 1072 from"),
-        (dict(boxes=(3, 3), clues=(17, 17), count=1), "not found, only 0 from"),
-        (dict(boxes=(4, 4), clues=(20, 20), count=1), "not found, only 0 from"),
         (dict(boxes=(1, 4)), r"boxes\[0\] must be an integer of at least 2"),
         (dict(boxes=(5, 5)), "boxes must have at most 16 cells"),
         (dict(boxes=(3, 3), clues=(30, 40), symmetries=True), "3359232 of them"),
     ],
 )
 def test_what_cannot_be_made(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        datasets.sudoku(**arguments)
+
+
+@pytest.mark.parametrize("arguments, match", IN_VAIN[:2])
+def test_what_is_not_found(arguments, match, monkeypatch):
+    monkeypatch.setattr(puzzles, "_PATIENCE", tuple(count // 10 for count in puzzles._PATIENCE))
+    with pytest.raises(ValueError, match=match):
+        datasets.sudoku(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.parametrize("arguments, match", IN_VAIN)
+def test_what_is_not_found_with_all_patience(arguments, match):
     with pytest.raises(ValueError, match=match):
         datasets.sudoku(**arguments)
 

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 
 
-def test_several_devices():
+@pytest.mark.parametrize("thorough", sample([False, True], lambda thorough: not thorough))
+def test_several_devices(thorough):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     script = Path(__file__).with_name("on_devices.py")
-    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, script, *["--thorough"] * thorough]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "all is well" in done.stdout, done.stderr[-4000:]
 
 

@@ -18,7 +18,7 @@ from ctsa.training.evaluation import starts_of
 from ctsa.training.voting import majorities
 
 TINY = dict(
-    changes=dict(steps=3, batch=4, depth=4), sizes=dict(task=dict(count=60, ood_count=8), model=dict(d=16)), progress=False
+    changes=dict(steps=3, batch=4, depth=4), sizes=dict(task=dict(count=60, ood_count=8), model=dict(d=8)), progress=False
 )
 
 
@@ -133,7 +133,8 @@ def test_votes_save(data, tmp_path):
 
 # --------------------------------------------------------------------------------------------------------- experiments
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment(name, folder):
+def test_every_experiment(name, folder, monkeypatch):
+    monkeypatch.setattr(m, "DEPTH", 4)  # exponents over as many layers as the tiny models are trained with
     said = []
     found = experiments.run(name, folder, seeds=1, say=said.append, **TINY)
     assert isinstance(found, Findings) and found.title == EXPERIMENTS[name] and found.notes
