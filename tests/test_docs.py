@@ -21,14 +21,6 @@ import ctsa
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\s*^```text\n(?P<printed>.*?)^```)?", re.M | re.S)
-# Blocks that take seconds, and show what other tests check: page and words of the block.
-LONG = (
-    ("equilibria.md", "tilted = diagram[1]"), ("fields.md", "def lorenz"), ("fields.md", "@jax.value_and_grad"),
-    ("flow.md", "apart = jax.vmap"), ("flow.md", "ctsa.plateaus(run, field)"), ("flow.md", "does not: only a number"),
-    ("loops.md", '"overshooting": lambda'), ("mean-field.md", "ctsa.continue_equilibrium(field, bump"),
-    ("multistability.md", "x**3 - x, starts"), ("plots.md", "axes = found.plot(V)"),
-    ("pretrained.md", "looped = pretrained.loop(model, layer"),
-)  # fmt: skip
 MODULES = ["ctsa", *(m.name for m in pkgutil.walk_packages(ctsa.__path__, "ctsa.") if "__main__" not in m.name)]
 
 
@@ -38,9 +30,7 @@ def blocks():
         for match in BLOCK.finditer(text):
             line = text.count("\n", 0, match.start()) + 2
             name = f"{page.relative_to(ROOT)}:{line}"
-            long = any(page.name == of and words in match["code"] for of, words in LONG)
-            marks = pytest.mark.thorough if long else ()
-            yield pytest.param(name, line, match["code"], match["printed"], id=name, marks=marks)
+            yield pytest.param(name, line, match["code"], match["printed"], id=name)
 
 
 def needs_weights(code):
@@ -63,7 +53,6 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_pages_have_blocks():
     assert len(list(blocks())) > 10
-    assert sum(bool(block.marks) for block in blocks()) == len(LONG)
 
 
 @pytest.mark.parametrize(("name", "line", "code", "printed"), list(blocks()))
