@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -286,10 +287,38 @@ def test_a_worker_that_dies(client, tmp_path):
     assert np.array_equal(np.delete(data.value.values, 12), np.delete(np.arange(16), 12))
 
 
+def test_a_scheduler_without_workers_is_waited_for_aloud(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "_PATIENCE", 0.2)
+    with (
+        distributed.LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        pytest.warns(UserWarning, match="has no worker: the sweep waits"),
+    ):
+        later = threading.Timer(1.0, cluster.scale, args=[1])
+        later.start()
+        data = ctsa.sweep(point, {"beta": [1.0], "seed": [0, 1]}, tmp_path, scheduler=client)
+        later.join()
+    assert data.verdict.values.tolist() == [["even", "odd"]]
+
+
+def test_workers_of_this_machine_that_do_not_come_back_end_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "_PATIENCE", 0.2)
+    monkeypatch.setattr(executors, "_PAUSE", 0.1)
+    plain = executors.OnDask._client
+
+    def and_then_none(self, *args):
+        client = plain(self, *args)
+        threading.Thread(target=lambda: (wait_for(tmp_path, 5), client.cluster.scale(0))).start()
+        return client
+
+    monkeypatch.setattr(executors.OnDask, "_client", and_then_none)
+    with pytest.raises(ConnectionError, match="do not come back.*goes on from there"):
+        ctsa.sweep(sweep_points.slow, {"beta": [1.0], "seed": np.arange(400)}, tmp_path, workers=1, batch=5)
+    assert 0 < int(read(tmp_path).done.sum()) < 400
+
+
 @pytest.mark.parametrize("count", sample([5, 30], lambda count: count == 5))
 def test_a_scheduler_that_dies(tmp_path, undisturbed, count):
-    import threading
-
     path = os.pathsep.join([str(HERE), *(p for p in sys.path if p)])
     quiet = {"env": {**os.environ, "PYTHONPATH": path}, "stderr": subprocess.DEVNULL}
     kept = tmp_path / "scheduler.json"

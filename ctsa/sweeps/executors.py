@@ -6,6 +6,7 @@ import logging
 import queue
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any, Protocol
@@ -16,7 +17,8 @@ from .store import Setting, StoreError
 from .work import Given, Report, Surroundings, Task, carry_out, forget, hand_over, on_worker
 
 _AHEAD = 2  # tasks on their way for every thread: one runs, one waits
-_PATIENCE = 30.0  # seconds without a scheduler
+_PATIENCE = 30.0  # seconds without a scheduler, or without a worker
+_PAUSE = 5.0  # seconds between two looks at the workers
 
 
 class Died(RuntimeError):
@@ -100,6 +102,8 @@ class OnDask:
         self.count = 0
         self.looked = -float("inf")
         self.threads = 1
+        self.own = scheduler is None  # whose workers are of this machine, and come back soon or not at all
+        self.alone: float | None = None  # since when there has been no worker
         self.stack = contextlib.ExitStack()
         try:
             self.client = self._client(distributed, scheduler, workers, most)
@@ -107,7 +111,8 @@ class OnDask:
             with self._connected():
                 self.client.register_plugin(plugin, name=f"ctsa-{self.key}")
                 self.stack.callback(self._unregister)
-                self.client.wait_for_workers(1)
+            while not self._look(pause=0.0):
+                time.sleep(0.05)
         except BaseException:
             self.stack.close()
             raise
@@ -144,10 +149,7 @@ class OnDask:
                 self.client.unregister_worker_plugin(f"ctsa-{self.key}")
 
     def free(self, ahead: bool) -> bool:
-        if time.monotonic() - self.looked > 5.0:  # clusters grow and shrink
-            with self._connected():
-                self.threads = max(1, sum(self.client.nthreads().values()))
-            self.looked = time.monotonic()
+        self._look()
         return len(self.tasks) < self.threads * (_AHEAD if ahead else 1)
 
     def submit(self, task: Task, setting: Setting) -> None:
@@ -167,6 +169,7 @@ class OnDask:
                 future = self.finished.get(timeout=0.5)
             except queue.Empty:
                 gone = self._gone_since(gone)
+                self._look()
                 continue
             if future.key in self.tasks:
                 break
@@ -186,6 +189,32 @@ class OnDask:
         if gone is not None and now - gone > _PATIENCE or self.client.status == "closed":
             raise self._lost()
         return now if gone is None else gone
+
+    def _look(self, pause: float = _PAUSE) -> bool:
+        """See who works: clusters grow and shrink. Where nobody does, do not wait in silence; return whether somebody does.
+
+        Raises:
+            ConnectionError: the workers of this machine are gone for good.
+        """
+        now = time.monotonic()
+        if now - self.looked < pause:
+            return self.alone is None
+        with self._connected():
+            there = sum(self.client.nthreads().values())
+        self.looked, self.threads = now, max(1, there)
+        if there:
+            self.alone = None
+        elif self.alone is None:
+            self.alone = now
+        elif now - self.alone > _PATIENCE and self.own:
+            raise ConnectionError(
+                "the processes of the sweep have died and do not come back (is there too little memory?): what is done is "
+                "kept, and the same call goes on from there; workers= says how many there are"
+            )
+        elif now - self.alone > _PATIENCE:
+            self.alone = float("inf")  # said once
+            warnings.warn("the scheduler of Dask has no worker: the sweep waits for one", stacklevel=2)
+        return bool(there)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
