@@ -138,9 +138,11 @@ def test_compiled_programs_are_kept_for_the_next_command(tmp_path):
     # In processes of their own: the folder is a setting of the whole process.
     script = "import jax, ctsa.cli as c; c.keep_compiled(); print(jax.config.jax_compilation_cache_dir)"
 
+    plain = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+
     def said(**environment):
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ | environment
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=plain | environment
         )
         return done.stdout.strip()
 
