@@ -229,3 +229,33 @@ def test_a_field_that_branches_is_refused_with_the_reason():
 def test_options_are_those_of_torch():
     with pytest.raises(RuntimeError, match="Invalid backend"), compiling(backend="no such backend"):
         ctsa.lyapunov_spectrum(lorenz, torch.ones(1, 3, dtype=torch.float64), geometry=EUCLIDEAN)
+
+
+def test_options_that_are_ours_are_refused():
+    for options in ({"fullgraph": False}, {"dynamic": True}):
+        with pytest.raises(ValueError, match="is not an option of compiling.*leave it out"):
+            compiling(**options)
+
+
+def test_hooks_that_come_and_go_are_noticed(close):
+    layer, x = torch.nn.Linear(3, 3, dtype=torch.float64), tokens(1, 3)
+    options = dict(geometry=EUCLIDEAN, transient=0)
+    spectrum(layer, x, "eager", **options)
+    hook = layer.register_forward_hook(lambda module, given, y: 0.5 * y)
+    close(spectrum(layer, x, "eager", **options).history, spectrum(layer, x, **options).history, 1e-9)
+    hook.remove()
+    close(spectrum(layer, x, "eager", **options).history, spectrum(layer, x, **options).history, 1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_layer_that_counts_its_calls_is_refused(monkeypatch):
+    monkeypatch.setattr("ctsa._backend._torch_compile._KINDS", 3)
+    monkeypatch.setattr("ctsa._backend._torch_compile._PROGRAMS", {})
+    calls = [0]
+
+    def counting(s):
+        calls[0] += 1
+        return henon(s)
+
+    with pytest.raises(ValueError, match="more than 3 programs.*make that number a tensor"):
+        spectrum(counting, torch.full((1, 2), 0.1, dtype=torch.float64), "eager", geometry=EUCLIDEAN)
