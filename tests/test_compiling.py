@@ -164,6 +164,19 @@ def test_gradients_are_not_in_programs(close):
     close(*grads, 0)
 
 
+def test_gradients_by_the_adjoint_equation_are_not_in_programs_either(close):
+    grads = []
+    for backend in (None, "inductor"):
+        field, options = Own(), dict(adjoint=True)
+        if backend is None:
+            ctsa.integrate(field, tokens(4, 3), [0.0, 1.0], **options).xs[-1].sum().backward()
+        else:
+            with compiling(backend=backend):
+                ctsa.integrate(field, tokens(4, 3), [0.0, 1.0], **options).xs[-1].sum().backward()
+        grads.append(field.a.grad)
+    close(*grads, 0)
+
+
 @pytest.mark.slow
 def test_with_a_real_compiler(close):
     x = torch.ones(1, 3, dtype=torch.float64)
@@ -259,3 +272,13 @@ def test_a_layer_that_counts_its_calls_is_refused(monkeypatch):
 
     with pytest.raises(ValueError, match="more than 3 programs.*make that number a tensor"):
         spectrum(counting, torch.full((1, 2), 0.1, dtype=torch.float64), "eager", geometry=EUCLIDEAN)
+
+
+def test_the_reason_is_that_of_the_operation_which_failed():
+    def written_to(t, x):
+        x = x * 1
+        x += torch.sin(x)
+        return -x
+
+    with pytest.raises(ValueError, match=r"RuntimeError\('one of the variables .* modified by an inplace operation"):
+        spectrum(written_to, tokens(4, 3), "eager", geometry=EUCLIDEAN)

@@ -16,6 +16,7 @@ from ._torch_tableaus import tableau
 
 _KINDS = 256  # of fields and shapes that one function may be compiled for
 
+_RAISED = re.compile(r"\bgot (\w+\((['\"]).*\2\))$", re.MULTILINE)  # by an operation, within what Dynamo explains
 _EXPLAINED = re.compile(r"Explanation: (.*)")
 _PROGRAMS: dict[tuple, Callable] = {}
 
@@ -63,7 +64,7 @@ def _named(program: Callable) -> Callable:
                     f"this field or layer took more than {_KINDS} programs, another one for every value of a Python number "
                     "that it holds, counts, or is closed over: make that number a tensor, or leave ctsa.torch.compiling out"
                 ) from error
-            said = _EXPLAINED.search(str(error))
+            said = _RAISED.search(str(error)) or _EXPLAINED.search(str(error))
             why = said[1] if said else " ".join(str(error).strip().splitlines()[:2])
             raise ValueError(
                 f"torch.compile does not make one program of this field or layer: {textwrap.shorten(why, 300)}. Leave "
