@@ -282,3 +282,20 @@ def test_the_reason_is_that_of_the_operation_which_failed():
 
     with pytest.raises(ValueError, match=r"RuntimeError\('one of the variables .* modified by an inplace operation"):
         spectrum(written_to, tokens(4, 3), "eager", geometry=EUCLIDEAN)
+
+
+def test_threads_do_not_take_each_other_for_traced(close):
+    import threading
+
+    found = {}
+
+    def work(n):
+        found[n] = spectrum(Own(), tokens(n, 3), "eager", count=2).history
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (3, 5, 7)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for n in (3, 5, 7):
+        close(found[n], spectrum(Own(), tokens(n, 3), count=2).history, 1e-9)
