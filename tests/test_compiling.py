@@ -299,3 +299,11 @@ def test_threads_do_not_take_each_other_for_traced(close):
         each.join()
     for n in (3, 5, 7):
         close(found[n], spectrum(Own(), tokens(n, 3), count=2).history, 1e-9)
+
+
+def test_jacobians_in_jax_keep_no_number_of_a_function_of_ones_own(close):
+    gain, x, oja = [1.0], ctsa.random_tokens(3, 3), ctsa.jax.Oja(np.eye(3))
+    field = oja + (lambda t, x: gain[0] * x**3 if float(t) >= 0 else -x)
+    ctsa.jacobian(field, x)
+    gain[0] = 2.0
+    close(ctsa.jacobian(field, x), ctsa.jacobian(oja + (lambda t, x: 2.0 * x**3), x), 1e-9)
