@@ -321,10 +321,12 @@ def compiling(**options: Any) -> Any:
     change by rounding. JAX always compiles, and takes no notice. On a CPU ``torch.compile`` needs a C++ compiler.
 
     Args:
-        options: of ``torch.compile``: ``mode="reduce-overhead"`` for CUDA graphs, ``options={...}``, ``backend=``.
+        options: of ``torch.compile``: ``mode="reduce-overhead"`` for CUDA graphs, ``options={...}``, ``backend=``;
+            ``fullgraph`` and ``dynamic`` are ctsa's.
 
     Raises:
-        ValueError: by the analysis, where a field cannot be made one program, with what ``torch.compile`` says.
+        ValueError: by the analysis, where a field cannot be made one program, with what ``torch.compile`` says, or where it
+            takes hundreds of them, one for every value of a Python number.
 
     Example:
         >>> import torch, ctsa, ctsa.torch
@@ -336,4 +338,7 @@ def compiling(**options: Any) -> Any:
         >>> bool(abs(found.exponents.sum()) < 1e-6)  # area is preserved
         True
     """
+    ours = sorted({"dynamic", "fullgraph", "model"} & set(options))
+    if ours:
+        raise ValueError(f"{ours[0]} is not an option of compiling(), which sets it itself: leave it out")
     return _compiling(**options)

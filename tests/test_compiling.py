@@ -164,6 +164,19 @@ def test_gradients_are_not_in_programs(close):
     close(*grads, 0)
 
 
+def test_gradients_by_the_adjoint_equation_are_not_in_programs_either(close):
+    grads = []
+    for backend in (None, "inductor"):
+        field, options = Own(), dict(adjoint=True)
+        if backend is None:
+            ctsa.integrate(field, tokens(4, 3), [0.0, 1.0], **options).xs[-1].sum().backward()
+        else:
+            with compiling(backend=backend):
+                ctsa.integrate(field, tokens(4, 3), [0.0, 1.0], **options).xs[-1].sum().backward()
+        grads.append(field.a.grad)
+    close(*grads, 0)
+
+
 @pytest.mark.slow
 def test_with_a_real_compiler(close):
     x = torch.ones(1, 3, dtype=torch.float64)
@@ -229,3 +242,68 @@ def test_a_field_that_branches_is_refused_with_the_reason():
 def test_options_are_those_of_torch():
     with pytest.raises(RuntimeError, match="Invalid backend"), compiling(backend="no such backend"):
         ctsa.lyapunov_spectrum(lorenz, torch.ones(1, 3, dtype=torch.float64), geometry=EUCLIDEAN)
+
+
+def test_options_that_are_ours_are_refused():
+    for options in ({"fullgraph": False}, {"dynamic": True}):
+        with pytest.raises(ValueError, match="is not an option of compiling.*leave it out"):
+            compiling(**options)
+
+
+def test_hooks_that_come_and_go_are_noticed(close):
+    layer, x = torch.nn.Linear(3, 3, dtype=torch.float64), tokens(1, 3)
+    options = dict(geometry=EUCLIDEAN, transient=0)
+    spectrum(layer, x, "eager", **options)
+    hook = layer.register_forward_hook(lambda module, given, y: 0.5 * y)
+    close(spectrum(layer, x, "eager", **options).history, spectrum(layer, x, **options).history, 1e-9)
+    hook.remove()
+    close(spectrum(layer, x, "eager", **options).history, spectrum(layer, x, **options).history, 1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_layer_that_counts_its_calls_is_refused(monkeypatch):
+    monkeypatch.setattr("ctsa._backend._torch_compile._KINDS", 3)
+    monkeypatch.setattr("ctsa._backend._torch_compile._PROGRAMS", {})
+    calls = [0]
+
+    def counting(s):
+        calls[0] += 1
+        return henon(s)
+
+    with pytest.raises(ValueError, match="more than 3 programs.*make that number a tensor"):
+        spectrum(counting, torch.full((1, 2), 0.1, dtype=torch.float64), "eager", geometry=EUCLIDEAN)
+
+
+def test_the_reason_is_that_of_the_operation_which_failed():
+    def written_to(t, x):
+        x = x * 1
+        x += torch.sin(x)
+        return -x
+
+    with pytest.raises(ValueError, match=r"RuntimeError\('one of the variables .* modified by an inplace operation"):
+        spectrum(written_to, tokens(4, 3), "eager", geometry=EUCLIDEAN)
+
+
+def test_threads_do_not_take_each_other_for_traced(close):
+    import threading
+
+    found = {}
+
+    def work(n):
+        found[n] = spectrum(Own(), tokens(n, 3), "eager", count=2).history
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (3, 5, 7)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for n in (3, 5, 7):
+        close(found[n], spectrum(Own(), tokens(n, 3), count=2).history, 1e-9)
+
+
+def test_jacobians_in_jax_keep_no_number_of_a_function_of_ones_own(close):
+    gain, x, oja = [1.0], ctsa.random_tokens(3, 3), ctsa.jax.Oja(np.eye(3))
+    field = oja + (lambda t, x: gain[0] * x**3 if float(t) >= 0 else -x)
+    ctsa.jacobian(field, x)
+    gain[0] = 2.0
+    close(ctsa.jacobian(field, x), ctsa.jacobian(oja + (lambda t, x: 2.0 * x**3), x), 1e-9)

@@ -10,7 +10,7 @@ from torch.special import erf
 from torch.utils.checkpoint import checkpoint
 
 from ._solve import SOLVERS_OF
-from ._torch_attention import in_transform, jvp, vjp
+from ._torch_attention import compiling, in_transform, jvp, vjp
 from ._torch_march import flow_map, march, march_tangent, marches, separate, timeless
 from ._torch_modules import tensors as tensors  # for _torch_solve
 from ._torch_rows import by_rows
@@ -35,7 +35,7 @@ def like(value, x):
 
 def eye(size, x):
     """Return the identity of a size, of the dtype and device of ``x``; not to be written to, as it is made once."""
-    if xp.compiler.is_compiling() or in_transform():
+    if compiling() or in_transform():
         return xp.eye(size, dtype=x.dtype, device=x.device)
     return _eye(size, x.dtype, x.device)
 
@@ -75,7 +75,7 @@ def to_numpy(x):
 
 def concrete(x):
     """Return the values, or None where they are not known (under torch.func transforms and torch.compile)."""
-    if xp.compiler.is_compiling() or xp._C._functorch.is_functorch_wrapped_tensor(x):
+    if compiling() or xp._C._functorch.is_functorch_wrapped_tensor(x):
         return None
     with xp._C._DisableFuncTorch():  # inside of a transform even what it does not trace comes out wrapped
         x = x.detach().cpu()
@@ -145,7 +145,7 @@ def remat(f):
     _keep_freed_memory()
 
     def called(xs):
-        wanted = xp.is_grad_enabled() and not in_transform() and not xp.compiler.is_compiling()
+        wanted = xp.is_grad_enabled() and not in_transform() and not compiling()
         return checkpoint(f, xs, use_reentrant=False) if wanted else f(xs)
 
     return called

@@ -173,7 +173,8 @@ def solve(p: Problem, watch: Any, be: Any) -> None:
     if torch.is_grad_enabled():
         stages = _Graph(method, watch.rhs, y0)
     else:
-        stages = _Flat(method, watch.rhs, y0) if asked() is None else _Compiled(p.solver, p, watch)
+        compiles = asked() is not None and not p.adjoint  # whose backward solve is another program every time
+        stages = _Compiled(p.solver, p, watch) if compiles else _Flat(method, watch.rhs, y0)
     t, y, at, good = ts[0], stages.enter(y0), 1, 0.0 if p.land else float("inf")
     careful = p.land or method.measure is not None
     stages.evaluate(0, clock(t), y)

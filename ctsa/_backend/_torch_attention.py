@@ -61,9 +61,15 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def compiling() -> bool:
+    """Whether this thread is traced for a program; PyTorch's flag is one for the process."""
+    compiler = torch.compiler
+    return compiler.is_dynamo_compiling() or (compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0)
+
+
 def jvp(f, primals, tangents):
     """``torch.func.jvp``, also through fused attention."""
-    if torch.compiler.is_compiling():
+    if compiling():
         return _transposed_twice(f, primals, tangents)
     with _LOCK:
         return _jvp(differentiable(f), primals, tangents)

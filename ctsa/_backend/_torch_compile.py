@@ -4,7 +4,8 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from ._torch_tableaus import tableau
 
 _KINDS = 256  # of fields and shapes that one function may be compiled for
 
+_RAISED = re.compile(r"\bgot (\w+\((['\"]).*\2\))$", re.MULTILINE)  # by an operation, within what Dynamo explains
 _EXPLAINED = re.compile(r"Explanation: (.*)")
 _PROGRAMS: dict[tuple, Callable] = {}
 
@@ -31,8 +33,19 @@ def _program(function: Callable, options: dict) -> Callable:
         own = {"recompile_limit": _KINDS, "isolate_recompiles": True}
         known = inspect.signature(torch.compile).parameters  # older versions have a limit for the process
         kept = {name: value for name, value in own.items() if name in known}
-        _PROGRAMS[key] = torch.compile(function, fullgraph=True, dynamic=False, **kept, **options)
+        _PROGRAMS[key] = torch.compile(function, fullgraph=True, dynamic=False, **(kept | options))
     return _PROGRAMS[key]
+
+
+@contextmanager
+def _hooks_looked_at() -> Iterator[None]:
+    """Have programs notice hooks of modules that come and go, which torch.compile by itself takes for granted."""
+    config = torch._dynamo.config
+    before, config.skip_nnmodule_hook_guards = config.skip_nnmodule_hook_guards, False
+    try:
+        yield
+    finally:
+        config.skip_nnmodule_hook_guards = before
 
 
 def _named(program: Callable) -> Callable:
@@ -41,12 +54,18 @@ def _named(program: Callable) -> Callable:
     @functools.wraps(program)
     def called(*args: Any) -> Any:
         try:
-            return program(*args)
-        except RuntimeError as error:
+            with _hooks_looked_at():
+                return program(*args)
+        except Exception as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
-            said = _EXPLAINED.search(str(error))
-            why = said[1] if said else str(error).strip().partition("\n")[0]
+            if type(error).__name__ == "FailOnRecompileLimitHit":  # "Hard failure due to fullgraph=True"
+                raise ValueError(
+                    f"this field or layer took more than {_KINDS} programs, another one for every value of a Python number "
+                    "that it holds, counts, or is closed over: make that number a tensor, or leave ctsa.torch.compiling out"
+                ) from error
+            said = _RAISED.search(str(error)) or _EXPLAINED.search(str(error))
+            why = said[1] if said else " ".join(str(error).strip().splitlines()[:2])
             raise ValueError(
                 f"torch.compile does not make one program of this field or layer: {textwrap.shorten(why, 300)}. Leave "
                 "ctsa.torch.compiling out, or write that part otherwise"

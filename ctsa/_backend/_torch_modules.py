@@ -2,6 +2,8 @@
 
 import torch
 
+from ._torch_attention import compiling
+
 __all__ = ["named_parameters", "numbers", "reference", "restless", "traced", "with_number"]
 
 
@@ -21,7 +23,7 @@ def reference(field):
 def traced(thing):
     """Tell whether values of an array, or of what a module is made of, are not known yet."""
     parts = [thing] if isinstance(thing, torch.Tensor) else tensors(thing)
-    return torch.compiler.is_compiling() or any(torch._C._functorch.is_functorch_wrapped_tensor(a) for a in parts)
+    return compiling() or any(torch._C._functorch.is_functorch_wrapped_tensor(a) for a in parts)
 
 
 def restless(module, noise=True):
