@@ -114,3 +114,8 @@ def everything(thing: Any) -> Iterator[Any]:
     for name, part in parts_of(type(thing)).items():
         for each in inside(part, getattr(thing, name)):
             yield from everything(each)
+
+
+def wholly_ours(thing: Any) -> bool:
+    """Tell whether a field or layer is made of classes of the faces alone, without a function or module of others."""
+    return all(type(each).__module__ in ("ctsa.torch", "ctsa.jax") for each in everything(thing))

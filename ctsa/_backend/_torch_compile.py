@@ -37,6 +37,13 @@ def _program(function: Callable, options: dict) -> Callable:
     return _PROGRAMS[key]
 
 
+def _kept(found: Any) -> Any:
+    """Return what a program made in memory of its own: CUDA graphs write to the same place the next time."""
+    if isinstance(found, tuple):
+        return tuple(_kept(each) for each in found)
+    return found.clone() if isinstance(found, torch.Tensor) and found.is_cuda else found
+
+
 @contextmanager
 def _hooks_looked_at() -> Iterator[None]:
     """Have programs notice hooks of modules that come and go, which torch.compile by itself takes for granted."""
@@ -55,7 +62,7 @@ def _named(program: Callable) -> Callable:
     def called(*args: Any) -> Any:
         try:
             with _hooks_looked_at():
-                return program(*args)
+                return _kept(program(*args))
         except Exception as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise

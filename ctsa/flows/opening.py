@@ -10,7 +10,7 @@ from ctsa._backend import backend, framework, modules, rounding
 from ctsa._backend._march import Segment
 from ctsa._backend._solve import FIXED_STEP, SOLVERS_OF
 from ctsa.calling import Calling
-from ctsa.parts import everything
+from ctsa.parts import everything, wholly_ours
 
 from .solver import Solver
 
@@ -33,8 +33,7 @@ def account(field: Any, x: Array) -> dict[str, Any]:
 
 def needs_check(be, field, x) -> bool:
     """Tell whether the velocity is looked at before the solve: one of ours, of known values, is when the solve fails."""
-    ours = all(type(each).__module__ in ("ctsa.torch", "ctsa.jax") for each in everything(field))
-    return not ours or bool(modules(be.name).traced(x)) or bool(modules(be.name).traced(field))
+    return not wholly_ours(field) or bool(modules(be.name).traced(x)) or bool(modules(be.name).traced(field))
 
 
 def check_velocity(be, field, geometry, t, x) -> Array:

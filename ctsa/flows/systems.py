@@ -9,7 +9,7 @@ from ctsa.calling import Calling
 from ctsa.checks import arity, fit_field, tokens
 from ctsa.derivatives import layer_pushforward, pushforward
 from ctsa.geometry import Geometry, geometry_of
-from ctsa.parts import everything
+from ctsa.parts import wholly_ours
 
 from .opening import settled
 
@@ -101,8 +101,8 @@ class System:
     def call(self, f: Any, *args: Any) -> Any:
         """Call as one program what is ours: JAX compiles it once, functions of others it would compile every time."""
         # A part of somebody else's may branch on values, or read a number that changes later: a program would keep the old.
-        ours = all(type(part).__module__ in ("ctsa.torch", "ctsa.jax") for part in everything(self.source))
-        return backend(args[-1]).call(f, *args) if ours and hasattr(self.source, "tangent") else f(*args)
+        ours = wholly_ours(self.source) and hasattr(self.source, "tangent")
+        return backend(args[-1]).call(f, *args) if ours else f(*args)
 
 
 def system_of(system: Any, geometry: Geometry | None = None) -> System:
