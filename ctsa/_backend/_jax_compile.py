@@ -2,11 +2,15 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 from jax.extend.core import get_opaque_trace_state
+
+from ._inside import of_library, surroundings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -23,17 +27,51 @@ def compiled(function: _Function) -> _Function:
     """Return ``eqx.filter_jit`` of a function, which compiles quickly where all its arrays are small.
 
     Compiler options are for a whole program: within ``jax.jit``, ``grad`` and ``vmap`` the function is a part of another.
+
+    A program has inside what functions of others read when it was made. Where that is not what it was (a global, a variable
+    of a closure, an attribute), another program is made; what tracing itself changes (a counter) does not count.
     """
-    plain, quick = eqx.filter_jit(function), eqx.filter_jit(function, compiler_options=_QUICK)
+
+    def keyed(read: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    keyed.__name__, keyed.__qualname__ = function.__name__, function.__qualname__
+    plain, quick = eqx.filter_jit(keyed), eqx.filter_jit(keyed, compiler_options=_QUICK)
+    same: dict[str, str] = {}  # what is read after a run: what it was before
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        if not (_offered() and _OUTSIDE == get_opaque_trace_state(convention="nnx") and _small((args, kwargs))):
-            return plain(*args, **kwargs)
-        return quick(*args, **kwargs)
+        now = surroundings((args, kwargs))
+        read = None if now is None else same.get(now, now)
+        outside = _offered() and _OUTSIDE == get_opaque_trace_state(convention="nnx")
+        run = quick if outside and _small((args, kwargs)) else plain
+        if read is None:
+            return run(None, *args, **kwargs)
+        mark = functools.partial(_marked, read)
+        found = run(read, *jax.tree_util.tree_map(mark, args), **jax.tree_util.tree_map(mark, kwargs))
+        after = surroundings((args, kwargs))
+        if after is not None and after != now:
+            same[after] = read
+        return found
 
     called.programs = lambda: plain._cached._cache_size() + quick._cached._cache_size()  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """A function of somebody else's with what it reads: programs inside of programs, as of diffrax, tell it apart, too."""
+
+    read: str
+    function: Callable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def _marked(read: str, leaf: Any) -> Any:
+    theirs = isinstance(leaf, FunctionType | MethodType) and not of_library(leaf.__module__ or "")
+    return _Marked(read, leaf) if theirs else leaf
 
 
 @functools.cache

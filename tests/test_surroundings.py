@@ -1,0 +1,97 @@
+"""JAX compiles what functions of others read besides their arguments into a program: what changes later must not be lost."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import ctsa
+from ctsa._backend._inside import surroundings
+
+jax = pytest.importorskip("jax")
+RATE, FLAT = 1.0, ctsa.Euclidean()
+X = np.ones((1, 2))
+
+
+def of_global(t, x):
+    return -RATE * x
+
+
+def of_closure(rates):
+    return lambda t, x: -rates[0] * x
+
+
+class Thing:
+    def __init__(self):
+        self.rate = 1.0
+
+    def __call__(self, t, x):
+        return -self.rate * x
+
+    def method(self, t, x):
+        return -self.rate * x
+
+
+def change_global(rate):
+    global RATE
+    RATE = rate
+
+
+def cases():
+    rates, array, thing, other = [1.0], [np.ones(2)], Thing(), Thing()
+    yield "global", of_global, change_global
+    yield "closure", of_closure(rates), functools.partial(rates.__setitem__, 0)
+    yield "array", of_closure(array), lambda rate: array.__setitem__(0, np.full(2, rate))
+    yield "object", thing, functools.partial(setattr, thing, "rate")
+    yield "method", other.method, functools.partial(setattr, other, "rate")
+    yield "partial", functools.partial(lambda rates, t, x: -rates[0] * x, rates), functools.partial(rates.__setitem__, 0)
+
+
+ANALYSES = {
+    "integrate": lambda f, x: -np.log(ctsa.integrate(f, x, [0.0, 1.0], geometry=FLAT).xs[-1][0, 0]),
+    "spectrum": lambda f, x: -ctsa.lyapunov_spectrum(f, x, intervals=2, transient=0, geometry=FLAT).exponents[0],
+    "eigenvalues": lambda f, x: -ctsa.eigenvalues(f, x, geometry=FLAT)[0].real,
+}
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize("name, field, change", cases(), ids=lambda value: value if isinstance(value, str) else "")
+def test_what_has_changed_is_seen(analysis, name, field, change):
+    x = jax.numpy.asarray(X)
+    for rate in (1.0, 2.0, 1.0):
+        change(rate)
+        assert float(ANALYSES[analysis](field, x)) == pytest.approx(rate, abs=1e-6)
+
+
+def test_events_and_layers_see_it_too():
+    level, x = [2.0], jax.numpy.asarray(X)
+    until = lambda t, x: x[0, 0] - level[0]  # noqa: E731
+    grow = lambda t, x: x  # noqa: E731
+    layer = lambda x: level[0] * x  # noqa: E731
+    for level[0] in (2.0, 3.0):
+        run = ctsa.integrate(grow, x, [0.0, 9.0], until=until, geometry=FLAT)
+        assert float(run.ts[-1]) == pytest.approx(np.log(level[0]), abs=1e-7)
+        assert float(ctsa.iterate(layer, x, 2, geometry=FLAT).xs[-1][0, 0]) == level[0] ** 2
+        found = ctsa.lyapunov_spectrum(layer, x, intervals=2, transient=0, geometry=FLAT)
+        assert found.exponents[0] == pytest.approx(np.log(level[0]))
+
+
+def test_what_tracing_changes_is_no_change():
+    traced = []
+
+    def field(t, x):
+        traced.append(None)
+        return -x
+
+    x = jax.numpy.asarray(X)
+    for _ in range(3):
+        ctsa.lyapunov_spectrum(field, x, intervals=2, transient=0, geometry=FLAT)
+        counts = len(traced)
+    ctsa.lyapunov_spectrum(field, x, intervals=2, transient=0, geometry=FLAT)
+    assert len(traced) - counts <= 2  # what is looked at outside of programs
+
+
+def test_ours_read_nothing_else(jax_face):
+    field = jax_face.SelfAttention(beta=2.0) + jax_face.Rotation(np.zeros((4, 3, 3)))
+    assert surroundings((field, ctsa.Sphere(), X, {"solver": "dopri5"})) is None
+    assert surroundings((field + (lambda t, x: 0 * x),)) is not None
