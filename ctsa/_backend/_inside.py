@@ -5,6 +5,7 @@ functions, and the globals that they read. Library code counts by its name. What
 extensions without a state to show) is listed.
 """
 
+import dis
 import functools
 import hashlib
 import sysconfig
@@ -21,6 +22,8 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), ran
 _NAMED = (type, types.ModuleType, np.ufunc)
 _INNER = ("__func__", "__wrapped__", "fget", "func", "method")  # where descriptors keep their function
 _OURS = ("ctsa", "builtins", "torch", "jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy")
+_CHANGED = (list, dict, set, np.ndarray)
+_CHANGING = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear"}
 _OF_CLASSES = ("__module__", "__doc__", "__qualname__", "__firstlineno__")
 
 
@@ -68,6 +71,10 @@ class Walk:
         else:
             self._object(part, where)
 
+    def counts(self, name: str, value: Any, code: types.CodeType | None = None) -> bool:
+        """Tell whether a variable of a function, or an attribute, is a part of what is walked through: here all are."""
+        return True
+
     def _items(self, kind: str, parts: Any, where: str) -> None:
         self.say(kind, len(parts))
         for i, each in enumerate(parts):
@@ -113,9 +120,12 @@ class Walk:
             self._globals(f, where)
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             try:
-                self.enter(cell.cell_contents, f"{where} variable {name}")
+                value = cell.cell_contents
             except ValueError:
                 self.say("empty", name)
+                continue
+            if self.counts(name, value, f.__code__):
+                self.enter(value, f"{where} variable {name}")
         self.enter(f.__defaults__, f"{where} defaults")
         self.enter(f.__kwdefaults__, f"{where} defaults")
         if not known:
@@ -125,6 +135,8 @@ class Walk:
         names = sorted(_names(f.__code__))
         for name in (n for n in names if n in f.__globals__):
             value = f.__globals__[name]
+            if not self.counts(name, value, f.__code__):
+                continue
             self.enter(value, f"{where} global {name}")
             if isinstance(value, types.ModuleType) and not of_library(value.__name__) and not _installed(value):
                 for inner in (n for n in names if hasattr(value, n)):
@@ -145,8 +157,9 @@ class Walk:
         state.update(getattr(part, "__dict__", None) or {})
         if state:
             for name, value in state.items():
-                self.say("attribute", name)
-                self.enter(value, f"{where}.{name}")
+                if self.counts(name, value):
+                    self.say("attribute", name)
+                    self.enter(value, f"{where}.{name}")
         elif wrapped is None and not hasattr(part, "__dict__"):
             self._foreign(part, where)
 
@@ -165,20 +178,47 @@ class Walk:
 
 
 class _Read(Walk):
-    """What code of others reads: arrays count that functions hold, not those that a program is given."""
+    """What code of others reads: arrays that functions hold, not those that a program is given, nothing that they write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held = 0
+        self.attributes: set[str] = set()  # that methods write, other than those that make an object
+        self.changes = False  # whether they change items of something
+
+    def counts(self, name: str, value: Any, code: types.CodeType | None = None) -> bool:
+        names, changes = (self.attributes, self.changes) if code is None else _written(code)
+        return name not in names and not (changes and isinstance(value, _CHANGED))
 
     def _array(self, a: Any, where: str) -> None:
         if self.held:
             super()._array(a, where)
 
     def _function(self, f: Any, where: str) -> None:
+        if f.__name__ not in ("__init__", "__post_init__", "__new__"):
+            names, changes = _written(f.__code__)
+            self.attributes |= names
+            self.changes = self.changes or changes
         self.held += 1
         super()._function(f, where)
         self.held -= 1
+
+
+@functools.lru_cache(1024)
+def _written(code: types.CodeType) -> tuple[frozenset[str], bool]:
+    """Return the variables and attributes that a function sets, and whether it changes items of something."""
+    names: set[str] = set()
+    changes = not _CHANGING.isdisjoint(code.co_names)
+    for step in dis.get_instructions(code):
+        if step.opname in ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR"):
+            names.add(step.argval)
+        changes = changes or step.opname == "STORE_SUBSCR"
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            more, also = _written(inner)
+            names |= more
+            changes = changes or also
+    return frozenset(names), changes
 
 
 def surroundings(given: Any) -> str | None:

@@ -3,14 +3,13 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 from jax.extend.core import get_opaque_trace_state
 
-from ._inside import of_library, surroundings
+from ._inside import surroundings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -29,7 +28,7 @@ def compiled(function: _Function) -> _Function:
     Compiler options are for a whole program: within ``jax.jit``, ``grad`` and ``vmap`` the function is a part of another.
 
     A program has inside what functions of others read when it was made. Where that is not what it was (a global, a variable
-    of a closure, an attribute), another program is made; what tracing itself changes (a counter) does not count.
+    of a closure, an attribute), another program is made.
     """
 
     def keyed(read: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -37,22 +36,14 @@ def compiled(function: _Function) -> _Function:
 
     keyed.__name__, keyed.__qualname__ = function.__name__, function.__qualname__
     plain, quick = eqx.filter_jit(keyed), eqx.filter_jit(keyed, compiler_options=_QUICK)
-    same: dict[str, str] = {}  # what is read after a run: what it was before
-
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        now = surroundings((args, kwargs))
-        read = None if now is None else same.get(now, now)
         outside = _offered() and _OUTSIDE == get_opaque_trace_state(convention="nnx")
         run = quick if outside and _small((args, kwargs)) else plain
-        if read is None:
-            return run(None, *args, **kwargs)
-        mark = functools.partial(_marked, read)
-        found = run(read, *jax.tree_util.tree_map(mark, args), **jax.tree_util.tree_map(mark, kwargs))
-        after = surroundings((args, kwargs))
-        if after is not None and after != now:
-            same[after] = read
-        return found
+        read = surroundings((args, kwargs))
+        if read is not None:
+            args, kwargs = jax.tree_util.tree_map(functools.partial(_marked, read), (args, kwargs))
+        return run(read, *args, **kwargs)
 
     called.programs = lambda: plain._cached._cache_size() + quick._cached._cache_size()  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
@@ -60,7 +51,7 @@ def compiled(function: _Function) -> _Function:
 
 @dataclass(frozen=True)
 class _Marked:
-    """A function of somebody else's with what it reads: programs inside of programs, as of diffrax, tell it apart, too."""
+    """A function or object of somebody else's with what it reads: programs inside, as diffrax has, tell it apart, too."""
 
     read: str
     function: Callable
@@ -68,9 +59,12 @@ class _Marked:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
 
 def _marked(read: str, leaf: Any) -> Any:
-    theirs = isinstance(leaf, FunctionType | MethodType) and not of_library(leaf.__module__ or "")
+    theirs = callable(leaf) and not isinstance(leaf, type | _Marked) and surroundings(leaf) is not None
     return _Marked(read, leaf) if theirs else leaf
 
 
