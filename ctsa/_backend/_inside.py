@@ -129,7 +129,7 @@ class Walk:
         self.enter(f.__defaults__, f"{where} defaults")
         self.enter(f.__kwdefaults__, f"{where} defaults")
         if not known:
-            self.enter(vars(f), where)
+            self.enter({name: value for name, value in vars(f).items() if self.counts(name, value)}, where)
 
     def _globals(self, f: Any, where: str) -> None:
         names = sorted(_names(f.__code__))

@@ -84,8 +84,7 @@ def integrate(
     Args:
         field: ``field(t, x) -> dx/dt``, ours or any callable; ``t`` is a scalar array, ``x`` is ``(..., n, d)``. A bare
             callable is taken to live on the sphere unless ``geometry`` says otherwise. On JAX define it once: a new
-            closure every call compiles every call, and what one function reads besides its arguments (globals, variables
-            around it) is read once, when it is compiled.
+            closure every call compiles every call, and so does another value of a global or variable that it reads.
         x0: unit tokens ``(..., n, d)``; NumPy or lists are converted to the field's framework and dtype. Leading axes
             are a batch with one shared step size; for a step of its own a sample use ``jax.vmap`` over ``integrate``.
         ts: output times, increasing, or decreasing to run backward; ``ts[0]`` is the time of ``x0``.
