@@ -128,3 +128,27 @@ def test_ours_read_nothing_else(jax_face):
     field = jax_face.SelfAttention(beta=2.0) + jax_face.Rotation(np.zeros((4, 3, 3)))
     assert surroundings((field, ctsa.Sphere(), X, {"solver": "dopri5"})) is None
     assert surroundings((field + (lambda t, x: 0 * x),)) is not None
+
+
+def test_large_arrays_and_objects_that_refuse_are_no_burden():
+    large = np.zeros(2**21)
+
+    def reads(t, x):
+        return -x + large[0]
+
+    before = surroundings(reads)
+    large[:] = 1.0
+    assert surroundings(reads) != before
+
+    class Refuses:
+        __slots__ = ("inner",)
+
+        @property
+        def __dict__(self):
+            raise RuntimeError("no")
+
+        def __call__(self, t, x):
+            return -x
+
+    run = ctsa.integrate(Refuses(), jax.numpy.asarray(X), [0.0, 1.0], geometry=FLAT)
+    assert float(run.xs[-1][0, 0]) == pytest.approx(np.exp(-1), abs=1e-7)
