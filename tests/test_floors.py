@@ -1,6 +1,7 @@
 """The floors of CONTRIBUTING.md are those of the code: no module imports from its own floor or from above."""
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -65,3 +66,36 @@ def test_no_module_is_hidden():
         if getattr(importlib.import_module(parent), leaf, module) is not module:
             hidden.append(found.name)
     assert not hidden
+
+
+def imports_of(tree: ast.AST):
+    """Every import in a file, but for those that only a type checker sees."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield from imports_of(node)
+
+
+def test_no_module_imports_itself_by_others():
+    """No circle among modules, imports inside of functions included; ``import ctsa`` itself is lazy, and apart."""
+    files = {}
+    for path in (ROOT / "ctsa").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    below = {}
+    for name, path in files.items():
+        package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+        found = set()
+        for node in imports_of(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+                continue
+            start = package[: len(package) + 1 - node.level] if node.level else []
+            origin = ".".join([*start, *(node.module or "").split(".")]).strip(".")
+            for alias in node.names:  # a module of a package, or what stands in the package itself
+                inner = f"{origin}.{alias.name}"
+                found.add(inner if inner in files else origin)
+        below[name] = found & files.keys() - {"ctsa"}
+    graphlib.TopologicalSorter(below).prepare()  # its CycleError names the circle
+    assert below["ctsa._backend._jax_march"] and len(below) > 300
