@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import ctsa
-from ctsa._backend import _jax_march
-from ctsa._backend._inside import surroundings
 
 jax = pytest.importorskip("jax")
+_jax_march = pytest.importorskip("ctsa._backend._jax_march")
+surroundings = pytest.importorskip("ctsa._backend._jax_surroundings").surroundings
 RATE, FLAT = 1.0, ctsa.Euclidean()
 X = np.ones((1, 2))
 

@@ -14,30 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
-_ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "equinox": "jax", "numpy": "numpy"}
+from ._frameworks import framework as framework
 
-
-_KNOWN: dict[type, str | None] = {}  # looked up in every formula, as the next
-_MODULES: dict[type, ModuleType] = {}
-
-
-def _framework_of_type(kind: Any) -> str | None:
-    if kind not in _KNOWN:
-        _KNOWN[kind] = _found(kind)
-    return _KNOWN[kind]
-
-
-def _found(kind: Any) -> str | None:
-    for base in kind.__mro__:
-        name = _ROOTS.get(base.__module__.partition(".")[0])
-        if name is not None:
-            return name
-    return None
-
-
-def framework(thing: Any) -> str | None:
-    """Name the framework of an array, a module or a field: "torch", "jax", "numpy", or None where it cannot be told."""
-    return _framework_of_type(thing.__class__)
+_MODULES: dict[type, ModuleType] = {}  # looked up in every formula
 
 
 def autodiff(thing: Any) -> str | None:

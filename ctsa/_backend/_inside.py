@@ -5,33 +5,30 @@ functions, and the globals that they read. Library code counts by its name. What
 extensions without a state to show) is listed.
 """
 
-import dis
 import functools
 import hashlib
 import sysconfig
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from . import backend, framework
+from ._frameworks import framework
 
 _LIBRARY = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, np.generic, np.dtype)
-_NAMED = (type, types.ModuleType, np.ufunc)
+PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, np.generic, np.dtype)
+NAMED = (type, types.ModuleType, np.ufunc)
 _INNER = ("__func__", "__wrapped__", "fget", "func", "method")  # where descriptors keep their function
 _OURS = ("ctsa", "builtins", "torch", "jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy")
-_LARGE = 2**20  # numbers of an array beyond which a few of them stand for all
-_CHANGED = (list, dict, set, np.ndarray)
-_CHANGING = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear"}
 _OF_CLASSES = ("__module__", "__doc__", "__qualname__", "__firstlineno__")
 
 
 class Walk:
-    """One pass over a graph of objects."""
+    """One pass over a graph of objects; ``concrete`` gives the values of an array of a framework, None for a traced one."""
 
-    def __init__(self):
+    def __init__(self, concrete: Callable[[Any], Any]):
+        self.concrete = concrete
         self.digest = hashlib.blake2b(digest_size=12)
         self.seen: dict[int, int] = {}
         self.alive: list[Any] = []  # ids of what has been freed would be given again
@@ -41,9 +38,9 @@ class Walk:
         self.digest.update(repr(words).encode())
 
     def enter(self, part: Any, where: str) -> None:
-        if isinstance(part, _PLAIN):
+        if isinstance(part, PLAIN):
             return self.say(type(part).__name__, repr(part))
-        if isinstance(part, _NAMED):
+        if isinstance(part, NAMED):
             return self._named(part, where)
         if id(part) in self.seen:
             return self.say("again", self.seen[id(part)])
@@ -91,7 +88,7 @@ class Walk:
 
     def _array(self, a: Any, where: str) -> None:
         self.say("array", tuple(a.shape), str(a.dtype))
-        values = a if isinstance(a, np.ndarray) else backend(a).concrete(a)
+        values = a if isinstance(a, np.ndarray) else self.concrete(a)
         if values is None:
             self.unseen.append(f"{where} (a traced array)")
         elif values.dtype == object:
@@ -107,7 +104,7 @@ class Walk:
             self.alive.append(part)
             for name, value in sorted(vars(part).items()):  # methods, and numbers kept on the class
                 inner = next((getattr(value, n) for n in _INNER if isinstance(value, object) and hasattr(value, n)), value)
-                if isinstance(inner, (types.FunctionType, *_PLAIN)) and name not in _OF_CLASSES:
+                if isinstance(inner, (types.FunctionType, *PLAIN)) and name not in _OF_CLASSES:
                     self.say("attribute", name)
                     self.enter(inner, f"{where}.{name}")
 
@@ -176,97 +173,6 @@ class Walk:
             self._items("reduced", [tuple(r) if isinstance(r, types.GeneratorType) else r for r in reduced], where)
         else:
             self.unseen.append(f"{where} (a {type(part).__module__}.{type(part).__qualname__})")
-
-
-class _Read(Walk):
-    """What code of others reads: arrays that functions hold, not those that a program is given, nothing that they write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = 0
-        self.attributes: set[str] = set()  # that methods write, other than those that make an object
-        self.changes = False  # whether they change items of something
-
-    def counts(self, name: str, value: Any, code: types.CodeType | None = None) -> bool:
-        names, changes = (self.attributes, self.changes) if code is None else _written(code)
-        return name not in names and not (changes and isinstance(value, _CHANGED))
-
-    def _array(self, a: Any, where: str) -> None:
-        if self.held and a.size > _LARGE:  # hashing it whole in every call would take longer than many a run
-            self.say("array", id(a), tuple(a.shape), str(a.dtype))
-            a = np.asarray(a).reshape(-1)[:: a.size // 4096]
-        if self.held:
-            super()._array(a, where)
-
-    def _function(self, f: Any, where: str) -> None:
-        if f.__name__ not in ("__init__", "__post_init__", "__new__"):
-            names, changes = _written(f.__code__)
-            self.attributes |= names
-            self.changes = self.changes or changes
-        self.held += 1
-        super()._function(f, where)
-        self.held -= 1
-
-
-@functools.lru_cache(1024)
-def _written(code: types.CodeType) -> tuple[frozenset[str], bool]:
-    """Return the variables and attributes that a function sets, and whether it changes items of something."""
-    names: set[str] = set()
-    changes = not _CHANGING.isdisjoint(code.co_names)
-    for step in dis.get_instructions(code):
-        if step.opname in ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR"):
-            names.add(step.argval)
-        changes = changes or step.opname == "STORE_SUBSCR"
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            more, also = _written(inner)
-            names |= more
-            changes = changes or also
-    return frozenset(names), changes
-
-
-def surroundings(given: Any) -> str | None:
-    """Return a hash of what functions and objects of others among arguments read besides: globals, closures, attributes.
-
-    None where there are none: what is ours reads its arguments only.
-    """
-    walk = _Read()
-    try:
-        if not _of_others(given, set()):
-            return None
-        walk.enter(given, "")
-    except Exception:  # of objects that do not want to be looked into: they are told apart by what they are
-        return "unknown"
-    return walk.digest.hexdigest()
-
-
-def _of_others(part: Any, seen: set[int]) -> bool:
-    """Tell whether there is code of somebody else's in a graph of objects."""
-    if isinstance(part, _PLAIN) or hasattr(part, "dtype") or id(part) in seen:
-        return False
-    seen.add(id(part))
-    inner: Any
-    if isinstance(part, types.FunctionType):
-        if not of_library(part.__module__ or ""):
-            return True
-        cells = (cell.cell_contents for cell in part.__closure__ or () if cell != types.CellType())
-        inner = (*cells, *(part.__defaults__ or ()))
-    elif isinstance(part, types.MethodType):
-        inner = part.__func__, part.__self__
-    elif isinstance(part, functools.partial):
-        inner = part.func, part.args, part.keywords
-    elif isinstance(part, (tuple, list, set, frozenset)):
-        inner = part
-    elif isinstance(part, Mapping):
-        inner = part.values()
-    elif isinstance(part, _NAMED):
-        return False
-    else:
-        if not of_library(type(part).__module__ or ""):
-            return True
-        wrapped = getattr(part, "__wrapped__", None) if callable(part) else None
-        inner = (wrapped, *getattr(part, "__dict__", {}).values())
-    return any(_of_others(each, seen) for each in inner)
 
 
 def of_library(module: str) -> bool:

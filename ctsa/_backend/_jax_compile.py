@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jax.extend.core import get_opaque_trace_state
 
-from ._inside import surroundings
+from ._jax_surroundings import of_others, surroundings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -64,7 +64,7 @@ class _Marked:
 
 
 def _marked(read: str, leaf: Any) -> Any:
-    theirs = callable(leaf) and not isinstance(leaf, type | _Marked) and surroundings(leaf) is not None
+    theirs = callable(leaf) and not isinstance(leaf, type | _Marked) and of_others(leaf)
     return _Marked(read, leaf) if theirs else leaf
 
 

@@ -6,6 +6,7 @@ caller to refuse.
 
 from typing import Any
 
+from ctsa._backend import backend
 from ctsa._backend._inside import Walk
 
 
@@ -17,7 +18,7 @@ class Identity:
     """
 
     def __init__(self, **parts: Any):
-        walks = {name: Walk() for name in parts}
+        walks = {name: Walk(lambda a: backend(a).concrete(a)) for name in parts}
         for name, part in parts.items():
             walks[name].enter(part, name)
         self.text = " ".join(f"{name}={walk.digest.hexdigest()}" for name, walk in walks.items())
