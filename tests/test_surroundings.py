@@ -1,5 +1,6 @@
 """What functions of others read besides their arguments is a part of a program of JAX: what changes later is not lost."""
 
+import copy
 import functools
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import ctsa
 
 jax = pytest.importorskip("jax")
+_jax_compile = pytest.importorskip("ctsa._backend._jax_compile")
 _jax_march = pytest.importorskip("ctsa._backend._jax_march")
 surroundings = pytest.importorskip("ctsa._backend._jax_surroundings").surroundings
 RATE, FLAT = 1.0, ctsa.Euclidean()
@@ -152,3 +154,18 @@ def test_large_arrays_and_objects_that_refuse_are_no_burden():
 
     run = ctsa.integrate(Refuses(), jax.numpy.asarray(X), [0.0, 1.0], geometry=FLAT)
     assert float(run.xs[-1][0, 0]) == pytest.approx(np.exp(-1), abs=1e-7)
+
+
+class Layer:
+    width = 5
+
+    def __call__(self, x):
+        return x @ jax.numpy.ones((self.width, self.width))
+
+
+def test_objects_are_called_by_their_names_and_copied():
+    x = jax.numpy.ones((2, 3))
+    with pytest.raises(ValueError, match="layer Layer failed"):
+        ctsa.iterate(Layer(), x, 3, geometry=FLAT)
+    marked = _jax_compile._Marked("", Layer())
+    assert copy.deepcopy(marked).width == 5 and not hasattr(marked, "height")

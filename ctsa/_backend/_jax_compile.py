@@ -36,6 +36,7 @@ def compiled(function: _Function) -> _Function:
 
     keyed.__name__, keyed.__qualname__ = function.__name__, function.__qualname__
     plain, quick = eqx.filter_jit(keyed), eqx.filter_jit(keyed, compiler_options=_QUICK)
+
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         outside = _offered() and _OUTSIDE == get_opaque_trace_state(convention="nnx")
@@ -59,7 +60,13 @@ class _Marked:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    @property
+    def __name__(self) -> str:  # for messages
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "function":  # as copies ask before there is anything
+            raise AttributeError(name)
         return getattr(self.function, name)
 
 

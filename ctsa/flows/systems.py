@@ -100,7 +100,7 @@ class System:
 
     def call(self, f: Any, *args: Any) -> Any:
         """Call as one program what is ours: JAX compiles it once, functions of others it would compile every time."""
-        # A part of somebody else's may branch on values, or read a number that changes later: a program would keep the old.
+        # A part of somebody else's may branch on values, which a program cannot.
         ours = wholly_ours(self.source) and hasattr(self.source, "tangent")
         return backend(args[-1]).call(f, *args) if ours else f(*args)
 
