@@ -1,6 +1,5 @@
 """What functions of others read besides their arguments is a part of a program of JAX: what changes later is not lost."""
 
-import copy
 import functools
 
 import numpy as np
@@ -8,8 +7,7 @@ import pytest
 
 import ctsa
 
-jax = pytest.importorskip("jax")
-_jax_compile = pytest.importorskip("ctsa._backend._jax_compile")
+jax, eqx = pytest.importorskip("jax"), pytest.importorskip("equinox")
 _jax_march = pytest.importorskip("ctsa._backend._jax_march")
 surroundings = pytest.importorskip("ctsa._backend._jax_surroundings").surroundings
 RATE, FLAT = 1.0, ctsa.Euclidean()
@@ -35,6 +33,13 @@ class Thing:
         return -self.rate * x
 
 
+class Module(eqx.Module):
+    scale: jax.Array
+
+    def __call__(self, t, x):
+        return -RATE * self.scale * x
+
+
 def change_global(rate):
     global RATE
     RATE = rate
@@ -43,6 +48,7 @@ def change_global(rate):
 def cases():
     rates, array, thing, other = [1.0], [np.ones(2)], Thing(), Thing()
     yield "global", of_global, change_global
+    yield "module", Module(jax.numpy.ones(())), change_global
     yield "closure", of_closure(rates), functools.partial(rates.__setitem__, 0)
     yield "array", of_closure(array), lambda rate: array.__setitem__(0, np.full(2, rate))
     yield "object", thing, functools.partial(setattr, thing, "rate")
@@ -154,18 +160,3 @@ def test_large_arrays_and_objects_that_refuse_are_no_burden():
 
     run = ctsa.integrate(Refuses(), jax.numpy.asarray(X), [0.0, 1.0], geometry=FLAT)
     assert float(run.xs[-1][0, 0]) == pytest.approx(np.exp(-1), abs=1e-7)
-
-
-class Layer:
-    width = 5
-
-    def __call__(self, x):
-        return x @ jax.numpy.ones((self.width, self.width))
-
-
-def test_objects_are_called_by_their_names_and_copied():
-    x = jax.numpy.ones((2, 3))
-    with pytest.raises(ValueError, match="layer Layer failed"):
-        ctsa.iterate(Layer(), x, 3, geometry=FLAT)
-    marked = _jax_compile._Marked("", Layer())
-    assert copy.deepcopy(marked).width == 5 and not hasattr(marked, "height")

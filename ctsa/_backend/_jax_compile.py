@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 from jax.extend.core import get_opaque_trace_state
 
-from ._jax_surroundings import of_others, surroundings
+from ._jax_surroundings import surroundings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -41,38 +40,10 @@ def compiled(function: _Function) -> _Function:
     def called(*args: Any, **kwargs: Any) -> Any:
         outside = _offered() and _OUTSIDE == get_opaque_trace_state(convention="nnx")
         run = quick if outside and _small((args, kwargs)) else plain
-        read = surroundings((args, kwargs))
-        if read is not None:
-            args, kwargs = jax.tree_util.tree_map(functools.partial(_marked, read), (args, kwargs))
-        return run(read, *args, **kwargs)
+        return run(surroundings((args, kwargs)), *args, **kwargs)
 
     called.programs = lambda: plain._cached._cache_size() + quick._cached._cache_size()  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class _Marked:
-    """A function or object of somebody else's with what it reads: programs inside, as diffrax has, tell it apart, too."""
-
-    read: str
-    function: Callable
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    @property
-    def __name__(self) -> str:  # for messages
-        return getattr(self.function, "__name__", type(self.function).__name__)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "function":  # as copies ask before there is anything
-            raise AttributeError(name)
-        return getattr(self.function, name)
-
-
-def _marked(read: str, leaf: Any) -> Any:
-    theirs = callable(leaf) and not isinstance(leaf, type | _Marked) and of_others(leaf)
-    return _Marked(read, leaf) if theirs else leaf
 
 
 @functools.cache

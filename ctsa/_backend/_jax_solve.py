@@ -187,10 +187,6 @@ def _norm(floor, error):
     return jnp.maximum(floor, rms[0] if len(rms) == 1 else jnp.max(jnp.stack(rms)))
 
 
-def _term(t, y, rhs):
-    return rhs(t, y)
-
-
 def _event(t, y, rhs, *, stop, t0, **_):
     return (t > t0) & stop(t, y)  # after a step, as in torch, not before the first
 
@@ -240,8 +236,10 @@ def _solve(
     saves: Any = dx.SubSaveAt(ts=ts)
     if stop is not None or event is not None:
         saves = (saves, dx.SubSaveAt(t1=True))
+    # A function of this trace: diffrax, which compiles by itself, would go on with what ``rhs`` read in an earlier one.
+    term = dx.ODETerm(lambda t, y, rhs: rhs(t, y))
     sol = dx.diffeqsolve(
-        dx.ODETerm(_term), solver, ts[0], ts[-1], dt0, y0, args=rhs,
+        term, solver, ts[0], ts[-1], dt0, y0, args=rhs,
         saveat=dx.SaveAt(subs=saves, controller_state=counts or event is not None),
         stepsize_controller=controller, adjoint=adjoint, max_steps=max_steps, throw=throw,
         event=_events(stop, event, direction),

@@ -74,7 +74,7 @@ def surroundings(given: Any) -> str | None:
     """
     walk = _Read()
     try:
-        if not of_others(given):
+        if not _of_others(given, set()):
             return None
         walk.enter(given, "")
     except Exception:  # of objects that do not want to be looked into: they are told apart by what they are
@@ -82,9 +82,8 @@ def surroundings(given: Any) -> str | None:
     return walk.digest.hexdigest()
 
 
-def of_others(part: Any, seen: set[int] | None = None) -> bool:
+def _of_others(part: Any, seen: set[int]) -> bool:
     """Tell whether there is code of somebody else's in a graph of objects."""
-    seen = set() if seen is None else seen
     if isinstance(part, PLAIN) or hasattr(part, "dtype") or id(part) in seen:
         return False
     seen.add(id(part))
@@ -109,4 +108,4 @@ def of_others(part: Any, seen: set[int] | None = None) -> bool:
             return True
         wrapped = getattr(part, "__wrapped__", None) if callable(part) else None
         inner = (wrapped, *getattr(part, "__dict__", {}).values())
-    return any(of_others(each, seen) for each in inner)
+    return any(_of_others(each, seen) for each in inner)
