@@ -14,6 +14,7 @@ from ._inside import NAMED, PLAIN, Walk, of_library
 _LARGE = 2**20  # numbers of an array beyond which a few of them stand for all
 _CHANGED = (list, dict, set, np.ndarray)
 _CHANGING = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear"}
+_PASSED: dict[type, bool] = {}  # whether what is of a type is a number, a name or an array: looked up in every call
 
 
 def _values(a: Any) -> np.ndarray | None:
@@ -84,7 +85,11 @@ def surroundings(given: Any) -> str | None:
 
 def _of_others(part: Any, seen: set[int]) -> bool:
     """Tell whether there is code of somebody else's in a graph of objects."""
-    if isinstance(part, PLAIN) or hasattr(part, "dtype") or id(part) in seen:
+    kind = part.__class__
+    if kind not in _PASSED:
+        array = hasattr(kind, "dtype") and hasattr(kind, "shape")
+        _PASSED[kind] = array or issubclass(kind, (*PLAIN, *NAMED))
+    if _PASSED[kind] or id(part) in seen:
         return False
     seen.add(id(part))
     inner: Any
@@ -101,10 +106,8 @@ def _of_others(part: Any, seen: set[int]) -> bool:
         inner = part
     elif isinstance(part, Mapping):
         inner = part.values()
-    elif isinstance(part, NAMED):
-        return False
     else:
-        if not of_library(type(part).__module__ or ""):
+        if not of_library(kind.__module__ or ""):
             return True
         wrapped = getattr(part, "__wrapped__", None) if callable(part) else None
         inner = (wrapped, *getattr(part, "__dict__", {}).values())
