@@ -21,3 +21,12 @@ def sample(values: Iterable[Any], kept: int | Callable[..., bool]) -> list[Any]:
         stays = kept(*row) if callable(kept) else few is None or i in few
         found.append(pytest.param(*row, marks=() if stays else pytest.mark.thorough))
     return found
+
+
+def mainly(name: str) -> pytest.MarkDecorator:
+    """Return a mark for tests that take ``face``: ``make test`` runs them on one, ``make test-thorough`` on the other.
+
+    For what both frameworks have in common, where another test compares the two.
+    """
+    faces = [pytest.param(each, marks=() if each == name else pytest.mark.thorough) for each in ("torch", "jax")]
+    return pytest.mark.parametrize("face", faces, indirect=True)
