@@ -5,9 +5,11 @@ this follow the attributes of both faces (trainable, buffer or static), the chec
 conversion between frameworks, what the regulariser and continuation see, and whether rotations are symmetries.
 """
 
+import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 PARAMETER, CONSTANT, STATIC, INNER, INNERS = "parameter", "constant", "static", "inner", "inners"
@@ -62,19 +64,25 @@ def inners() -> Part:
     return Part(INNERS)
 
 
-def parts_of(kind: type) -> dict[str, Part]:
+def parts_of(kind: type) -> Mapping[str, Part]:
     """Return the parts of a class of fields or layers by name, its geometry last; none of other classes."""
+    return _parts_of(kind)
+
+
+@functools.lru_cache(maxsize=512)  # asked for some ten times in every call of a field that continuation builds anew
+def _parts_of(kind: Any) -> Mapping[str, Part]:
     own = getattr(kind, "parts", None)
     ours = isinstance(own, dict) and all(isinstance(part, Part) for part in own.values())
-    return {**own, "geometry": static()} if ours else {}  # type: ignore[dict-item]
+    return MappingProxyType({**own, "geometry": static()} if ours else {})  # type: ignore[dict-item]
 
 
-def constructor_names(kind: type) -> list[str]:
+@functools.lru_cache(maxsize=512)
+def constructor_names(kind: Any) -> tuple[str, ...]:
     """Return the parts that the constructor of a class takes."""
     signature = inspect.signature(kind.__init__)  # type: ignore[misc]
     if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        return list(parts_of(kind))
-    return [name for name in signature.parameters if name in parts_of(kind)]
+        return tuple(parts_of(kind))
+    return tuple(name for name in signature.parameters if name in parts_of(kind))
 
 
 def formula_of(kind: type) -> type | None:

@@ -98,7 +98,7 @@ ax.legend(frameon=False, fontsize=8, title="measured order")
 # needs :math:`10^{1/p}` times the work for one more digit.
 
 loose = [1e-4, 1e-5, 1e-6]
-tight = [1e-8, 1e-10] if SHORT else [1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12]
+tight = [1e-7] if SHORT else [1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12]
 tolerances = {"heun": loose, "bosh3": loose + tight[:2], "dopri5": loose + tight, "dopri8": loose + tight}
 figure, ax = plt.subplots(figsize=(4.4, 3.2), layout="constrained")
 for solver in tolerances:

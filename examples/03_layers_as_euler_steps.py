@@ -65,7 +65,7 @@ print(fit.table())
 # layers with two and four evaluations of attention.
 
 x0 = ctsa.random_tokens(5, 3, seed=3)
-steps = [0.2, 0.1, 0.05] if short else [0.2, 0.1, 0.05, 0.025, 0.0125]
+steps = [0.2, 0.1] if short else [0.2, 0.1, 0.05, 0.025, 0.0125]
 figure, ax = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
 for scheme in ("post-norm", "euler", "exp", "heun", "rk4"):
     comp = ctsa.compare(field, x0, 2.0, steps, layer=scheme)
@@ -84,7 +84,7 @@ ax.legend(frameon=False, fontsize=8)
 # stable eigenvalue there: what decays in the flow changes sign and grows, and tokens swing to and fro for ever. Rings are
 # multipliers predicted from the flow's Jacobian, dots those measured on the layer.
 
-comp = ctsa.compare(field, x0, 16.0, [1.0, 0.4, 0.1], spectra=True, intervals=10 if short else 40, transient=20)
+comp = ctsa.compare(field, x0, 16.0, [1.0, 0.4, 0.1], spectra=True, intervals=4 if short else 40, transient=20)
 print(comp.table())
 comp.plot()
 
@@ -105,7 +105,7 @@ for artefact in ctsa.compare(field, x0, 16.0, [1.0, 0.1], layer="post-norm").art
 
 turning = Rotation(frequencies=[2.0, 1.0])
 x0 = ctsa.random_tokens(4, 4, seed=0)
-measured = dict(spectra=True, intervals=10 if short else 30, transient=60)
+measured = dict(spectra=True, intervals=4 if short else 30, transient=20 if short else 60)
 for scheme, options in (("euler", measured), ("heun", {}), ("rk4", {})):
     comp = ctsa.compare(turning, x0, 10.0, [0.2], layer=scheme, **options)
     print(scheme, *comp.artefacts, sep="\n  ")

@@ -59,7 +59,7 @@ ctsa.plot.equilibria.trajectories(runs, values)
 # ``find_equilibria`` does not follow the flow, so it finds saddles as well. For three tokens under W at
 # :math:`\beta = 2` they are few enough to be drawn; those that attract come first. Numbers count tokens.
 
-found = ctsa.find_equilibria(attention(W, 2.0), n=3, d=d, starts=30 if SHORT else 60, rounds=1 if SHORT else 3)
+found = ctsa.find_equilibria(attention(W, 2.0), n=3, d=d, starts=15 if SHORT else 60, rounds=1 if SHORT else 3)
 kinds = sorted({e.kind for e in found})
 print(f"{len(found)} equilibria modulo symmetries, {len(found.stable)} stable")
 for kind in kinds:
@@ -99,7 +99,7 @@ for name, matrix, k in (("V", V, 0), ("W", W, 0), ("W", W, 2)):
 # of random starts.
 
 betas = [0.25, 1.0] if SHORT else [0.1, 0.25, 0.5, 1.0, 2.0, 4.0]
-starts = 40 if SHORT else 200
+starts = 20 if SHORT else 200
 figure, axes = plt.subplots(2, 2, figsize=(7.2, 5.6), layout="constrained")
 for row, (name, matrix) in zip(axes, (("V", V), ("W", W)), strict=True):
     ctsa.plot.equilibria.census_bars(ctsa.theory.census_table(matrix, matrix, betas, n), betas, ax=row[0])
@@ -123,7 +123,8 @@ sampled[betas[-1]].plot(by="sizes", most=8)
 # unstable branch of clusters splits from it.
 
 split = np.array([1.0, 1.0, -1.0, -1.0])[:, None] * np.eye(d)[0]
-diagram = ctsa.bifurcation_diagram(attention(V, 0.5), [split], "beta", (0.1, 0.6), max_branches=2 if SHORT else 6)
+span, most = ((0.3, 0.6), 2) if SHORT else ((0.1, 0.6), 6)
+diagram = ctsa.bifurcation_diagram(attention(V, 0.5), [split], "beta", span, max_branches=most)
 print(diagram)
 _, ax = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
 diagram.plot(lambda x: np.linalg.norm(x.T @ x / len(x)), ax=ax, label=r"alignment $|X^\top X| / n$")

@@ -39,7 +39,7 @@ class Block(torch.nn.Module):
         return self.gain * torch.tanh(self.mix(x) + self.attention(x, x, x)[0])
 
 
-inputs = torch.as_tensor(np.random.default_rng(0).normal(size=(3 if short else 16, 6, 16)))
+inputs = torch.as_tensor(np.random.default_rng(0).normal(size=(2 if short else 16, 6, 16)))
 report = ctsa.diagnose(Loop(Block().eval(), inputs), torch.zeros_like(inputs), loops=64)
 print(report)
 
@@ -76,7 +76,7 @@ for name, step in steps.items():
 block = Block(gain=3.0)
 before = ctsa.diagnose(Loop(block.eval(), inputs), torch.zeros_like(inputs), loops=64, restarts=1)
 optimiser, rng = torch.optim.Adam(block.parameters(), 0.01), np.random.default_rng(0)
-for i in range(10 if short else 60):
+for i in range(4 if short else 60):
     loop = Loop(block, inputs)
     x = ctsa.regularise.unroll(loop, torch.zeros_like(inputs), int(rng.integers(4, 16)), last=4)
     loss = ctsa.regularise.spectral_norm(loop, x.detach(), above=0.9, steps=2, seed=i).mean()
@@ -103,7 +103,7 @@ states = model.states(text)
 for layer in (0, 3):
     looped = pretrained.loop(model, layer, ctsa.torch)
     spectrum = ctsa.lyapunov_spectrum(
-        looped, states[layer], intervals=40 if short else 400, transient=10 if short else 200, count=1
+        looped, states[layer], intervals=16 if short else 400, transient=4 if short else 200, count=1
     )
     top, error = spectrum.exponents[0], spectrum.stderr[0]
     print(f"layer {layer}: largest exponent {top:+.3f} +- {error:.3f}; {spectrum.verdict.headline}")

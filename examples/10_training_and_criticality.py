@@ -24,7 +24,7 @@ from ctsa.training import evaluate, watch
 short = bool(os.environ.get("CTSA_SHORT"))
 torch.set_num_threads(1)  # the arrays are small
 data = ctsa.datasets.task("sudoku-4x4", count=600 if short else 6000, ood_count=50 if short else 300)
-steps, samples = (20, 2) if short else (250, 6)
+steps, samples = (10, 1) if short else (250, 6)
 
 
 def untrained(**arguments):
@@ -43,7 +43,7 @@ print("untrained:", exponents(untrained()))
 # ``watch=`` measures exponents and energies on the way. The largest exponent over the 16 layers rises from far below zero
 # as the model learns: training itself moves it.
 model = untrained()
-seen = dict(watch=steps // 2, watch_samples=2) if short else dict(watch=steps // 5, watch_samples=4)
+seen = dict(watch=steps, watch_samples=1) if short else dict(watch=steps // 5, watch_samples=4)
 run = ctsa.train(model, data, steps=steps, validate_every=steps // 10, **seen)
 print(run.table())
 axes = run.plot()
