@@ -408,7 +408,7 @@ def test_float32_is_no_tf32_on_a_gpu(jax_face, monkeypatch):
 
     def field(t, x):
         seen.add(jax.config.jax_default_matmul_precision)
-        return ctsa.Sphere().project(x, x @ jax.numpy.asarray([[1.0, 0.5], [0.2, 2.0]]))
+        return ctsa.Sphere().project(x, x @ np.asarray([[1.0, 0.5], [0.2, 2.0]]))
 
     steps = dict(solver="euler", step=0.1)  # the least to compile
     runs = {

@@ -33,17 +33,21 @@ def agree(many, few, x, tol=1e-12, euclidean=False):
     """Value, tangent, Jacobian and its compressed form of few tokens are those of all, summed over copies."""
     every = x[LABELS]
     first = np.flatnonzero(np.diff(LABELS, prepend=-1))
-    x_, every_ = (few_like(few, a) for a in (x, every))
-    close(few.drift(0.0, x_), as_numpy(many.drift(0.0, every_))[first], tol)
     u = RNG.normal(size=(3, *x.shape))
-    wanted = as_numpy(many.tangent(0.0, every_, few_like(few, u[:, LABELS]))[1])[:, first]
-    close(few.tangent(0.0, x_, few_like(few, u))[1], wanted, tol)
-    n, d = every.shape
-    j = as_numpy(many.drift_jacobian(0.0, every_)[1]).reshape(n, d, n, d)[first]
+    e = RNG.normal(size=(2, Q, d := x.shape[-1], 2))
+    one = jax.jit if isinstance(few_like(few, x), jax.Array) else lambda f: f  # a program of all, in place of hundreds
+
+    def of(field):
+        return lambda x, u: (field.drift(0.0, x), field.tangent(0.0, x, u)[1], field.drift_jacobian(0.0, x)[1])
+
+    found = one(of(few))(*(few_like(few, a) for a in (x, u)))
+    wanted = [as_numpy(a) for a in one(of(many))(*(few_like(few, a) for a in (every, u[:, LABELS])))]
+    close(found[0], wanted[0][first], tol)
+    close(found[1], wanted[1][:, first], tol)
+    j = wanted[2].reshape(n := len(every), d, n, d)[first]
     j = np.stack([j[:, :, LABELS == k].sum(2) for k in range(Q)], 2)
-    close(few.drift_jacobian(0.0, x_)[1], j.reshape(Q * d, Q * d), tol)
-    e = RNG.normal(size=(2, Q, d, 2))
-    _, full, own = few.drift_compressed(0.0, x_, few_like(few, e[0]), few_like(few, e[1]))
+    close(found[2], j.reshape(Q * d, Q * d), tol)
+    _, full, own = one(lambda x, *e: few.drift_compressed(0.0, x, *e))(*(few_like(few, a) for a in (x, *e)))
     full = as_numpy(full) if own is None else as_numpy(full) + np.eye(Q)[:, None, :, None] * as_numpy(own)[:, :, None]
     close(full, np.einsum("iar,iajb,jbs->irjs", e[0], j, e[1]), tol)
 

@@ -278,8 +278,9 @@ def test_what_is_done_is_not_run_again(tmp_path, monkeypatch):
     assert same(ctsa.sweep(point, GRID, tmp_path, workers=0), data)
 
 
-def test_a_worker_that_dies(client, tmp_path):
+def test_a_worker_that_dies(client, tmp_path, monkeypatch):
     """Once: its points run elsewhere. Each time: the point has an error, and the others of its task their values."""
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)  # a new worker takes seconds
     grid = {"x": np.arange(16), "folder": [str(tmp_path)]}
     data = ctsa.sweep(sweep_points.deadly, grid, scheduler=client, batch=4).isel(folder=0)
     failed = np.flatnonzero(data.error != "")
