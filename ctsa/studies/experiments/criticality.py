@@ -7,6 +7,7 @@ import numpy as np
 from ctsa.studies.findings import Findings
 from ctsa.training import watch
 
+from . import measuring
 from .lab import Lab, Recipe, rank_correlation
 from .measuring import Rows, accuracies, boards_of, names_of, parts_of, values
 
@@ -37,9 +38,8 @@ def rows_of(lab: Lab, recipe: Recipe, seed: int, model: Any, samples: int, inter
     """Return one row: accuracies and exponents of a model, in and out of distribution."""
     row: dict[str, Any] = dict(recipe=recipe.name, seed=seed) | accuracies(lab, model, DEPTHS)
     for part, data in parts_of(lab).items():
-        seen = watch(
-            model, data, samples=samples, intervals=intervals, measures=("largest", "mean", "asymptotic"), transient=60
-        )  # fmt: skip
+        some = dict(samples=samples, depth=measuring.DEPTH, intervals=intervals, transient=60)
+        seen = watch(model, data, measures=("largest", "mean", "asymptotic"), **some)
         for name in ("largest", "asymptotic", "mean"):
             row[f"{part}_{name}"] = float(np.mean(getattr(seen, name)))
         row[f"{part}_largest_error"] = float(np.std(seen.largest, ddof=1) / np.sqrt(len(seen.largest)))
