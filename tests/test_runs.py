@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
 import subprocess
 import sys
 import tomllib
@@ -11,8 +10,10 @@ import tomllib
 import numpy as np
 import pytest
 from run_configs import LAYER, config_of, made_of
+from sampling import mainly
 
 import ctsa
+from ctsa import cli
 from ctsa._backend import no_graph
 from ctsa.results.base import as_numpy
 from ctsa.runs import ANALYSES, Run, RunError, answers, read_config, run_config
@@ -22,6 +23,7 @@ from ctsa.runs.making import check_field
 
 
 # ------------------------------------------------------------------------------------------------ against direct calls
+@mainly("torch")
 def test_every_analysis_does_what_its_function_does(face):
     field = face.SelfAttention(beta=2.0)
     x0 = ctsa.random_tokens(4, 3, seed=3)
@@ -371,9 +373,9 @@ def test_a_full_disk(tmp_path, monkeypatch):
     assert list(run.results) == ["compare", "jacobian", "simulate"]
 
 
-def test_a_disk_that_is_full(tmp_path):
+def test_a_disk_that_is_full(tmp_path, capsys):
     """The same on a disk of one megabyte, where this may be mounted."""
-    disk, env = tmp_path / "disk", {**os.environ, "OMP_NUM_THREADS": "1"}
+    disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -381,16 +383,15 @@ def test_a_disk_that_is_full(tmp_path):
     try:
         words = ["simulate", "--backend", "torch", "--quiet", "--out", str(disk / "a"), "--set", "output.report=false"]
         words += ["--set", "simulate.points=2001", "--set", "tokens.n=64"]
-        command = [sys.executable, "-m", "ctsa", *words]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-        assert "No space left on device; what was written stays, --resume goes on" in done.stderr
+        status, said = cli.main(words), capsys.readouterr().err
+        assert status == 1 and said.count("\n") == 1, said
+        assert "No space left on device; what was written stays, --resume goes on" in said
         part = ctsa.load(disk / "a")
         count = len(part.results["simulate"].ts)
         assert part.state == "failed" and 1 < count < 2001
         first = part.results["simulate"].xs
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-        subprocess.run([*command, "--resume"], env=env, check=True, capture_output=True)
+        assert cli.main([*words, "--resume"]) == 0
         whole = ctsa.load(disk / "a").results["simulate"]
         assert len(whole.ts) == 2001 and np.array_equal(whole.xs[:count], first)
     finally:
