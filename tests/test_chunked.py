@@ -80,7 +80,12 @@ def test_directions_in_parts(face, form, rows, monkeypatch):
         close(b, a)
 
 
-@pytest.mark.parametrize("kind", sample(["causal", "heads", "sigmoid"], lambda kind: kind != "sigmoid"))
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    sample(itertools.product(["causal", "heads", "sigmoid"], [16, 64]),
+           lambda *case: case in {("causal", 64), ("heads", 16)}),
+    indirect=["rows"],
+)
 def test_gradients(kind, rows):
     """In x and in every parameter; in JAX also forward over reverse."""
     x = ctsa.random_tokens(N, D)

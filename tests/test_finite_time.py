@@ -1,5 +1,7 @@
 """Finite-time exponents by products and densely, their largest and their mean, against linear algebra."""
 
+import itertools
+
 import numpy as np
 import pytest
 from dynamics import tangent_frame
@@ -88,7 +90,11 @@ def test_singular_values_of_many_large_matrices():
 
 
 # --------------------------------------------------------------------------------------------- some exponents of layers
-@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize(
+    ("face", "count"),
+    sample(itertools.product(["torch", "jax"], [1, 3, 10]), lambda face, count: face == "torch" or count == 3),
+    indirect=["face"],
+)
 def test_products_against_the_dense_propagator(face, torch_face, count):
     layer = face.EulerLayer(make(face), step=0.2)
     want = exact(torch_face, [torch_face.EulerLayer(make(torch_face), step=0.2)] * 6, X)
@@ -178,6 +184,7 @@ def test_products_of_a_linear_flow(face):
 
 
 # ---------------------------------------------------------------------------------------------------- largest, and mean
+@mainly("torch")
 def test_at_the_pole(face):
     """EulerLayer(Oja) at the leading eigenvector, step h: 1 + h (mu - lambda) for the mean, 1 - h lambda for the rest."""
     layer = face.EulerLayer(face.Oja(np.diag([3.0, 1.0, -0.5])), step=0.1)
@@ -189,6 +196,7 @@ def test_at_the_pole(face):
     assert isinstance(ctsa.largest_finite_time(layer, x, 2), float) and isinstance(ctsa.mean_exponent(layer, x, 2), float)
 
 
+@mainly("torch")
 def test_largest_and_mean_of_all(face, torch_face):
     stack = [face.EulerLayer(make(face, seed), step=0.3) for seed in range(4)]
     other = [torch_face.EulerLayer(make(torch_face, seed), step=0.3) for seed in range(4)]

@@ -142,6 +142,7 @@ def test_undecided_and_diverged(torch_face):
     assert len(leaving) == 0 and leaving.left == 2 and leaving.diverged.all()
 
 
+@mainly("torch")
 def test_single_precision(face):
     found = ctsa.find_fixed_points(logistic(2.9), column(face, [0.2, 0.5, 0.8], "float32"), geometry=FLAT)
     assert len(found) == 1 and found.stable[0] and 1e-6 < found.floor < 1e-3

@@ -78,8 +78,8 @@ def test_rest_that_never_comes(face, x0):
 
 
 # -------------------------------------------------------------------------------------------------------------- events
-VALUE = np.array([[1.0, 2.0], [0.0, -1.0]])
-START = np.array([[0.0, 1.0]])
+VALUE = np.array([[1.0, 2.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
+START = np.tile([0.0, 1.0, 0.0], (4, 1))  # the shape of most states here, for whose checks JAX compiles many programs
 
 
 def _plane(normal, rate, offset, t, x):
@@ -104,7 +104,7 @@ def exact_crossing():
     """When the Oja flow from (0, 1) crosses the diagonal, by its closed form."""
 
     def gap(t):
-        a, b = expm(t * VALUE) @ START[0]
+        a, b, _ = expm(t * VALUE) @ START[0]
         return a - b
 
     return brentq(gap, 0.01, 2, xtol=1e-15)
@@ -114,7 +114,7 @@ def test_event(torch_face, jax_face):
     ends = []
     for face in (torch_face, jax_face):
         for atol in (1e-6, 1e-10):
-            traj, ts, xs = stopped(face, plane(face, [1, -1]), [0.0, 0.2, 1.0, 1.5, 2.0], atol=atol)
+            traj, ts, xs = stopped(face, plane(face, [1, -1, 0]), [0.0, 0.2, 1.0, 1.5, 2.0], atol=atol)
             assert traj.stats["stopped"] and ts[:-1].tolist() == [0.0, 0.2]
             assert abs(ts[-1] - exact_crossing()) < 10 * atol
             assert np.abs(xs - ctsa.theory.oja_flow(VALUE, START, ts)).max() < 10 * atol
@@ -126,7 +126,7 @@ def test_event(torch_face, jax_face):
 def test_event_in_fixed_steps(torch_face, jax_face):
     ends = []
     for face in (torch_face, jax_face):
-        traj, ts, xs = stopped(face, plane(face, [1, -1]), [0.0, 0.2, 1.0], "rk4", step=0.02)
+        traj, ts, xs = stopped(face, plane(face, [1, -1, 0]), [0.0, 0.2, 1.0], "rk4", step=0.02)
         assert traj.stats["stopped"] and len(ts) == 3
         assert abs(ts[-1] - exact_crossing()) < 1e-6
         assert abs(xs[-1, 0, 0] - xs[-1, 0, 1]) < 1e-14
@@ -137,29 +137,29 @@ def test_event_in_fixed_steps(torch_face, jax_face):
 def test_the_order_of_fixed_step_events(torch_face):
     # Only the last step is cut short, so the time of the event is as accurate as the method.
     steps = np.array([0.1, 0.05, 0.025])
-    until = plane(torch_face, [1, -1])
+    until = plane(torch_face, [1, -1, 0])
     errors = [abs(stopped(torch_face, until, [0.0, 2.0], "midpoint", step=h)[1][-1] - exact_crossing()) for h in steps]
     assert abs(np.polyfit(np.log(steps), np.log(errors), 1)[0] - 2) < 0.3, errors
 
 
 def test_event_that_never_happens(face):
-    traj, ts, _ = stopped(face, plane(face, [1, 0], offset=-2.0))
+    traj, ts, _ = stopped(face, plane(face, [1, 0, 0], offset=-2.0))
     assert not traj.stats["stopped"] and ts.tolist() == TS.tolist()
 
 
 def test_event_on_an_output_time(face):
-    assert stopped(face, plane(face, [0, 0], rate=1.0, offset=1.0))[1].tolist() == [0.0, 0.5, 1.0]
+    assert stopped(face, plane(face, [0, 0, 0], rate=1.0, offset=1.0))[1].tolist() == [0.0, 0.5, 1.0]
 
 
 def test_event_at_either_end(face):
-    traj, ts, _ = stopped(face, plane(face, [0, 0], rate=1.0, offset=2.0))
+    traj, ts, _ = stopped(face, plane(face, [0, 0, 0], rate=1.0, offset=2.0))
     assert traj.stats["stopped"] and ts.tolist() == TS.tolist()
-    traj, ts, _ = stopped(face, plane(face, [1, 0]))  # starts on its zero, leaves it and does not come back
+    traj, ts, _ = stopped(face, plane(face, [1, 0, 0]))  # starts on its zero, leaves it and does not come back
     assert not traj.stats["stopped"] and ts.tolist() == TS.tolist()
 
 
 def test_event_backward_in_time(torch_face):
-    until = plane(torch_face, [0, 0], rate=1.0, offset=-0.7)
+    until = plane(torch_face, [0, 0, 0], rate=1.0, offset=-0.7)
     _, ts, xs = stopped(torch_face, until, -TS, atol=1e-11)
     assert ts.tolist() == [0.0, -0.5, pytest.approx(-0.7, abs=1e-14)]
     assert np.abs(xs - ctsa.theory.oja_flow(VALUE, START, ts)).max() < 1e-9
@@ -167,10 +167,8 @@ def test_event_backward_in_time(torch_face):
 
 def test_a_stop_under_jit(jax_face):
     # Shapes are fixed: outputs after the stop hold the stop.
-    import diffrax
-
-    until, forward = plane(jax_face, [1, -1]), diffrax.ForwardMode()  # which compiles in half the time
-    traj = jax.jit(lambda x: ctsa.integrate(jax_face.Oja(VALUE), x, TS, until=until, adjoint=forward))(START)
+    until = plane(jax_face, [1, -1, 0])
+    traj = jax.jit(lambda x: ctsa.integrate(jax_face.Oja(VALUE), x, TS, until=until))(START)
     ts, xs = np.asarray(traj.ts), np.asarray(traj.xs)
     assert bool(traj.stats["stopped"]) and ts.shape == (5,) and ts[0] == 0
     assert ts[1] == pytest.approx(exact_crossing(), abs=1e-7) and (ts[1:] == ts[1]).all()
@@ -227,7 +225,7 @@ JITTED = {"jit": jax.jit(turning), "filter_jit": eqx.filter_jit(turning)}
 GOOD, NUMBERS = np.array([[0.6, 0.8]]), np.array([1.0, 0.0])
 
 
-@pytest.mark.parametrize("jit", sample(JITTED, 1))
+@pytest.mark.parametrize("jit", sample(JITTED, lambda jit: jit == "filter_jit"))
 def test_bad_tokens_under_jit(jit, capfd):
     assert np.isfinite(JITTED[jit](GOOD, *NUMBERS)).all()
     for bad, message in ((2, "x0 must have unit tokens; normalise them"), (0, "x0 has nan, inf or zero tokens")):
@@ -237,12 +235,12 @@ def test_bad_tokens_under_jit(jit, capfd):
 
 def test_a_failing_solve_under_jit(capfd):
     with pytest.raises(RuntimeError, match="max_steps"):
-        jax.block_until_ready(JITTED["jit"](GOOD, 99 * NUMBERS[0], NUMBERS[1]))
+        jax.block_until_ready(JITTED["filter_jit"](GOOD, 99 * NUMBERS[0], NUMBERS[1]))
 
 
 def test_bad_fields_under_jit(capfd):
     with pytest.raises(RuntimeError, match="field is not tangent to the sphere"):
-        jax.block_until_ready(JITTED["jit"](GOOD, *NUMBERS[[0, 0]]))
+        jax.block_until_ready(JITTED["filter_jit"](GOOD, *NUMBERS[[0, 0]]))
 
 
 class Counted(eqx.Module):
@@ -419,7 +417,7 @@ def test_forward_mode_on_jax(jax_face):
         return y / jnp.linalg.norm(y, axis=-1, keepdims=True)
 
     toward = (jnp.asarray([[0.3, -1.0], [2.0, 0.5]]), jnp.asarray([[0.7, 0.0]]))
-    at = (jnp.asarray(VALUE), jnp.asarray(START))
+    at = (jnp.asarray(VALUE[:2, :2]), jnp.asarray(START[:1, :2]))
     slope, expected = jax.jit(lambda at, toward: [jax.jvp(f, at, toward)[1] for f in (state, exact)])(at, toward)
     assert np.abs(np.asarray(slope) - np.asarray(expected)).max() < 1e-8
 
@@ -460,7 +458,7 @@ def test_nothing_is_recorded_without_need(torch_face, x0):
 def test_gradient_up_to_a_stop(torch_face, x0):
     # The end state of a stopped run carries its derivatives (at fixed end time).
     field = torch_face.Oja(VALUE)
-    traj = ctsa.integrate(field, START, TS, until=plane(torch_face, [1, -1]))
+    traj = ctsa.integrate(field, START, TS, until=plane(torch_face, [1, -1, 0]))
     traj.xs[-1, 0, 0].backward()
     assert field.value.grad.abs().max() > 0
 
@@ -493,7 +491,7 @@ class Calls(eqx.Module):
 
 @pytest.mark.parametrize("solver", sample(
     ["dopri5", "dopri8", "tsit5", "bosh3", "heun", "euler", "midpoint", "rk4"],
-    lambda solver: solver in ("dopri5", "rk4"),
+    1,
 ))  # fmt: skip
 def test_jax_counts_every_evaluation(solver):
     count = Traces()

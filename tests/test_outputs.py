@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FACES
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 from ctsa._backend import _interpolants, _torch_tableaus
@@ -64,7 +64,8 @@ def test_evaluations_do_not_depend_on_outputs(name, solver):  # of tsit5 see abo
 
 
 @pytest.mark.parametrize("name, solver, order", [
-    ("torch", "heun", 2), ("torch", "bosh3", 3), ("torch", "dopri5", 5), ("torch", "dopri8", 6), ("jax", "tsit5", 5),
+    ("torch", "heun", 2), ("torch", "bosh3", 3), ("torch", "dopri5", 5), ("torch", "dopri8", 6),
+    pytest.param("jax", "tsit5", 5, marks=pytest.mark.thorough),  # of its errors see above
 ])  # fmt: skip
 def test_order_of_interpolated_outputs(name, solver, order):
     """Steps of one size, which a loose tolerance leaves alone: so do outputs inside of them converge."""
@@ -86,7 +87,9 @@ def alike(runs):
     assert np.abs(a - b).max() < 1e-13
 
 
-@pytest.mark.parametrize("solver", sample(["dopri5", "dopri8", "bosh3", "heun"], lambda solver: solver != "bosh3"))
+@pytest.mark.parametrize("solver", sample(  # of dopri8 see below
+    ["dopri5", "heun", "dopri8", "bosh3"], lambda solver: solver in ("dopri5", "heun")
+))
 def test_parity(solver):
     rng = np.random.default_rng(0)
     query, value = rng.normal(size=(2, 3, 3)) / np.sqrt(3)
@@ -215,6 +218,7 @@ def test_gradients_of_outputs_inside_of_steps():
         assert np.abs(x.grad.numpy() - tangent).max() < 1e-7
 
 
+@mainly("torch")
 def test_outputs_around_an_event(face):
     """Of the outputs inside the step of a stop those before it are kept."""
     value, x0 = turning()

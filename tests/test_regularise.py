@@ -170,6 +170,7 @@ def test_exponents_are_those_of_ctsa(face):
     assert last.shape == (2, B, N, D)
 
 
+@mainly("torch")
 def test_hinges(face):
     layer, x = linear(face.array(3.0 * np.eye(SIZE))), face.array(X)
     for f in (reg.spectral_norm, reg.spectral_radius):
@@ -304,7 +305,7 @@ def test_gradients_where_directions_have_converged():
 
 
 # --------------------------------------------------------------------------------------------------------------- samples
-SOME = ("rms_gain", "two exponents")  # of those that JAX compiles one by one
+SOME = ("rms_gain",)  # of those that JAX compiles one by one
 
 
 @pytest.mark.parametrize(
@@ -464,7 +465,7 @@ def test_keys_of_jax():
         gain(w, 3)
 
 
-@pytest.mark.parametrize("name", sample(ALL, lambda name: name in ("spectral_norm", "residual")))
+@pytest.mark.parametrize("name", sample(ALL, lambda name: name == "spectral_norm"))
 def test_vmap_of_jax(name):
     """Over samples it is the batch, but for the directions drawn; over parameters a sweep."""
     x, sizes = jnp.asarray(TOKENS), jnp.asarray([0.5, 1.0])
