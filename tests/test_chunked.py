@@ -1,11 +1,14 @@
 """Attention a block of rows at a time: the numbers of the whole matrix, its derivatives, and nothing of its size."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from sampling import sample
+from programs import as_one
+from sampling import mainly, sample
 
 import ctsa
 from ctsa.attention import calls, chunked
@@ -39,23 +42,31 @@ def close(a, b, size=1e-13):
     assert a.shape == b.shape and np.abs(a - b).max() <= size * max(1.0, np.abs(b).max())
 
 
-FEW = list(KINDS)[::2]  # of those that JAX would compile one by one
+FEW = list(KINDS)[::2]  # of those that JAX compiles one by one
+
+
+def both_ways(face, fields, f, *arrays):
+    """What f(field, *arrays) gives for each field."""
+    return as_one(face, lambda *arrays: [f(field, *arrays) for field in fields])(*arrays)
+
+
+def all_of(field, x, u):
+    return field.drift(0.0, x), *field.drift_tangent(0.0, x, u)
 
 
 # ------------------------------------------------------------------------------------------------ the same numbers
 @pytest.mark.parametrize(
-    ("face", "kind"),
-    sample([(name, kind) for name in ("torch", "jax") for kind in KINDS],
-           lambda name, kind: name == "torch" or kind in FEW),
-    indirect=["face"],
+    ("face", "kind", "rows"),
+    sample(itertools.product(["torch", "jax"], KINDS, [16, 64]),
+           lambda name, kind, rows: name == "torch" or kind in (FEW if rows == 16 else FEW[:1])),
+    indirect=["face", "rows"],
 )
 def test_as_the_whole_matrix(face, kind, rows):
     x = face.array(ctsa.random_tokens(N, D, batch=(2,)))
     u = face.array(np.random.default_rng(1).normal(size=(3, 2, N, D)))
-    whole, blocks = (face.SelfAttention(**KINDS[kind], how=how) for how in ("dense", "chunked"))
-    close(blocks.drift(0.0, x), whole.drift(0.0, x))
-    for a, b in zip(blocks.drift_tangent(0.0, x, u), whole.drift_tangent(0.0, x, u), strict=True):
-        close(a, b)
+    fields = [face.SelfAttention(**KINDS[kind], how=how) for how in ("dense", "chunked")]
+    for a, b in zip(*both_ways(face, fields, all_of, x, u), strict=True):
+        close(b, a)
 
 
 @pytest.mark.parametrize("form", ["scores", "outer"])
@@ -64,12 +75,17 @@ def test_directions_in_parts(face, form, rows, monkeypatch):
     monkeypatch.setattr(calls, "cost", lambda how, *sizes: float(how != form))
     monkeypatch.setattr(chunked, "LARGEST", 2 * N * N)
     x, u = face.array(ctsa.random_tokens(N, D)), face.array(np.random.default_rng(1).normal(size=(7, N, D)))
-    whole, blocks = (face.SelfAttention(**HEADED, how=how) for how in ("dense", "chunked"))
-    for a, b in zip(blocks.drift_tangent(0.0, x, u), whole.drift_tangent(0.0, x, u), strict=True):
-        close(a, b)
+    fields = [face.SelfAttention(**HEADED, how=how) for how in ("dense", "chunked")]
+    for a, b in zip(*both_ways(face, fields, all_of, x, u), strict=True):
+        close(b, a)
 
 
-@pytest.mark.parametrize("kind", sample(["causal", "heads", "sigmoid"], lambda kind: kind != "sigmoid"))
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    sample(itertools.product(["causal", "heads", "sigmoid"], [16, 64]),
+           lambda *case: case in {("causal", 64), ("heads", 16)}),
+    indirect=["rows"],
+)
 def test_gradients(kind, rows):
     """In x and in every parameter; in JAX also forward over reverse."""
     x = ctsa.random_tokens(N, D)
@@ -85,12 +101,13 @@ def test_gradients(kind, rows):
     def loss(field, z):
         return (field(0.0, z) ** 2).sum()
 
-    found = []
-    for how in ("dense", "chunked"):
-        field, z = ctsa.jax.SelfAttention(**KINDS[kind], how=how), jnp.asarray(x)
-        grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(field, z)
-        curved = jax.jvp(lambda z, field=field: jax.grad(loss, 1)(field, z), (z,), (jnp.ones_like(z),))[1]
-        found.append([*jax.tree.leaves(grads), curved])
+    @jax.jit
+    def derivatives(field, z):
+        by_field = jax.grad(loss)(field, z)
+        by_state, curved = jax.jvp(lambda z: jax.grad(loss, 1)(field, z), (z,), (jnp.ones_like(z),))
+        return [*jax.tree.leaves(by_field), by_state, curved]
+
+    found = [derivatives(ctsa.jax.SelfAttention(**KINDS[kind], how=how), jnp.asarray(x)) for how in ("dense", "chunked")]
     for a, b in zip(*found, strict=True):
         close(a, b, 1e-12)
 
@@ -119,9 +136,9 @@ def test_projected_attention(face, weights, rows, monkeypatch):
     field = face.MultiHeadAttention(**given, positions=Positions.rotary(N, 4), weights=weights, mask="causal")
     x = face.array(ctsa.random_tokens(N, D, batch=(2,)))
     u = face.array(rng.normal(size=(3, 2, N, D)))
-    whole = field.drift(0.0, x), *field.drift_tangent(0.0, x, u)
+    whole = both_ways(face, [field], all_of, x, u)[0]
     monkeypatch.setattr(chunked, "FROM", 1)
-    for a, b in zip((field.drift(0.0, x), *field.drift_tangent(0.0, x, u)), whole, strict=True):
+    for a, b in zip(both_ways(face, [field], all_of, x, u)[0], whole, strict=True):
         close(a, b)
 
 
@@ -161,6 +178,7 @@ def test_few_tokens_are_taken_at_once(face, monkeypatch):
     face.SelfAttention().drift(0.0, face.array(ctsa.random_tokens(256, 3, batch=(40,))))
 
 
+@mainly("torch")
 def test_a_flow_of_many_tokens(face):
     """The flow is the same whichever way the velocity is taken."""
     x, ends = ctsa.random_tokens(1500, 3, seed=2), []

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sampling import mainly
 
 import ctsa
 
@@ -13,7 +14,8 @@ X0 = ctsa.random_tokens(4, 3)
 
 def of_value(face, value, j=3):
     """Return the sum of the first exponents of attention with a value matrix."""
-    return ctsa.exponents(face.SelfAttention(value=value, beta=2.0), X0, intervals=3)[:j].sum()
+    field = face.SelfAttention(value=value, beta=2.0)
+    return ctsa.exponents(field, X0, intervals=3, solver="euler", step=0.1)[:j].sum()
 
 
 def slopes(f, p, eps=1e-5):
@@ -27,17 +29,17 @@ def slopes(f, p, eps=1e-5):
     return found
 
 
-def test_values_are_those_of_the_spectrum(face):
-    field = face.SelfAttention(value=V, beta=2.0)
-    spec = ctsa.lyapunov_spectrum(field, X0, intervals=3, transient=1, interval=0.5)
-    found = ctsa.exponents(field, X0, intervals=3, transient=1, interval=0.5)
+def test_values_are_those_of_the_spectrum(face, torch_face):
+    one, other = (each.SelfAttention(value=V, beta=2.0) for each in (face, torch_face))
+    spec = ctsa.lyapunov_spectrum(other, X0, intervals=3, transient=1, interval=0.5)
+    found = ctsa.exponents(one, X0, intervals=3, transient=1, interval=0.5)
     assert np.abs(face.numpy(found) - spec.history.mean(0)).max() < 1e-7
 
 
-def test_values_of_layers(face):
-    field = face.SelfAttention(value=V, beta=2.0)
-    layer = face.PostNormLayer(field, step=0.1)
-    spec = ctsa.lyapunov_spectrum(layer, X0, intervals=4, transient=1, interval=2, count=3)
+@mainly("torch")
+def test_values_of_layers(face, torch_face):
+    layer, other = (each.PostNormLayer(each.SelfAttention(value=V, beta=2.0), step=0.1) for each in (face, torch_face))
+    spec = ctsa.lyapunov_spectrum(other, X0, intervals=4, transient=1, interval=2, count=3)
     found = ctsa.exponents(layer, X0, intervals=4, transient=1, interval=2, count=3)
     assert np.abs(face.numpy(found) - spec.history.mean(0)).max() < 1e-13
     many = ctsa.exponents([layer] * 10, X0, intervals=4, transient=1, interval=2, count=3)
@@ -47,12 +49,16 @@ def test_values_of_layers(face):
 def test_gradients(torch_face, jax_face):
     import jax
 
-    exact = slopes(lambda v: of_value(torch_face, v).detach(), V)
+    along = np.random.default_rng(1).normal(size=(2, *V.shape))
+    with torch.no_grad():
+        ends = [[float(of_value(torch_face, V + s * a)) for s in (1e-5, -1e-5)] for a in along]
     v = torch.tensor(V, requires_grad=True)
-    of_value(torch_face, v).backward()
-    found = jax.grad(lambda v: of_value(jax_face, v))(jax.numpy.asarray(V))
-    assert np.abs(v.grad.numpy() - exact).max() < 1e-7
-    assert np.abs(np.asarray(found) - v.grad.numpy()).max() < 1e-9
+    exact = of_value(torch_face, v)
+    exact.backward()
+    value, found = jax.jit(jax.value_and_grad(lambda v: of_value(jax_face, v)))(V)
+    for a, (above, below) in zip(along, ends, strict=True):
+        assert abs((v.grad.numpy() * a).sum() - (above - below) / 2e-5) < 1e-7
+    assert np.abs(np.asarray(found) - v.grad.numpy()).max() < 1e-9 and abs(float(value) - exact.item()) < 1e-9
 
 
 def test_gradients_of_layers(torch_face, jax_face):
@@ -63,33 +69,28 @@ def test_gradients_of_layers(torch_face, jax_face):
 
     exact = slopes(lambda v: rate(torch_face, v).detach(), V)
     v = torch.tensor(V, requires_grad=True)
-    rate(torch_face, v).backward()
-    found = jax.grad(lambda v: rate(jax_face, v))(jax.numpy.asarray(V))
-    assert np.abs(v.grad.numpy() - exact).max() < 1e-9
+    value = rate(torch_face, v)
+    value.backward()
+    other, found = jax.jit(jax.value_and_grad(lambda v: rate(jax_face, v)))(V)
+    assert np.abs(v.grad.numpy() - exact).max() < 1e-9 and abs(float(other) - value.item()) < 1e-13
     assert np.abs(np.asarray(found) - v.grad.numpy()).max() < 1e-12
 
 
 def test_gradients_in_forward_mode(jax_face):
+    """And under vmap, in one program."""
     import diffrax
     import jax
 
-    def rate(b):
+    def rate(b, **options):
         field = jax_face.SelfAttention(value=V, beta=b)
-        return ctsa.exponents(field, X0, intervals=2, count=2, adjoint=diffrax.ForwardMode())[0]
+        return ctsa.exponents(field, X0, intervals=2, count=2, solver="rk4", step=0.1, **options)[0]
 
-    value, slope = jax.jvp(rate, (2.0,), (1.0,))
-    assert abs(slope - (rate(2.0 + 1e-5) - rate(2.0 - 1e-5)) / 2e-5) < 1e-7 and abs(value - rate(2.0)) < 1e-12
+    def both(b):
+        return jax.jvp(lambda b: rate(b, adjoint=diffrax.ForwardMode()), (b,), (1.0,))
 
-
-def test_jit_and_vmap(jax_face):
-    import jax
-
-    values = jax.numpy.stack([jax.numpy.asarray(V), 0.5 * V])
-    one = jax.jit(lambda v: of_value(jax_face, v))
-    many = jax.vmap(lambda v: of_value(jax_face, v))(values)
-    for v, found in zip(values, many, strict=True):
-        assert abs(one(v) - found) < 1e-9
-    assert abs(of_value(jax_face, values[0]) - many[0]) < 1e-9
+    values, slopes = map(np.asarray, jax.jit(jax.vmap(both))(np.array([2.0, 2.0 + 1e-5, 2.0 - 1e-5])))
+    assert abs(slopes[0] - (values[1] - values[2]) / 2e-5) < 1e-7
+    assert max(abs(float(rate(b)) - value) for b, value in zip((2.0, 2.0 + 1e-5), values, strict=False)) < 1e-12
 
 
 def test_the_derivative_of_the_sum_is_that_of_the_divergence(torch_face):
@@ -100,18 +101,14 @@ def test_the_derivative_of_the_sum_is_that_of_the_divergence(torch_face):
     assert v.grad.tolist() == pytest.approx([-2.0, 1.0, 1.0], abs=1e-9)
 
 
-def test_gradients_grow_with_chaos(jax_face):
+def test_gradients_grow_with_chaos():
     # The logistic map at r = 4, lambda = log 2: derivatives of the mean over n steps grow like 2^n, whatever n.
-    import jax
+    def slope(n):
+        x = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
+        ctsa.exponents(lambda x: 4.0 * x * (1 - x), x, intervals=n, geometry=FLAT)[0].backward()
+        return abs(float(x.grad[0, 0]))
 
-    def rate(x, n):
-        def logistic(x):
-            return 4.0 * x * (1 - x)
-
-        return ctsa.exponents(logistic, x, intervals=n, geometry=FLAT)[0]
-
-    x = jax.numpy.asarray([[0.3]])
-    sizes = [abs(float(jax.grad(lambda x, n=n: rate(x, n))(x)[0, 0])) for n in (10, 20, 30)]
+    sizes = [slope(n) for n in (10, 20, 30)]
     assert sizes[1] > 50 * sizes[0] and sizes[2] > 50 * sizes[1]
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from sampling import sample
+from sampling import mainly, sample
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
@@ -49,7 +49,8 @@ def test_until_equilibrium(torch_face, jax_face, x0):
         traj = ctsa.integrate(field, x0, 40 * TS, until="equilibrium", rest=1e-6, atol=1e-10)
         ts, xs = arrays(face, traj)
         assert traj.stats["stopped"] and len(ts) == len(xs) == 2 and 0 < ts[-1] < 20
-        speed = np.linalg.norm(face.numpy(field(0.0, traj.xs[-1])), axis=-1).max()
+        velocity = resting(torch_face)(0.0, torch.as_tensor(xs[-1]))
+        speed = np.linalg.norm(torch_face.numpy(velocity), axis=-1).max()
         assert 1e-8 < speed < 1e-6  # at rest, and not for long
         ends.append((ts[-1], traj.stats["steps"], traj.stats["rejected"], traj.stats["evaluations"]))
     assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-7)
@@ -77,18 +78,21 @@ def test_rest_that_never_comes(face, x0):
 
 
 # -------------------------------------------------------------------------------------------------------------- events
-VALUE = np.array([[1.0, 2.0], [0.0, -1.0]])
-START = np.array([[0.0, 1.0]])
+VALUE = np.array([[1.0, 2.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
+START = np.tile([0.0, 1.0, 0.0], (4, 1))  # the shape of most states here, for whose checks JAX compiles many programs
 
 
 def _plane(normal, rate, offset, t, x):
     return (normal * x[0]).sum() + rate * t - offset
 
 
+_jitted_plane = jax.jit(_plane)
+
+
 def plane(face, normal, rate=0.0, offset=0.0):
     """The event <normal, x_0> + rate t = offset. On JAX its numbers are arrays, so that all planes share a program."""
-    partial = functools.partial if face.name == "torch" else eqx.Partial
-    return partial(_plane, *(face.array(a) for a in (normal, rate, offset)))
+    numbers = [face.array(a) for a in (normal, rate, offset)]
+    return functools.partial(_plane, *numbers) if face.name == "torch" else eqx.Partial(_jitted_plane, *numbers)
 
 
 def stopped(face, until, ts=TS, solver="dopri8", **options):
@@ -100,7 +104,7 @@ def exact_crossing():
     """When the Oja flow from (0, 1) crosses the diagonal, by its closed form."""
 
     def gap(t):
-        a, b = expm(t * VALUE) @ START[0]
+        a, b, _ = expm(t * VALUE) @ START[0]
         return a - b
 
     return brentq(gap, 0.01, 2, xtol=1e-15)
@@ -110,7 +114,7 @@ def test_event(torch_face, jax_face):
     ends = []
     for face in (torch_face, jax_face):
         for atol in (1e-6, 1e-10):
-            traj, ts, xs = stopped(face, plane(face, [1, -1]), [0.0, 0.2, 1.0, 1.5, 2.0], atol=atol)
+            traj, ts, xs = stopped(face, plane(face, [1, -1, 0]), [0.0, 0.2, 1.0, 1.5, 2.0], atol=atol)
             assert traj.stats["stopped"] and ts[:-1].tolist() == [0.0, 0.2]
             assert abs(ts[-1] - exact_crossing()) < 10 * atol
             assert np.abs(xs - ctsa.theory.oja_flow(VALUE, START, ts)).max() < 10 * atol
@@ -122,7 +126,7 @@ def test_event(torch_face, jax_face):
 def test_event_in_fixed_steps(torch_face, jax_face):
     ends = []
     for face in (torch_face, jax_face):
-        traj, ts, xs = stopped(face, plane(face, [1, -1]), [0.0, 0.2, 1.0], "rk4", step=0.02)
+        traj, ts, xs = stopped(face, plane(face, [1, -1, 0]), [0.0, 0.2, 1.0], "rk4", step=0.02)
         assert traj.stats["stopped"] and len(ts) == 3
         assert abs(ts[-1] - exact_crossing()) < 1e-6
         assert abs(xs[-1, 0, 0] - xs[-1, 0, 1]) < 1e-14
@@ -133,29 +137,29 @@ def test_event_in_fixed_steps(torch_face, jax_face):
 def test_the_order_of_fixed_step_events(torch_face):
     # Only the last step is cut short, so the time of the event is as accurate as the method.
     steps = np.array([0.1, 0.05, 0.025])
-    until = plane(torch_face, [1, -1])
+    until = plane(torch_face, [1, -1, 0])
     errors = [abs(stopped(torch_face, until, [0.0, 2.0], "midpoint", step=h)[1][-1] - exact_crossing()) for h in steps]
     assert abs(np.polyfit(np.log(steps), np.log(errors), 1)[0] - 2) < 0.3, errors
 
 
 def test_event_that_never_happens(face):
-    traj, ts, _ = stopped(face, plane(face, [1, 0], offset=-2.0))
+    traj, ts, _ = stopped(face, plane(face, [1, 0, 0], offset=-2.0))
     assert not traj.stats["stopped"] and ts.tolist() == TS.tolist()
 
 
 def test_event_on_an_output_time(face):
-    assert stopped(face, plane(face, [0, 0], rate=1.0, offset=1.0))[1].tolist() == [0.0, 0.5, 1.0]
+    assert stopped(face, plane(face, [0, 0, 0], rate=1.0, offset=1.0))[1].tolist() == [0.0, 0.5, 1.0]
 
 
 def test_event_at_either_end(face):
-    traj, ts, _ = stopped(face, plane(face, [0, 0], rate=1.0, offset=2.0))
+    traj, ts, _ = stopped(face, plane(face, [0, 0, 0], rate=1.0, offset=2.0))
     assert traj.stats["stopped"] and ts.tolist() == TS.tolist()
-    traj, ts, _ = stopped(face, plane(face, [1, 0]))  # starts on its zero, leaves it and does not come back
+    traj, ts, _ = stopped(face, plane(face, [1, 0, 0]))  # starts on its zero, leaves it and does not come back
     assert not traj.stats["stopped"] and ts.tolist() == TS.tolist()
 
 
 def test_event_backward_in_time(torch_face):
-    until = plane(torch_face, [0, 0], rate=1.0, offset=-0.7)
+    until = plane(torch_face, [0, 0, 0], rate=1.0, offset=-0.7)
     _, ts, xs = stopped(torch_face, until, -TS, atol=1e-11)
     assert ts.tolist() == [0.0, -0.5, pytest.approx(-0.7, abs=1e-14)]
     assert np.abs(xs - ctsa.theory.oja_flow(VALUE, START, ts)).max() < 1e-9
@@ -163,8 +167,8 @@ def test_event_backward_in_time(torch_face):
 
 def test_a_stop_under_jit(jax_face):
     # Shapes are fixed: outputs after the stop hold the stop.
-    until = plane(jax_face, [1, -1])
-    traj = jax.jit(lambda x: ctsa.integrate(jax_face.Oja(VALUE), x, TS, until=until))(jnp.asarray(START))
+    until = plane(jax_face, [1, -1, 0])
+    traj = jax.jit(lambda x: ctsa.integrate(jax_face.Oja(VALUE), x, TS, until=until))(START)
     ts, xs = np.asarray(traj.ts), np.asarray(traj.xs)
     assert bool(traj.stats["stopped"]) and ts.shape == (5,) and ts[0] == 0
     assert ts[1] == pytest.approx(exact_crossing(), abs=1e-7) and (ts[1:] == ts[1]).all()
@@ -187,50 +191,56 @@ def test_vmap_has_steps_of_its_own(jax_face):
     field = attention(jax_face)
     near = np.tile([[1.0, 0, 0]], (4, 1)) + 1e-3 * ctsa.random_tokens(4, 3, seed=4)
     starts = np.stack([ctsa.random_tokens(4, 3, seed=3), ctsa.Sphere().retract(near)])
-    many = jax.vmap(lambda x: ctsa.integrate(field, x, TS))(jnp.asarray(starts))
+    many = jax.jit(jax.vmap(lambda x: ctsa.integrate(field, x, TS)))(jnp.asarray(starts))
     assert many.xs.shape == (2, 5, 4, 3)
     steps = many.stats["steps"].tolist()
     assert steps[0] != steps[1]
     for i in range(2):
         one = ctsa.integrate(field, starts[i], TS)
         assert one.stats["steps"] == steps[i]
-        assert np.abs(np.asarray(one.xs - many.xs[i])).max() < 1e-13
+        assert np.abs(np.asarray(one.xs) - np.asarray(many.xs)[i]).max() < 1e-13
 
 
 def test_jit(jax_face, x0):
     field = attention(jax_face)
     eager = ctsa.integrate(field, x0, TS)
     jitted = eqx.filter_jit(lambda f, x: ctsa.integrate(f, x, TS))(field, jnp.asarray(x0))
-    assert np.abs(np.asarray(eager.xs - jitted.xs)).max() < 1e-14
+    assert np.abs(np.asarray(eager.xs) - np.asarray(jitted.xs)).max() < 1e-14
     assert jitted.ts.tolist() == TS.tolist()
     assert {k: int(jitted.stats[k]) for k in ("steps", "rejected", "evaluations")} == {
         k: eager.stats[k] for k in ("steps", "rejected", "evaluations")
     }
 
 
-@pytest.mark.parametrize("jit", [jax.jit, eqx.filter_jit])
-def test_bad_tokens_under_jit(jax_face, jit, capfd):
-    solve = jit(lambda x: ctsa.integrate(jax_face.Rotation(frequencies=[1.0]), x, [0.0, 1.0]).xs)
-    good = np.array([[0.6, 0.8]])
-    assert np.isfinite(solve(jnp.asarray(good))).all()
+def turning(x, frequency, outward):
+    """A turn of the circle in few steps, of a field that may also point off it."""
+
+    def field(t, x):
+        return frequency * x @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + outward * x * (1 - t)
+
+    return ctsa.integrate(field, x, [0.0, 1.0], max_steps=30).xs
+
+
+JITTED = {"jit": jax.jit(turning), "filter_jit": eqx.filter_jit(turning)}
+GOOD, NUMBERS = np.array([[0.6, 0.8]]), np.array([1.0, 0.0])
+
+
+@pytest.mark.parametrize("jit", sample(JITTED, lambda jit: jit == "filter_jit"))
+def test_bad_tokens_under_jit(jit, capfd):
+    assert np.isfinite(JITTED[jit](GOOD, *NUMBERS)).all()
     for bad, message in ((2, "x0 must have unit tokens; normalise them"), (0, "x0 has nan, inf or zero tokens")):
         with pytest.raises((RuntimeError, ValueError), match=message):
-            jax.block_until_ready(solve(jnp.asarray(bad * good)))
+            jax.block_until_ready(JITTED[jit](bad * GOOD, *NUMBERS))
 
 
-def test_a_failing_solve_under_jit(jax_face, capfd):
-    field = jax_face.Rotation(frequencies=[9.0])
-    solve = eqx.filter_jit(lambda x: ctsa.integrate(field, x, [0.0, 9.0], max_steps=5).xs)
+def test_a_failing_solve_under_jit(capfd):
     with pytest.raises(RuntimeError, match="max_steps"):
-        jax.block_until_ready(solve(jnp.asarray([[0.6, 0.8]])))
+        jax.block_until_ready(JITTED["filter_jit"](GOOD, 99 * NUMBERS[0], NUMBERS[1]))
 
 
 def test_bad_fields_under_jit(capfd):
-    def outward(t, x):
-        return x * (1 - t)
-
     with pytest.raises(RuntimeError, match="field is not tangent to the sphere"):
-        jax.block_until_ready(eqx.filter_jit(lambda x: ctsa.integrate(outward, x, [0.0, 1.0]).xs)(jnp.eye(2)))
+        jax.block_until_ready(JITTED["filter_jit"](GOOD, *NUMBERS[[0, 0]]))
 
 
 class Counted(eqx.Module):
@@ -330,10 +340,13 @@ def gradients(face, problem, **options):
     return float(loss), np.asarray(x), {k: np.asarray(v) for k, v in named.items()}
 
 
+THROUGH_STEPS = dict(solver="dopri8", atol=1e-12)
+
+
 @pytest.fixture(scope="module")
 def plain(problem):
-    """Gradients through the steps of dopri8 at a tight tolerance, from both frameworks."""
-    return {name: gradients(face, problem, solver="dopri8", atol=1e-12) for name, face in named_faces().items()}
+    """Gradients through the steps of dopri8 at a tight tolerance, in torch, which compiles nothing."""
+    return gradients(named_faces()["torch"], problem, **THROUGH_STEPS)
 
 
 def named_faces():
@@ -348,8 +361,9 @@ def close_gradients(a, b, tol):
         assert np.abs(one - two).max() < tol * max(1.0, np.abs(two).max())
 
 
-def test_gradients_agree(plain):
-    close_gradients(plain["torch"], plain["jax"], 1e-8)
+@pytest.mark.thorough  # see gradients by the adjoint equation, and those of outputs inside of steps
+def test_gradients_agree(jax_face, problem, plain):
+    close_gradients(plain, gradients(jax_face, problem, **THROUGH_STEPS), 1e-8)
 
 
 def test_gradients_against_differences(torch_face, problem, plain):
@@ -364,7 +378,7 @@ def test_gradients_against_differences(torch_face, problem, plain):
 
     h = 1e-3
     slope = np.array([1, -8, 8, -1]) @ [loss(k * h) for k in (-2, -1, 1, 2)] / (12 * h)
-    _, by_start, by_parameter = plain["torch"]
+    _, by_start, by_parameter = plain
     expected = (by_start * u).sum() + sum((by_parameter[k] * direction[k]).sum() for k in p)
     assert abs(slope - expected) < 1e-8 * abs(expected)
     # Lengths of tokens are normalised away, so the gradient is tangent.
@@ -376,12 +390,12 @@ def test_gradients_against_differences(torch_face, problem, plain):
 ])  # fmt: skip
 def test_adjoint_gradients(problem, plain, name, solver):
     adjoint = gradients(named_faces()[name], problem, solver=solver, atol=1e-9, adjoint=True)
-    close_gradients(adjoint, plain[name], 3e-8)  # dopri8 would be off by 1e-6 if the way back did not land on ts[0]
+    close_gradients(adjoint, plain, 3e-8)  # dopri8 would be off by 1e-6 if the way back did not land on ts[0]
 
 
 def test_adjoint_gradients_in_fixed_steps(torch_face, problem, plain):
     adjoint = gradients(torch_face, problem, solver="rk4", step=0.01, adjoint=True)
-    close_gradients(adjoint, plain["torch"], 1e-6)
+    close_gradients(adjoint, plain, 1e-6)
 
 
 def test_gradients_through_fixed_steps(torch_face, problem):
@@ -403,9 +417,9 @@ def test_forward_mode_on_jax(jax_face):
         return y / jnp.linalg.norm(y, axis=-1, keepdims=True)
 
     toward = (jnp.asarray([[0.3, -1.0], [2.0, 0.5]]), jnp.asarray([[0.7, 0.0]]))
-    _, slope = jax.jvp(state, (jnp.asarray(VALUE), jnp.asarray(START)), toward)
-    _, expected = jax.jvp(exact, (jnp.asarray(VALUE), jnp.asarray(START)), toward)
-    assert np.abs(np.asarray(slope - expected)).max() < 1e-8
+    at = (jnp.asarray(VALUE[:2, :2]), jnp.asarray(START[:1, :2]))
+    slope, expected = jax.jit(lambda at, toward: [jax.jvp(f, at, toward)[1] for f in (state, exact)])(at, toward)
+    assert np.abs(np.asarray(slope) - np.asarray(expected)).max() < 1e-8
 
 
 def test_adjoint_needs_to_see_the_parameters(torch_face, x0):
@@ -427,7 +441,7 @@ def test_numbers_from_outside_of_a_callable():
 
     w = np.array([0.3, 1.0, 2.0])
     exact, slope = 0.6 * np.cos(w) - 0.8 * np.sin(w), -0.6 * np.sin(w) - 0.8 * np.cos(w)
-    ends, slopes = jax.vmap(jax.value_and_grad(end))(jnp.asarray(w))  # both at once: one program
+    ends, slopes = jax.jit(jax.vmap(jax.value_and_grad(end)))(jnp.asarray(w))  # both at once: one program
     assert np.abs(np.asarray(ends) - exact).max() < 1e-7 and np.abs(np.asarray(slopes) - slope).max() < 1e-7
 
 
@@ -444,7 +458,7 @@ def test_nothing_is_recorded_without_need(torch_face, x0):
 def test_gradient_up_to_a_stop(torch_face, x0):
     # The end state of a stopped run carries its derivatives (at fixed end time).
     field = torch_face.Oja(VALUE)
-    traj = ctsa.integrate(field, START, TS, until=plane(torch_face, [1, -1]))
+    traj = ctsa.integrate(field, START, TS, until=plane(torch_face, [1, -1, 0]))
     traj.xs[-1, 0, 0].backward()
     assert field.value.grad.abs().max() > 0
 
@@ -477,7 +491,7 @@ class Calls(eqx.Module):
 
 @pytest.mark.parametrize("solver", sample(
     ["dopri5", "dopri8", "tsit5", "bosh3", "heun", "euler", "midpoint", "rk4"],
-    lambda solver: solver in ("dopri5", "dopri8", "heun", "rk4"),
+    1,
 ))  # fmt: skip
 def test_jax_counts_every_evaluation(solver):
     count = Traces()
@@ -517,6 +531,7 @@ def test_too_many_steps(face, x0):
     assert np.abs(arrays(face, exactly)[1] - arrays(face, good)[1]).max() < 1e-14
 
 
+@mainly("torch")
 def test_too_many_fixed_steps(face, x0):
     good = ctsa.integrate(attention(face), x0, TS, **EULER)
     error = failing(attention(face), x0, TS, **EULER, max_steps=10)
@@ -613,9 +628,10 @@ def test_other_exceptions_of_the_field_come_through(torch_face, x0, error):
 
 
 def test_failures_leave_the_next_solve_alone(face, x0):
-    before = arrays(face, ctsa.integrate(attention(face), x0, TS))[1]
-    failing(attention(face), x0, TS, max_steps=1)
-    assert np.array_equal(arrays(face, ctsa.integrate(attention(face), x0, TS))[1], before)
+    before = ctsa.integrate(attention(face), x0, TS)
+    few = before.stats["steps"] + before.stats["rejected"] - 1  # with which JAX has compiled it already
+    failing(attention(face), x0, TS, max_steps=few)
+    assert np.array_equal(arrays(face, ctsa.integrate(attention(face), x0, TS))[1], arrays(face, before)[1])
 
 
 # ------------------------------------------------------------------------------------------------------------- progress
@@ -648,9 +664,9 @@ def test_a_bar_for_solves_that_last(face, clock, capsys):
     assert traj.stats["steps"] == 150
 
 
-def test_compiling_is_said(jax_face, capsys, monkeypatch):
+def test_compiling_is_said(jax_face, x0, capsys, monkeypatch):
     """A line says why nothing moves, until the solver does."""
-    start, solve, live = jax_face.array([[1.0, 0.0]]), _jax_solve._solve, _solve.Notice.waiting
+    field, solve, live = attention(jax_face), _jax_solve._solve, _solve.Notice.waiting
 
     def slowly(*args, **kwargs):
         for notice in list(live):
@@ -659,9 +675,9 @@ def test_compiling_is_said(jax_face, capsys, monkeypatch):
 
     monkeypatch.setattr(_jax_solve, "_solve", slowly)
     monkeypatch.setattr(_solve.Notice, "after", 0.0)
-    ctsa.integrate(lambda t, x: 0 * x, start, [0.0, 1.0], **EULER, progress=False)
+    ctsa.integrate(field, x0, TS, progress=False)
     assert capsys.readouterr().err == ""
-    ctsa.integrate(lambda t, x: 0 * x, start, [0.0, 1.0], **EULER, progress=True)
+    ctsa.integrate(field, x0, TS, progress=True)
     shown = capsys.readouterr().err
     assert shown.startswith("\rJAX compiles") and shown.endswith(" \r") and not live
 
@@ -706,8 +722,8 @@ def test_starts_and_times_of_any_kind(face, x0):
     for start in (x0.tolist(), face.array(x0), np.asfortranarray(x0)):
         for ts in (TS.tolist(), tuple(TS), face.array(TS)):
             assert np.array_equal(arrays(face, ctsa.integrate(field, start, ts))[1], expected)
-    whole = ctsa.integrate(field, x0, range(3))
-    assert arrays(face, whole)[0].tolist() == [0.0, 1.0, 2.0] and whole.ts.dtype == face.array(0.0).dtype
+    whole = ctsa.integrate(field, x0, range(5))  # as many as of TS
+    assert arrays(face, whole)[0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0] and whole.ts.dtype == face.array(0.0).dtype
 
 
 def test_normalize(face, x0):
@@ -733,13 +749,13 @@ def test_a_solver_of_diffrax(jax_face, x0):
     theirs = ctsa.integrate(field, x0, TS, diffrax.Dopri5())
     assert np.array_equal(np.asarray(ours.xs), np.asarray(theirs.xs)) and ours.stats == theirs.stats
     fixed = ctsa.integrate(field, x0, TS, diffrax.Ralston(), step=0.1)
-    assert fixed.stats["steps"] == 20 and np.abs(np.asarray(fixed.xs - ours.xs)).max() < 1e-2
+    assert fixed.stats["steps"] == 20 and np.abs(np.asarray(fixed.xs) - np.asarray(ours.xs)).max() < 1e-2
 
 
 def test_methods_of_torchdiffeq(torch_face, x0):
     field = attention(torch_face)
     ours = ctsa.integrate(field, x0, TS, "dopri8", atol=1e-10).xs
-    for solver, options, allowed in (("heun3", dict(step=0.05), 1e-4), ("fehlberg2", dict(atol=1e-6), 1e-3)):
+    for solver, options, allowed in (("heun3", dict(step=0.05), 1e-4), ("fehlberg2", dict(atol=3e-6), 1e-3)):
         assert (ctsa.integrate(field, x0, TS, solver, **options).xs - ours).abs().max() < allowed
 
 

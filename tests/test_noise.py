@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from sampling import mainly, sample
 
 import ctsa
 from ctsa import theory
@@ -55,11 +56,11 @@ def test_increments_are_normal_and_independent():
 
 # ----------------------------------------------------------------------------------------------------------------- laws
 @pytest.mark.parametrize("d", [2, 3])
-def test_brownian_motion(jax_face, d):
+def test_brownian_motion(torch_face, d):
     """Harmonics of degree l decay at the rate ``sigma^2 / 2 l (l + d - 2)``."""
     n, sigma, ts = 40_000, 0.7, np.array([0.0, 0.5, 1.0])
-    run = ctsa.integrate(jax_face.Noise(sigma), np.tile(ORIGIN[d], (n, 1)), ts, step=0.025, seed=1)
-    xs = np.asarray(run.xs)
+    run = ctsa.integrate(torch_face.Noise(sigma), np.tile(ORIGIN[d], (n, 1)), ts, step=0.025, seed=1)
+    xs = torch_face.numpy(run.xs)
     assert np.abs((xs**2).sum(-1) - 1).max() < 1e-14
     p = xs[..., 0]
     for l, y in ((1, p), (2, 2 * p**2 - 1 if d == 2 else (3 * p**2 - 1) / 2)):
@@ -69,6 +70,7 @@ def test_brownian_motion(jax_face, d):
     assert (np.abs(sideways) < 4 * xs[1:, :, 1].std(1) / n**0.5).all()
 
 
+@mainly("torch")
 def test_one_strength_a_token(face):
     n, sigma = 2000, np.repeat([0.2, 0.6], 1000)
     field = face.Noise(sigma) + face.Noise(0.3)  # independent noises: squares add
@@ -78,17 +80,21 @@ def test_one_strength_a_token(face):
     assert (np.abs(p.mean(1) - exact) < 4 * p.std(1) / 1000**0.5).all()
 
 
-def test_uniform_on_an_ellipse(jax_face):
+def test_uniform_on_an_ellipse(torch_face):
     """On a curve Brownian motion ends uniform in arc length, whatever the retraction."""
     g, n = Ellipse(), 8000
-    run = ctsa.integrate(jax_face.Noise(1.0, geometry=g), np.tile([1.0, 0.0], (n, 1)), [0.0, 20.0], step=0.05, seed=0)
-    found = np.asarray(run.xs)[-1, :, 1] ** 2
+    with torch.no_grad():
+        run = ctsa.integrate(
+            torch_face.Noise(1.0, geometry=g), np.tile([1.0, 0.0], (n, 1)), [0.0, 20.0], step=0.05, seed=0
+        )
+    found = run.xs.numpy()[-1, :, 1] ** 2
     angle = 2 * np.pi * np.arange(4000) / 4000
     speed = np.sqrt(np.sin(angle) ** 2 + 4 * np.cos(angle) ** 2)
     exact = (4 * np.sin(angle) ** 2 * speed).sum() / speed.sum()
     assert abs(found.mean() - exact) < 4 * found.std() / n**0.5 + 0.02  # and a bias of the order of the step
 
 
+@mainly("torch")
 def test_members_of_a_batch_are_independent(face):
     x = np.tile(ORIGIN[2], (2, 500, 1))
     end = face.numpy(ctsa.integrate(face.Noise(0.5), x, [0.0, 1.0], step=0.1, seed=0).xs[-1])[..., 1]
@@ -97,28 +103,29 @@ def test_members_of_a_batch_are_independent(face):
     assert (again[..., 1] == end).all() and np.abs(other[..., 1] - end).max() > 0.1
 
 
-def test_tokens_with_noise_move_as_their_density(jax_face):
+def test_tokens_with_noise_move_as_their_density(torch_face):
     """10 000 tokens beside ``MeanField``, below the critical noise, within standard errors."""
     n, beta = 10_000, 4.0
     sigma = 0.5 * theory.critical_noise(beta)[0]
     angle = 2 * np.pi * np.arange(n) / n
     angle = angle + 0.6 * np.sin(angle)
     x = np.stack([np.cos(angle), np.sin(angle)], -1)
-    field = jax_face.MeanField(beta=beta, d=2, degree=24, sigma=sigma)
-    density = ctsa.integrate(field, field.from_tokens(x), [0.0, 1.0], solver="rk4", step=0.02)
-    noisy = jax_face.SelfAttention(beta=beta, how="harmonic") + jax_face.Noise(sigma)
-    run = ctsa.integrate(noisy, x, [0.0, 1.0], step=0.1, seed=0)
-    start, end = (np.asarray(field.from_tokens(s))[0] for s in run.xs)
-    assert np.abs(np.asarray(density.xs[-1][0]) - end).max() < 4 * n**-0.5
+    field = torch_face.MeanField(beta=beta, d=2, degree=24, sigma=sigma)
+    noisy = torch_face.SelfAttention(beta=beta, how="harmonic") + torch_face.Noise(sigma)
+    with torch.no_grad():
+        density = ctsa.integrate(field, field.from_tokens(x), [0.0, 1.0], solver="rk4", step=0.02)
+        run = ctsa.integrate(noisy, x, [0.0, 1.0], step=0.1, seed=0)
+        start, end = (torch_face.numpy(field.from_tokens(s))[0] for s in run.xs)
+    assert np.abs(torch_face.numpy(density.xs)[-1, 0] - end).max() < 4 * n**-0.5
     assert np.abs(end - start).max() > 8 * n**-0.5
 
 
 # --------------------------------------------------------------------------------------------------------------- orders
-def errors(face, d, geometry, solver, ks=(4, 5, 6, 7)):
+def errors(face, d, geometry, solver, ks=(3, 4, 5, 6)):
     """Root mean square distances at the end of the same paths from those of a fine step."""
     x = ctsa.random_tokens(1, d, seed=0, batch=800)
     field = face.SelfAttention(value=0.5 * TWIST[:d, :d], geometry=geometry) + face.Noise(0.8, geometry=geometry)
-    ends = [face.numpy(ctsa.integrate(field, x, [0.0, 1.0], solver, step=2.0**-k, seed=2).xs[-1]) for k in (*ks, 10)]
+    ends = [face.numpy(ctsa.integrate(field, x, [0.0, 1.0], solver, step=2.0**-k, seed=2).xs[-1]) for k in (*ks, 9)]
     return np.array([np.sqrt(((end - ends[-1]) ** 2).sum(-1).mean()) for end in ends[:-1]])
 
 
@@ -127,10 +134,10 @@ def test_order_of_paths(torch_face, d, geometry, order):
     for solver in ("heun", "euler"):
         with torch.no_grad():
             off = errors(torch_face, d, geometry, solver)
-        assert abs(np.polyfit(np.log([16, 32, 64, 128]), -np.log(off), 1)[0] - order) < 0.15
+        assert abs(np.polyfit(np.log([8, 16, 32, 64]), -np.log(off), 1)[0] - order) < 0.15
 
 
-def test_order_of_means(jax_face):
+def test_order_of_means(torch_face):
     """A geodesic step on the two-sphere has the mean cosine ``m(s)``, s = sigma^2 h; ``m(h)^(1/h)`` tends to 1/e as h."""
     r = np.linspace(0.0, 9.0, 4001)
     n, exact = 60_000, {}
@@ -140,11 +147,11 @@ def test_order_of_means(jax_face):
     off = np.abs(np.array(list(exact.values())) - np.exp(-1))
     assert (np.abs(np.log2(off[1:-1] / off[2:]) - 1) < 0.25).all() and off[-1] < 0.01
     for h in (1.0, 0.25):
-        end = np.asarray(
-            ctsa.integrate(jax_face.Noise(1.0), np.tile(ORIGIN[3], (n, 1)), [0.0, 1.0], step=h, seed=1).xs[-1]
-        )
+        run = ctsa.integrate(torch_face.Noise(1.0), np.tile(ORIGIN[3], (n, 1)), [0.0, 1.0], step=h, seed=1)
+        end = torch_face.numpy(run.xs)[-1]
         assert abs(end[:, 0].mean() - exact[h]) < 4 * end[:, 0].std() / n**0.5
-    one = ctsa.integrate(jax_face.Noise(1.0), np.tile(ORIGIN[2], (n, 1)), [0.0, 1.0], step=1.0, seed=1).xs[-1, :, 0]
+    run = ctsa.integrate(torch_face.Noise(1.0), np.tile(ORIGIN[2], (n, 1)), [0.0, 1.0], step=1.0, seed=1)
+    one = torch_face.numpy(run.xs)[-1, :, 0]
     assert abs(float(one.mean()) - np.exp(-0.5)) < 4 * float(one.std()) / n**0.5  # on the circle the law is exact
 
 
@@ -162,7 +169,10 @@ def test_without_noise_the_order_is_two(torch_face):
 
 # ----------------------------------------------------------------------------------------------------------- both faces
 @pytest.mark.parametrize(
-    "geometry", [None, ctsa.Sphere(channels=2), ctsa.Euclidean(), Ellipse()], ids=["sphere", "circles", "flat", "ellipse"]
+    "geometry",
+    sample([None, ctsa.Sphere(channels=2), ctsa.Euclidean(), Ellipse()],
+           lambda geometry: getattr(geometry, "channels", None) is None),
+    ids=["sphere", "circles", "flat", "ellipse"],
 )
 def test_faces_agree(torch_face, jax_face, close, geometry):
     d = 2 if isinstance(geometry, Ellipse) else 4
@@ -188,12 +198,13 @@ def test_gradients_agree(torch_face, jax_face, close):
 
     b, s = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (2.0, 0.3))
     loss(torch_face, b, s).backward()
-    value, grads = jax.jit(jax.value_and_grad(lambda b, s: loss(jax_face, b, s), (0, 1)))(2.0, 0.3)
+    both = jax.jit(jax.value_and_grad(lambda b, s: loss(jax_face, b, s), (0, 1)))
+    value, grads = both(2.0, 0.3)
     close(b.grad, grads[0], 1e-11)
     close(s.grad, grads[1], 1e-11)
     h = 1e-5
-    slope = (loss(jax_face, 2.0, 0.3 + h) - loss(jax_face, 2.0, 0.3 - h)) / (2 * h)
-    assert abs(float(slope) - float(grads[1])) < 1e-6 and np.isfinite(float(value))
+    slope = (float(both(2.0, 0.3 + h)[0]) - float(both(2.0, 0.3 - h)[0])) / (2 * h)
+    assert abs(slope - float(grads[1])) < 1e-6 and np.isfinite(float(value))
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from programs import as_one
 from reference import CASES, HEADS, D, M, N, masks, parameters, state
 from sampling import sample
 
@@ -14,7 +15,7 @@ ATTENTION = [name for name, (kind, _) in CASES.items() if kind == "SelfAttention
 CLOSED = [name for name in ATTENTION if "sinkhorn" not in name]
 K = 3
 FORMS = [how for how in HOW if how not in ("harmonic", "ring")]  # see test_harmonic and test_devices
-# torch takes every case; JAX compiles every operation of every shape, and takes one case of each kind
+# torch takes every case; JAX, which compiles each, one of each kind
 ON_JAX = ["softmax-weighted", "l2-causal", "sigmoid-heads", "shared-key-field", "linear-boolean", "sinkhorn-none"]
 
 
@@ -32,9 +33,12 @@ def test_forms_equal_autodiff(torch_face, jax_face, close, name, case):
     face = {"torch": torch_face, "jax": jax_face}[name]
     field = make(face, case)
     x, u = face.array(state(case)), face.array(directions(K, N, D))
-    y, exact = jvp_batched(lambda z: field.drift(0.0, z), x, u)
-    for form in FORMS:
-        got, dy = attend_tangent(field.heads, x, u, form)
+
+    def all_ways(x, u):
+        return jvp_batched(lambda z: field.drift(0.0, z), x, u), [attend_tangent(field.heads, x, u, form) for form in FORMS]
+
+    (y, exact), found = as_one(face, all_ways)(x, u)
+    for got, dy in found:
         close(got, y)
         close(dy, exact)
 
@@ -54,15 +58,18 @@ def test_forms_along_batches(torch_face, close, case, batch):
             close(face.numpy(dy)[(slice(None), *index)], done)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_forms_along_batches_jax(torch_face, jax_face, close, form):
+def test_forms_along_batches_jax(torch_face, jax_face, close):
     case = "shared-key-field"
     x, u = state(case, 2), directions(K, 2, N, D)
-    got, want = (
-        attend_tangent(make(face, case).heads, face.array(x), face.array(u), form) for face in (jax_face, torch_face)
-    )
-    for a, b in zip(got, want, strict=True):
-        close(a, b)
+
+    def found(face):
+        heads = make(face, case).heads
+        every = as_one(face, lambda x, u: [attend_tangent(heads, x, u, form) for form in FORMS])
+        return every(face.array(x), face.array(u))
+
+    for got, want in zip(found(jax_face), found(torch_face), strict=True):
+        for a, b in zip(got, want, strict=True):
+            close(a, b)
 
 
 @pytest.mark.parametrize("case", CLOSED)
@@ -98,11 +105,15 @@ def test_chunks(face, close, monkeypatch, case, form):
     """Seven directions in pieces of three, two, one."""
     field = make(face, case)
     x, u = face.array(state(case)), face.array(directions(7, N, D))
-    whole = attend_tangent(field.heads, x, u, form)[1]
+
+    def found():
+        return as_one(face, lambda x, u: attend_tangent(field.heads, x, u, form)[1])(x, u)
+
+    whole = found()
     each = field.heads.count * N * (N if form == "scores" else (D + 1) * (M if field.query is not None else D))
     for size in (3 * each, 2 * each, 1):
         monkeypatch.setattr(dense, "LARGEST", size)
-        close(attend_tangent(field.heads, x, u, form)[1], whole, 1e-14)
+        close(found(), whole, 1e-14)
 
 
 def test_chunks_hold_no_more_than_allowed(torch_face, monkeypatch):
@@ -161,9 +172,13 @@ def test_extension_of_sums(face, close, batch):
     x, u = face.array(1.1 * x), face.array(u)
     dense, sparse = sums(face, "assembled"), sums(face, "scores")
     assert dense.dense_pays(x, K) and not sparse.dense_pays(x, K)
-    f, df = jvp_batched(lambda y: sparse.geometry.extend(lambda z: sparse(0.0, z), y), x, u)
-    for field in (dense, sparse):
-        got, du = variational(field, field.geometry, 0.0, (x, u))
+
+    def all_ways(x, u):
+        exact = jvp_batched(lambda y: sparse.geometry.extend(lambda z: sparse(0.0, z), y), x, u)
+        return exact, [variational(field, field.geometry, 0.0, (x, u)) for field in (dense, sparse)]
+
+    (f, df), found = as_one(face, all_ways)(x, u)
+    for got, du in found:
         close(got, f)
         close(du, df)
 

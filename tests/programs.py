@@ -1,0 +1,10 @@
+"""What JAX would compile one operation at a time, as one program."""
+
+from collections.abc import Callable
+
+import jax
+
+
+def as_one(face, f: Callable) -> Callable:
+    """Return a function of arrays, compiled where ``face`` is that of JAX."""
+    return jax.jit(f) if face.name == "jax" else f
