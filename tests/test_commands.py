@@ -68,7 +68,10 @@ def test_every_analysis(name, face, here, capsys):
     layer = ANALYSES[name].system == "layer"
     changes = ["tokens.n=4", *LAYER, "diagnose.loops=16"] if layer else SMALL
     small = [c for c in changes if c.partition(".")[0] in ("tokens", "layer", name)]
-    small += {"equilibria": ["tokens.n=2"], "continue": ["tokens.n=2", "continue.span=[0.9, 1.1]"]}.get(name, [])
+    small += {
+        "equilibria": ["tokens.n=2", "equilibria.starts=2", "equilibria.rounds=1"],
+        "continue": ["tokens.n=2", "continue.starts=1", "continue.span=[0.9, 1.1]"],
+    }.get(name, [])
     said = json.loads(says(capsys, name, "--backend", face.name, "--out", "there", "--json", *words_of(small)).out)
     jsonschema.validate(said, Summary.model_json_schema())
     config = read_config(None, small).only(name)
@@ -94,7 +97,7 @@ def test_from_init_to_report(here, capsys):
     said = says(capsys, "check", "first.toml").out
     assert "flow of tokens (12, 3), float64" in said and said.count("fits") == 3 and "in all" in said
     assert not (here / "first").exists()
-    more = words_of(["simulate.points=11", "lyapunov.intervals=10", "lyapunov.transient=5", "tokens.n=4"])
+    more = words_of(["simulate.points=11", "lyapunov.intervals=10", "lyapunov.transient=5"])
     said = says(capsys, "run", "first.toml", *more, "--quiet")
     assert not said.err and all(f"\n{name}\n" in f"\n{said.out}" for name in ("simulate", "lyapunov", "jacobian"))
     text = (here / "first" / "report.html").read_text()
@@ -253,17 +256,18 @@ def test_failures_and_interrupts(here, capsys, monkeypatch):
 ])  # fmt: skip
 def test_arguments_that_only_the_analysis_knows(name, change, words, here, capsys):
     """Nothing was done: it is wrong use, and leaves no folder in the way of the next try."""
-    said = says(capsys, name, "--out", "there", "--set", "tokens.n=3", "--set", change, status=2).err
+    given = [name, "--out", "there", *words_of(["tokens.n=3", "continue.starts=1", change])]
+    said = says(capsys, *given, status=2).err
     assert words in said and said.count("\n") == 1 and not list(here.iterdir())
     (here / "there").mkdir()
     (here / "there" / ".mine").write_text("kept")
-    says(capsys, name, "--out", "there", "--set", "tokens.n=3", "--set", change, status=2)
+    says(capsys, *given, status=2)
     assert [p.name for p in (here / "there").iterdir()] == [".mine"]
 
 
 # ------------------------------------------------------------------------------------------------ killed
 LONG = {
-    "simulate": ["tokens.n=48", "simulate.duration=200", "simulate.points=2001"],
+    "simulate": ["tokens.n=32", "simulate.duration=150", "simulate.points=1501"],
     "lyapunov": ["tokens.n=12", "lyapunov.intervals=400", "lyapunov.transient=10", "field.value={kind='goe', seed=1}"],
     "basins": ["tokens.n=6", "basins.starts=300", "field.beta=4"],
 }
