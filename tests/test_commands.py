@@ -69,8 +69,8 @@ def test_every_analysis(name, face, here, capsys):
     changes = ["tokens.n=4", *LAYER, "diagnose.loops=16"] if layer else SMALL
     small = [c for c in changes if c.partition(".")[0] in ("tokens", "layer", name)]
     small += {
-        "equilibria": ["tokens.n=2", "equilibria.starts=2", "equilibria.rounds=1"],
-        "continue": ["tokens.n=2", "continue.starts=1", "continue.span=[0.9, 1.1]"],
+        "equilibria": ["tokens.n=2", "tokens.d=2", "equilibria.starts=2", "equilibria.rounds=1"],
+        "continue": ["tokens.n=2", "tokens.d=2", "continue.starts=1", "continue.span=[0.9, 1.1]"],
     }.get(name, [])
     said = json.loads(says(capsys, name, "--backend", face.name, "--out", "there", "--json", *words_of(small)).out)
     jsonschema.validate(said, Summary.model_json_schema())
@@ -256,7 +256,7 @@ def test_failures_and_interrupts(here, capsys, monkeypatch):
 ])  # fmt: skip
 def test_arguments_that_only_the_analysis_knows(name, change, words, here, capsys):
     """Nothing was done: it is wrong use, and leaves no folder in the way of the next try."""
-    given = [name, "--out", "there", *words_of(["tokens.n=3", "continue.starts=1", change])]
+    given = [name, "--out", "there", *words_of(["tokens.n=2", "tokens.d=2", "continue.starts=1", change])]
     said = says(capsys, *given, status=2).err
     assert words in said and said.count("\n") == 1 and not list(here.iterdir())
     (here / "there").mkdir()
@@ -288,7 +288,7 @@ def kill_and_resume(name, folder, rng):
         while not (folder / "run.json").exists() and run.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.01)
         if kills < 1:
-            time.sleep(rng.uniform(0, 1.0))
+            time.sleep(rng.uniform(0, 0.3))
             run.send_signal(signal.SIGKILL)
         said = run.communicate()[1]
         if run.returncode == 0:

@@ -525,7 +525,10 @@ def test_an_ensemble_says_so(made):
     "Leading, singular", "SpecialPoint", "JacobianNorms",
 ])  # fmt: skip
 def test_drawn(made, name):
-    axes = np.ravel(made[name].plot())
+    result = made[name]
+    if name == "Equilibria":  # three globes show as much as twelve
+        result = ctsa.Equilibria(list(result)[:3], result.reason, result.report, result.symmetry)
+    axes = np.ravel(result.plot())
     axes[0].figure.canvas.draw()
     plt.close("all")
 
