@@ -76,10 +76,6 @@ def test_without_weights_says_how_to_get_them(tmp_path, monkeypatch):
     assert set(facts) == {"sphere", "pretrained"}
 
 
-def _ctsa(*arguments):
-    return subprocess.run([sys.executable, "-m", "ctsa.cli", *arguments], capture_output=True, text=True, timeout=120)
-
-
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -88,11 +84,15 @@ def _ctsa(*arguments):
         (["demo", "--fast"], ["--fast", "--help"]),
     ],
 )
-def test_wrong_use_gets_one_line_and_status_2(arguments, words):
-    done = _ctsa(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
-    assert all(word in done.stderr for word in words)
+def test_wrong_use_gets_one_line_and_status_2(arguments, words, capsys):
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and all(word in said for word in words)
+
+
+def test_wrong_use_ends_a_process_with_its_status():
+    done = subprocess.run([sys.executable, "-m", "ctsa.cli", "dem"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
 def test_unwritable_folder(tmp_path, capsys):
@@ -136,19 +136,25 @@ def test_help_and_version(capsys):
 
 def test_compiled_programs_are_kept_for_the_next_command(tmp_path):
     # In processes of their own: the folder is a setting of the whole process.
-    script = "import jax, ctsa.cli as c; c.keep_compiled(); print(jax.config.jax_compilation_cache_dir)"
+    script = """
+import os, sys, jax, ctsa.cli as c
+for os.environ["XDG_CACHE_HOME"] in sys.argv[1:]:
+    c.keep_compiled()
+    print(jax.config.jax_compilation_cache_dir)
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR"))
+"""
 
     plain = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
 
-    def said(**environment):
+    def said(*homes, **environment):
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=plain | environment
-        )
-        return done.stdout.strip()
+            [sys.executable, "-c", script, *map(str, homes)], capture_output=True, text=True, check=True,
+            env=plain | environment,
+        )  # fmt: skip
+        return done.stdout.split()
 
-    assert said(XDG_CACHE_HOME=str(tmp_path)) == str(tmp_path / "ctsa" / "jax")
+    (tmp_path / "file").touch()
+    assert said(tmp_path, tmp_path / "file") == [str(tmp_path / "ctsa" / "jax"), "None"]
     assert (tmp_path / "ctsa" / "jax").is_dir()
     own = str(tmp_path / "own")
-    assert said(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=own) == own
-    (tmp_path / "file").touch()
-    assert said(XDG_CACHE_HOME=str(tmp_path / "file")) == "None"
+    assert said(tmp_path, JAX_COMPILATION_CACHE_DIR=own) == [own]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import close
 from hypothesis import given, settings, strategies as st
+from sampling import mainly, sample
 from scipy.integrate import solve_ivp
 from scipy.special import ndtr
 
@@ -59,7 +60,7 @@ def orthogonal(rng, d=D):
 # --------------------------------------------------------------------------------------------------------- 3.1: Oja
 @solvers
 def test_oja(faces, name, solver):
-    atol, end = {"bosh3": (2e-10, 0.5), "heun": (1e-9, 0.04)}.get(solver, (2e-11, 3.0))
+    atol, end = {"bosh3": (2e-10, 0.5), "heun": (1e-9, 0.02)}.get(solver, (2e-11, 3.0))
     ts = np.linspace(0, end, 7)
     for seed in range(3 if end > 1 else 1):
         value = np.random.default_rng(seed).normal(size=(D, D))  # no symmetry
@@ -69,6 +70,7 @@ def test_oja(faces, name, solver):
         assert stats["radius_error"] < 100 * atol
 
 
+@mainly("torch")
 def test_oja_along_a_batch(face):
     value = np.random.default_rng(0).normal(size=(4, 4))
     x0, ts = ctsa.random_tokens(1, 4, seed=1, batch=(5,)), np.linspace(0, 3, 4)
@@ -251,6 +253,7 @@ def start(parts, kind):
     return ctsa.Sphere(2).retract(parts["x0"]) if kind == "oscillators" else parts["x0"]
 
 
+@mainly("torch")
 def test_against_scipy(face, parts):
     """The multi-head field with rotation, injection and perceptron, written out in NumPy and solved by DOP853."""
     p = parts
@@ -279,6 +282,7 @@ def lorenz(face):
     return velocity
 
 
+@mainly("torch")
 def test_lorenz(face):
     xs, stats = solve(lorenz(face), face.array([[1, 1, 1]]), [0.0, 10.0], atol=1e-12, geometry=ctsa.Euclidean())
     assert np.abs(xs[-1, 0] - LORENZ_10).max() < 1e-7
@@ -286,9 +290,9 @@ def test_lorenz(face):
 
 
 # ----------------------------------------------------------------------------------------------------- torch = JAX
-@pytest.mark.parametrize("kind, solver", [
+@pytest.mark.parametrize("kind, solver", sample([
     ("all", "dopri5"), ("all", "dopri8"), ("causal l2", "dopri5"), ("oscillators", "dopri8"),
-])  # fmt: skip
+], 2))  # fmt: skip
 def test_both_frameworks_take_the_same_steps(torch_face, jax_face, parts, kind, solver):
     ends, stats = [], []
     for face in (torch_face, jax_face):
@@ -333,11 +337,11 @@ def test_low_orders_take_the_same_steps_too(torch_face, jax_face, turning, solve
 
 
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
-def test_fixed_steps_agree(torch_face, jax_face, turning, solver):
-    value, x0, _ = turning
+def test_fixed_steps_agree(torch_face, jax_face, solver):
+    """In a field that knows the time: an error in the times of stages would show."""
     ends, stats = [], []
     for face in (torch_face, jax_face):
-        xs, counts = solve(face.Oja(value), x0, [0.0, 0.7, 3.0], solver, step=0.05)
+        xs, counts = solve(turner(face), face.array([[1.0, 0.0]]), [0.0, 0.7, 3.0], solver, step=0.05)
         ends.append(xs)
         stats.append((counts["steps"], counts["rejected"], counts["evaluations"]))
     stages = {"euler": 1, "midpoint": 2, "rk4": 4}[solver]
@@ -380,7 +384,7 @@ def test_outputs_next_to_each_other(face, turning):
 
 def test_unit_tokens_at_any_tolerance(face, parts):
     for atol in (1e-2, 1e-8):
-        xs, stats = solve(build(face, parts), parts["x0"], 5 * TS, "dopri5", atol=atol)
+        xs, stats = solve(build(face, parts), parts["x0"], TS, "dopri5", atol=atol)
         assert np.abs(np.linalg.norm(xs, axis=-1) - 1).max() < 1e-15
         assert 0 < stats["radius_error"] < 200 * atol  # normalisation had something to do
 
@@ -395,6 +399,7 @@ def test_relative_tolerance(face, turning):
 
 
 # -------------------------------------------------------------------------------------------- time runs both ways
+@mainly("torch")
 def test_there_and_back(face, turning):
     value, x0, exact = turning
     field, ts = singles(face, value), np.linspace(1, 3, 7)
@@ -422,12 +427,12 @@ def turner(face):
     return velocity
 
 
-# Every method of torch; on JAX one of diffrax's and the one whose tableau is ours.
+# Every method of torch; on JAX one of diffrax's, and test_fixed_steps_agree has the one whose tableau is ours.
 TIMED = [*(("torch", solver) for solver in ("dopri5", "dopri8", "bosh3", "heun", "midpoint", "rk4"))]
 TIMED += [("jax", solver) for solver in ("dopri5", "rk4")]
 
 
-@pytest.mark.parametrize("name, solver", TIMED, ids=[f"{a}-{b}" for a, b in TIMED])
+@pytest.mark.parametrize("name, solver", sample(TIMED, lambda name, solver: (name, solver) != ("jax", "rk4")))
 def test_fields_that_know_the_time(faces, name, solver):
     # An error in the times of the stages of any tableau would show.
     face = faces[name]
@@ -534,9 +539,10 @@ def test_gradients_by_the_adjoint_equation(torch_face, parts, solver, atol):
 
 def test_rest_lasts(face):
     """At rest the first step is a guess: a long clock of short numbers must not be stopped by it."""
-    x0 = np.repeat(np.eye(3, dtype=np.float32)[:1], 4, 0)
-    traj = ctsa.integrate(face.SelfAttention(beta=np.float32(2.0)), x0, [0.0, 1e4], atol=1e-5)
-    close(traj.xs[-1], x0, 1e-6)
+    x0 = np.repeat(np.eye(D, dtype=np.float32)[:1], N, 0)
+    field = face.SelfAttention(value=np.eye(D, dtype=np.float32), mask=np.ones((N, N), dtype=bool))
+    xs, _ = solve(field, x0, [0.0, 1.0, 1e4], "dopri5", atol=1e-5)  # in JAX the program of test_single_precision
+    close(xs[-1], x0, 1e-6)
 
 
 def test_gradients_at_rest_by_the_adjoint(torch_face):

@@ -223,7 +223,7 @@ def test_the_ends_are_those_of_the_full_flow(designed, torch_face):
 
 def test_a_solver_as_one_value(designed, torch_face):
     def run(**options):
-        return pretrained.survey(designed, TEXT, face=torch_face.module, heads=[0], duration=5.0, progress=False, **options)
+        return pretrained.survey(designed, TEXT, face=torch_face.module, heads=[0], duration=1.0, progress=False, **options)
 
     one = run(solver=ctsa.Solver("dopri8", atol=1e-9))
     same, other = run(solver="dopri8", atol=1e-9), run()

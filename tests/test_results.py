@@ -10,6 +10,7 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from sampling import sample
 
 import ctsa
 from ctsa.results.base import Result, as_numpy
@@ -267,8 +268,13 @@ MODULES = {"scipy": "scipy", "netcdf4": "netCDF4", "h5netcdf": "h5netcdf"}
 ENGINES = [engine for engine, module in MODULES.items() if importlib.util.find_spec(module)]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", NAMES)
+SOME = ("Trajectory", "Diagram", "Diagnosis", "Survey", "Equilibria", "Comparison", "Merges", "Estimate", "TrainingRun")
+
+
+@pytest.mark.parametrize("name, engine", sample(
+    [(name, engine) for name in NAMES for engine in ENGINES],
+    lambda name, engine: engine == ENGINES[-1] or name in SOME,
+))  # fmt: skip
 def test_netcdf(made, name, engine, tmp_path):
     """Written, and read again with the same dimensions, values and attributes; nothing is lost."""
     xarray = pytest.importorskip("xarray")
@@ -519,7 +525,10 @@ def test_an_ensemble_says_so(made):
     "Leading, singular", "SpecialPoint", "JacobianNorms",
 ])  # fmt: skip
 def test_drawn(made, name):
-    axes = np.ravel(made[name].plot())
+    result = made[name]
+    if name == "Equilibria":  # three globes show as much as twelve
+        result = ctsa.Equilibria(list(result)[:3], result.reason, result.report, result.symmetry)
+    axes = np.ravel(result.plot())
     axes[0].figure.canvas.draw()
     plt.close("all")
 
@@ -650,10 +659,10 @@ def test_a_new_process_loads_every_kind(made, tmp_path):
         "for path in sys.argv[1:]: print(type(ctsa.load(path)).__name__)\n"
         "assert 'torch' not in sys.modules and 'jax' not in sys.modules"
     )
-    for i in (NAMES.index(name) for name in ("Votes", "Findings", "Survey", "TrainingRun", "Trajectory")):
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / f"{i}.npz")], capture_output=True, text=True)
-        assert done.stdout.strip() == NAMES[i], done.stderr
-    assert not done.stderr
+    for names in (["Votes", "Survey", "Trajectory"], ["Findings", "TrainingRun"]):  # each of a part of its own
+        paths = [str(tmp_path / f"{NAMES.index(name)}.npz") for name in names]
+        done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+        assert done.stdout.split() == names and not done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("home", ["this", "antigravity.of", "ctsa.__main__", "ctsa.of.another.day", ""])
