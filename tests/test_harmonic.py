@@ -241,10 +241,8 @@ def test_flows_and_spectra_agree(face):
     x, found = ctsa.random_tokens(40, 2, seed=5), []
     for how in ("dense", "harmonic"):
         field = face.SelfAttention(value=[[1.0, -1.0], [1.0, 1.0]], beta=2.0, how=how)
-        with torch.no_grad():
-            end = as_numpy(ctsa.integrate(field, x, [0.0, 3.0], "heun", atol=1e-5).xs[-1])
-        spec = ctsa.lyapunov_spectrum(field, x, intervals=4, transient=2, count=2, solver="heun", atol=1e-5)
-        found.append((end, spec.exponents))
+        spec = ctsa.lyapunov_spectrum(field, x, intervals=4, transient=2, count=2, solver="heun", atol=1e-3)
+        found.append((spec.x, spec.exponents))
     assert np.abs(found[0][0] - found[1][0]).max() < 1e-11 and np.abs(found[0][1] - found[1][1]).max() < 1e-10
 
 

@@ -239,12 +239,12 @@ def test_the_bump_below_is_of_gibbs(face, d):
 def test_uniform_and_bump_are_found(torch_face):
     face = torch_face
     sigma = theory.critical_noise(2.0)[0]
-    field = face.MeanField(beta=2.0, d=2, degree=8, sigma=0.9 * sigma)
-    found = ctsa.find_equilibria(field, 1, 16, starts=4, rounds=1)
+    field = face.MeanField(beta=2.0, d=2, degree=5, sigma=0.9 * sigma)
+    found = ctsa.find_equilibria(field, 1, 10, starts=4, rounds=1)
     assert sorted(e.stable for e in found) == [False, True]
     uniform = next(e for e in found if not e.stable)
     assert uniform.index == 2 and np.abs(uniform.x).max() < 1e-9
-    above = face.MeanField(beta=2.0, d=2, degree=8, sigma=1.3 * sigma)
+    above = face.MeanField(beta=2.0, d=2, degree=5, sigma=1.3 * sigma)
     end = ctsa.integrate(above, some(above), [0.0, 60.0], atol=1e-7, until="equilibrium").xs[-1]
     assert np.abs(face.numpy(end)).max() < 1e-5
 

@@ -182,7 +182,7 @@ def test_gradients_reach_everything_alike(kind):
 
 def test_the_adjoint_agrees_with_the_steps(face):
     """Also of tensors that are computed from parameters: the input, and the step of the flow."""
-    solver = ctsa.Solver("dopri5", atol=2e-9)
+    solver = ctsa.Solver("rk4", step=1 / 64)
 
     def grads(adjoint):
         model = model_of(face, gamma="scalar")
@@ -191,7 +191,7 @@ def test_the_adjoint_agrees_with_the_steps(face):
             return (m(TASK.inputs, 1, face.array(NOISE), solver=solver, adjoint=adjoint) ** 2).mean()
 
         if face.name == "jax":
-            return ctsa.models.files.arrays_of(eqx.filter_jit(eqx.filter_grad(loss))(model))
+            return ctsa.models.files.arrays_of(eqx.filter_grad(loss)(model))
         loss(model).backward()
         return {name: p.grad.numpy() for name, p in model.named_parameters()}
 
@@ -373,7 +373,7 @@ def test_energy_of_tied_attention_rises(face):
     a = np.random.default_rng(3).normal(size=(3, 3))
     a = a + a.T
     field = face.SymmetricAttention(query=np.eye(3), key=a, beta=0.5, weights="unnormalised")
-    xs = face.numpy(ctsa.integrate(field, ctsa.random_tokens(6, 3), np.linspace(0, 0.3, 7), "heun", atol=1e-6).xs)
+    xs = face.numpy(ctsa.integrate(field, ctsa.random_tokens(6, 3), np.linspace(0, 0.3, 7), "heun", atol=1e-4).xs)
     rise = np.diff(np.exp(0.5 * np.einsum("tia,ab,tjb->tij", xs, a, xs)).sum((1, 2)))
     assert (rise > 0).all()
 
