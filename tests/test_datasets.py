@@ -296,10 +296,10 @@ def test_no_puzzle_of_the_test_is_trained_on(symmetries):
 
 
 def test_no_seed_trains_on_the_test_of_another():
-    test = {renamed(row) for row in datasets.sudoku_task(count=1500, seed=0).test.inputs}
-    train = {renamed(row) for row in datasets.sudoku_task(count=1500, seed=1).train.inputs}
+    test = {renamed(row) for row in datasets.sudoku_task(count=3000, seed=0).test.inputs}
+    train = {renamed(row) for row in datasets.sudoku_task(count=3000, seed=1).train.inputs}
     assert not test & train
-    every = {renamed(row) for row in datasets.sudoku(count=1500, seed=1).inputs}
+    every = {renamed(row) for row in datasets.sudoku(count=3000, seed=1).inputs}
     assert test & every  # it was not chance
 
 

@@ -224,7 +224,7 @@ def test_both_frameworks_agree(torch_face, jax_face, case, rng, close):
     close(da, db)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(sorted(set(WEIGHTS) - {"sinkhorn"})),
