@@ -248,7 +248,8 @@ def test_arclength_through_a_fold(torch_face):
 
 @pytest.mark.parametrize("start", [-0.5, 0.0])
 def test_pitchfork(torch_face, close, start):
-    branch = ctsa.continue_equilibrium(None, torch_face.array([[0.0]]), pitchfork, (-1.0, 1.0), at=start, geometry=FLAT, step=0.08)
+    x, options = torch_face.array([[0.0]]), dict(geometry=FLAT, step=0.08)
+    branch = ctsa.continue_equilibrium(None, x, pitchfork, (-1.0, 1.0), at=start, **options)
     assert [p.kind for p in branch.points] == ["branch point"]
     assert branch.points[0].parameter == pytest.approx(0.0, abs=1e-12)
     (arms,) = ctsa.switch_branch(None, branch, parameter=pitchfork, geometry=FLAT, step=0.08)

@@ -166,7 +166,8 @@ def test_results_keep_float32(face, close):
         with jax.default_matmul_precision("highest"):  # of the caller's own jit: on a GPU it would be TF32
             v, dv = tangent(face.array(0.0, "float32"), face.array(x, "float32"), face.array(x[None], "float32"))
         assert str(v.dtype).removeprefix("torch.") == str(dv.dtype).removeprefix("torch.") == "float32"
-        wide = one_program(face, lambda x, f=build(face, name): f(0.0, x))(face.array(x))
+        twin = build(face, name)
+        wide = one_program(face, lambda x, f=twin: f(0.0, x))(face.array(x))
         close(face.numpy(v).astype(float), face.numpy(wide), 1e-5)
 
 
