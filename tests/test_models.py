@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 import torch
+from one_program import one_program
+from sampling import sample
 
 import ctsa
 import ctsa.jax
@@ -109,7 +111,7 @@ def test_a_layer_is_its_formula(kind):
 def test_frameworks_agree_and_convert(kind, task):
     model = bent(model_of(ctsa.torch, kind, task, readout="norm" if kind == "itrsa" else "linear"))
     twin = ctsa.jax.from_torch(model)
-    mine, theirs = model(task.inputs, 3, NOISE), twin(task.inputs, 3, NOISE)
+    mine, theirs = model(task.inputs, 3, NOISE), jax.jit(lambda noise: twin(task.inputs, 3, noise))(NOISE)
     assert mine.shape == ((3, N, 3) if task is TASK else (3, 3))
     np.testing.assert_allclose(mine.detach(), theirs, rtol=0, atol=1e-13)
     back = ctsa.torch.from_jax(twin)
@@ -128,12 +130,15 @@ def test_runs_are_those_of_its_layer(face):
     one = TASK.inputs[0]
     u = model.start(one, 3)
     traj = ctsa.iterate(model.layer_of(one), u, 5)
-    states = face.numpy(model.states(one, 5, 3))
+
+    def of_the_model(x, end):
+        return model.states(one, 5, 3), model.run(one, 5, 3), model.onward(one, x, 3), model.energy(one, end)
+
+    states, end, onward, energy = map(face.numpy, one_program(face, of_the_model)(traj.xs[2], traj.xs[-1]))
     np.testing.assert_allclose(face.numpy(traj.xs), states, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(face.numpy(model.run(one, 5, 3)), states[-1], rtol=0, atol=1e-14)
-    np.testing.assert_allclose(face.numpy(model.onward(one, traj.xs[2], 3)), states[-1], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(end, states[-1], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(onward, states[-1], rtol=0, atol=1e-14)
     assert face.numpy(model.run(one, 0, 3)).tolist() == face.numpy(u).tolist()
-    energy = face.numpy(model.energy(one, traj.xs[-1]))
     assert energy == pytest.approx(float(face.numpy(ctsa.pseudo_energy(model.layer_of(one), traj.xs[-1]))), rel=1e-13)
     assert not np.array_equal(face.numpy(model.start(one, 4)), face.numpy(u))
     known = one > 0
@@ -145,8 +150,8 @@ def test_runs_are_those_of_its_layer(face):
 def test_finer_steps_tend_to_the_flow(kind):
     """First order: twice as many layers, half the distance; the layer is the Euler step of size h of its flow."""
     model = model_of(ctsa.torch, kind, gamma="scalar")
-    flow = model.run(TASK.inputs, 2, NOISE, solver=ctsa.Solver("dopri5", atol=1e-11)).detach()
-    off = [(model.run(TASK.inputs, 2, NOISE, refine=k).detach() - flow).abs().max().item() for k in (64, 128, 256)]
+    flow = model.run(TASK.inputs, 2, NOISE, solver=ctsa.Solver("dopri5", atol=1e-9)).detach()
+    off = [(model.run(TASK.inputs, 2, NOISE, refine=k).detach() - flow).abs().max().item() for k in (48, 96)]
     orders = np.log2(np.array(off[:-1]) / off[1:])
     np.testing.assert_allclose(orders, 1.0, atol=0.06)
     layer = model.layer_of(TASK.inputs[0])
@@ -155,7 +160,7 @@ def test_finer_steps_tend_to_the_flow(kind):
 
 def test_flows_of_both_frameworks_agree(torch_face, jax_face):
     runs = [
-        f.numpy(model_of(f, gamma="scalar").run(TASK.inputs, 3, NOISE, solver=ctsa.Solver("dopri8", atol=1e-9)))
+        f.numpy(model_of(f, gamma="scalar").run(TASK.inputs, 3, NOISE, solver=ctsa.Solver("bosh3", atol=1e-5)))
         for f in (torch_face, jax_face)
     ]
     np.testing.assert_allclose(*runs, rtol=0, atol=1e-12)
@@ -169,7 +174,7 @@ def test_gradients_reach_everything_alike(kind):
     model(TASK.inputs, 3, NOISE).square().mean().backward()
     grads = {name: p.grad for name, p in model.named_parameters() if name != "attention.gain"}  # LayerNorm's, in flat space
     assert all(g is not None and g.abs().max() > 0 for g in grads.values()), [n for n, g in grads.items() if g is None]
-    theirs = eqx.filter_grad(lambda m: (m(TASK.inputs, 3, NOISE) ** 2).mean())(twin)
+    theirs = eqx.filter_jit(eqx.filter_grad(lambda m: (m(TASK.inputs, 3, NOISE) ** 2).mean()))(twin)
     found = ctsa.models.files.arrays_of(theirs)
     for name, g in grads.items():
         np.testing.assert_allclose(found[name], g, rtol=0, atol=1e-12, err_msg=name)
@@ -177,13 +182,13 @@ def test_gradients_reach_everything_alike(kind):
 
 def test_the_adjoint_agrees_with_the_steps(face):
     """Also of tensors that are computed from parameters: the input, and the step of the flow."""
-    solver = ctsa.Solver("dopri5", atol=2e-10)
+    solver = ctsa.Solver("dopri5", atol=2e-9)
 
     def grads(adjoint):
         model = model_of(face, gamma="scalar")
 
         def loss(m):
-            return (m(TASK.inputs, 2, face.array(NOISE), solver=solver, adjoint=adjoint) ** 2).mean()
+            return (m(TASK.inputs, 1, face.array(NOISE), solver=solver, adjoint=adjoint) ** 2).mean()
 
         if face.name == "jax":
             return ctsa.models.files.arrays_of(eqx.filter_grad(loss)(model))
@@ -350,7 +355,8 @@ def test_symmetric_attention_is_attention_with_that_value(face):
     x, u = face.array(ctsa.random_tokens(5, D)), face.array(r.normal(size=(2, 5, D)))
     tied = face.SymmetricAttention(q, k, beta=0.7)
     plain = face.SelfAttention(q, k, 0.5 * (a + a.swapaxes(1, 2)), beta=0.7)
-    for mine, theirs in zip(tied.tangent(0.0, x, u), plain.tangent(0.0, x, u), strict=True):
+    both = one_program(face, lambda x, u: (tied.tangent(0.0, x, u), plain.tangent(0.0, x, u)))(x, u)
+    for mine, theirs in zip(*both, strict=True):
         np.testing.assert_allclose(face.numpy(mine), face.numpy(theirs), rtol=0, atol=1e-14)
     np.testing.assert_allclose(
         face.numpy(ctsa.jacobian(tied, x)), face.numpy(ctsa.jacobian(plain, x)), rtol=0, atol=1e-14
@@ -367,7 +373,7 @@ def test_energy_of_tied_attention_rises(face):
     a = np.random.default_rng(3).normal(size=(3, 3))
     a = a + a.T
     field = face.SymmetricAttention(query=np.eye(3), key=a, beta=0.5, weights="unnormalised")
-    xs = face.numpy(ctsa.integrate(field, ctsa.random_tokens(6, 3), np.linspace(0, 0.3, 7)).xs)
+    xs = face.numpy(ctsa.integrate(field, ctsa.random_tokens(6, 3), np.linspace(0, 0.3, 7), "heun", atol=1e-4).xs)
     rise = np.diff(np.exp(0.5 * np.einsum("tia,ab,tjb->tij", xs, a, xs)).sum((1, 2)))
     assert (rise > 0).all()
 
@@ -408,21 +414,28 @@ def oscillating(face, gamma):
 
 
 @pytest.mark.filterwarnings("ignore:AKOrN has no flow")
-@pytest.mark.parametrize("gamma", GAINS.values(), ids=GAINS)
-def test_akorn_with_a_gain(face, gamma):
+@pytest.mark.parametrize(("face", "kind"), sample([
+    (name, kind) for name in ("torch", "jax") for kind in GAINS
+], lambda name, kind: name == "torch" or kind == "vector"), indirect=["face"])  # fmt: skip
+def test_akorn_with_a_gain(face, kind):
+    gamma = GAINS[kind]
     layer = oscillating(face, gamma)
     x = face.array(ctsa.random_tokens(N, D, channels=4, seed=2))
     u = face.array(np.random.default_rng(1).normal(size=(2, N, D)))
-    y, dy = layer.tangent(x, u)
-    np.testing.assert_allclose(face.numpy(layer.units(layer.tokens(x))), face.numpy(x), rtol=0, atol=1e-15)
     h = 1e-6
-    moved = (layer.update(x + h * u[0]) - layer.update(x - h * u[0])) / (2 * h)
-    np.testing.assert_allclose(face.numpy(dy[0]), face.numpy(moved), rtol=0, atol=1e-8)
-    X = layer.tokens(x)
-    drift = layer.coupling.drift(0.0, X)
-    wanted = layer.geometry.retract(X + 0.3 * (layer.rotation.drift(0.0, X) + layer.geometry.project(x, drift)))
-    np.testing.assert_allclose(face.numpy(y), face.numpy(wanted), rtol=0, atol=1e-15)
-    energy = -(face.numpy(X) * face.numpy(drift)).sum()
+
+    def at(x, u):
+        X = layer.tokens(x)
+        drift = layer.coupling.drift(0.0, X)
+        wanted = layer.geometry.retract(X + 0.3 * (layer.rotation.drift(0.0, X) + layer.geometry.project(x, drift)))
+        moved = (layer.update(x + h * u[0]) - layer.update(x - h * u[0])) / (2 * h)
+        return *layer.tangent(x, u), layer.units(X), moved, wanted, X, drift
+
+    y, dy, back, moved, wanted, X, drift = map(face.numpy, one_program(face, at)(x, u))
+    np.testing.assert_allclose(back, face.numpy(x), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(dy[0], moved, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-15)
+    energy = -(X * drift).sum()
     assert float(face.numpy(layer.energy(x))) == pytest.approx(energy, rel=1e-13)
     assert float(face.numpy(ctsa.pseudo_energy(layer, x))) == pytest.approx(energy, rel=1e-13)
     if np.ptp(gamma) > 0:

@@ -83,22 +83,22 @@ def test_other_dimensions():
 
 
 def test_several_equilibria():
-    axes = pe.equilibria([found(), found(False), found(), found(), found()], V, columns=3, most=4)
-    assert len(axes) == 4 and len(axes[0].figure.axes) == 4
+    axes = pe.equilibria([found(), found(False), found()], V, columns=3, most=2)
+    assert len(axes) == 2 and len(axes[0].figure.axes) == 2
     drawn(axes[0])
     figure, given = plt.subplots(1, 2, subplot_kw={"projection": "3d"})
     assert (pe.equilibria([found()] * 2, axes=given) == given).all() and len(figure.axes) == 2
 
 
 def test_equilibria_of_a_search(torch_face):
-    several = ctsa.find_equilibria(torch_face.SelfAttention(key=V, value=V), 1, 3, starts=10, rounds=1)
+    several = ctsa.find_equilibria(torch_face.SelfAttention(key=V, value=V), 1, 3, starts=4, rounds=1)
     axes = pe.equilibria(several, V)
     assert "stable" in axes[0].get_title() and len(axes) == min(12, len(several))
 
 
 def test_trajectories():
     xs = np.stack([STATE[:, [1, 2, 0]], STATE])
-    ax = drawn(pe.trajectory(xs, V, title="two states"))
+    ax = pe.trajectory(xs, V, title="two states")
     assert ax.get_title() == "two states" and lines(ax, "_path0") and lines(ax, "_v2")
     axes = pe.trajectories({"one": xs, "two": xs, "three": xs}, [V, V, None], columns=2)
     assert [a.get_title() for a in axes] == ["one", "two", "three"] and not lines(axes[2], "_v")

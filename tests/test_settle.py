@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sampling import sample
 
 import ctsa
 from ctsa.fixed_points import settle
@@ -20,7 +21,9 @@ def linear(face, size, seed=0, norm=None):
     return (lambda x: x @ a + c), m, np.linalg.solve(np.eye(size) - m, b)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize(("face", "size"), sample([
+    (name, size) for name in ("torch", "jax") for size in (1, 2, 4)
+], lambda name, size: name == "torch" or size == 4), indirect=["face"])  # fmt: skip
 def test_anderson_solves_linear_maps_in_size_plus_one_evaluations(face, size, close):
     f, _, exact = linear(face, size)
     starts = face.array(np.random.default_rng(1).normal(size=(3, 1, size)))

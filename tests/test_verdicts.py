@@ -63,7 +63,7 @@ def test_an_unstable_equilibrium_is_no_chaos(face):
 @pytest.mark.parametrize("omega", [1.0, 2 * np.pi])
 def test_driven_flows(torch_face, omega):
     """Also where every interval is a period of the drive."""
-    got = spectrum(torch_face, lambda t, u: -u + torch.cos(omega * t), np.ones((1, 1)), atol=1e-8)
+    got = spectrum(torch_face, lambda t, u: -u + torch.cos(omega * t), np.ones((1, 1)), atol=1e-6)
     assert got.driven and got.neutral_expected == 0 and got.verdict.name == "periodic" and got.verdict.stability == "stable"
     if omega == 2 * np.pi:
         assert got.verdict.period == 1.0
@@ -89,7 +89,7 @@ def test_overflow_is_an_error_with_the_history(face, r):
 
 def test_a_flow_that_overflows(torch_face):
     with pytest.raises(ctsa.LyapunovError) as caught:
-        spectrum(torch_face, lambda t, x: x * x, np.ones((1, 1)), 40, transient=0, interval=0.1, max_steps=500)
+        spectrum(torch_face, lambda t, x: x * x, np.ones((1, 1)), 40, transient=0, interval=0.1, max_steps=200)
     assert np.isfinite(caught.value.spectrum.history).all()
 
 
@@ -110,7 +110,7 @@ def test_float32_rests_by_its_own_rounding(face):
 # ------------------------------------------------------------------------------------------------------------- the record
 def test_the_record_is_carried_by_files_members_and_resumed_runs(face, tmp_path):
     field, x = face.SelfAttention(beta=2.0), ctsa.random_tokens(4, 3, batch=(2,))
-    run = dict(transient=3, count=2)
+    run = dict(transient=3, count=2, solver="heun", atol=1e-3)
     whole = ctsa.lyapunov_spectrum(field, x, intervals=12, **run)
     part = ctsa.lyapunov_spectrum(field, x, intervals=5, checkpoint=tmp_path / "run", **run)
     resumed = ctsa.lyapunov_spectrum(field, x, intervals=7, resume=part, **run)
@@ -125,7 +125,7 @@ def test_the_record_is_carried_by_files_members_and_resumed_runs(face, tmp_path)
 
 def test_the_record_holds_state_and_velocity(face, close):
     field = face.Oja(np.diag([2.0, 1.0]))
-    got = ctsa.lyapunov_spectrum(field, ctsa.random_tokens(2, 2), intervals=3, transient=0)
+    got = ctsa.lyapunov_spectrum(field, ctsa.random_tokens(2, 2), intervals=3, transient=0, solver="heun", atol=1e-3)
     close(got.states[-1], got.x.ravel(), 1e-15)
     close(got.velocities[-1], face.numpy(field(0.0, face.array(got.x))).ravel(), 1e-14)
     layer = face.EulerLayer(field, 0.1)
