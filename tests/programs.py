@@ -7,4 +7,4 @@ import jax
 
 def as_one(face, f: Callable) -> Callable:
     """Return a function of arrays, compiled where ``face`` is that of JAX."""
-    return jax.jit(f) if face.name == "jax" else f
+    return jax.jit(lambda *arrays: f(*arrays)) if face.name == "jax" else f  # methods of modules have no hash

@@ -5,10 +5,10 @@ import logging
 import os
 from importlib.util import find_spec
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import as_one
 from sampling import sample
 
 import ctsa
@@ -164,11 +164,6 @@ def test_forward(made, name):
         np.testing.assert_allclose(output, outputs[layer], rtol=0, atol=3e-12 * max(1.0, np.abs(outputs).max()))
 
 
-def compiled(face, function):
-    """One program in place of many."""
-    return jax.jit(lambda *args: function(*args)) if face.name == "jax" else function
-
-
 @pytest.mark.parametrize("name", ROTARY)
 def test_fields_have_the_attention_of_the_model(made, face, name):
     """The exact form: unit tokens in, the model's own attention out (centred, where the norms centre)."""
@@ -181,16 +176,16 @@ def test_fields_have_the_attention_of_the_model(made, face, name):
         # |x|^2 = d / (1 + eps / variance): tokens are as long as the norm's eps leaves them.
         x = norm.centred / np.sqrt(d * (norm.variance + model.eps))
         field = model.field(layer, face, IDS, exact=True)
-        found = face.numpy(compiled(face, field.drift)(0.0, face.array(x)))
+        found = face.numpy(as_one(face, field.drift)(0.0, face.array(x)))
         wanted = model.attention_output(IDS, layer)
         if centres:
             wanted = wanted - wanted.mean(-1, keepdims=True)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-12 * max(1.0, np.abs(wanted).max()))
-        weights = face.numpy(compiled(face, field.attention)(face.array(x)))
+        weights = face.numpy(as_one(face, field.attention)(face.array(x)))
         np.testing.assert_allclose(weights, model.attention_weights(IDS, layer), rtol=0, atol=2e-12)
         one = model.field(layer, face, IDS, head=1, exact=True)
         heads = [model.field(layer, face, IDS, head=h, exact=True) for h in range(4)]
-        few = [face.numpy(a) for a in compiled(face, lambda x, of=heads: [h.drift(0.0, x) for h in of])(face.array(x))]
+        few = [face.numpy(a) for a in as_one(face, lambda x, of=heads: [h.drift(0.0, x) for h in of])(face.array(x))]
         bias = model.heads(layer).output_bias
         bias = bias - bias.mean() if centres else bias
         np.testing.assert_allclose(sum(few) + bias, found, rtol=0, atol=1e-11)
@@ -199,7 +194,7 @@ def test_fields_have_the_attention_of_the_model(made, face, name):
         np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1, rtol=0, atol=1e-14)
         np.testing.assert_allclose(unit, x / np.linalg.norm(x, axis=-1, keepdims=True), rtol=0, atol=1e-13)
         lost = 1 - np.linalg.norm(x, axis=-1).min()  # by the eps of the norm
-        found = face.numpy(compiled(face, field.attention)(face.array(unit)))
+        found = face.numpy(as_one(face, field.attention)(face.array(unit)))
         np.testing.assert_allclose(found, model.attention_weights(IDS, layer), rtol=0, atol=1e3 * lost + 1e-12)
     plain = model.field(1, face, IDS)
     start = model.on_sphere(IDS, 1).x
@@ -233,7 +228,7 @@ def test_loops_are_the_layers_of_the_model(made, torch_face, jax_face, name, pie
         x0 = states[first]
         close(face.numpy(ctsa.iterate(loop, x0, 1).xs[-1]), wanted, 1e-12)
         batch = np.stack([x0, x0[::-1]])
-        close(face.numpy(compiled(face, loop)(face.array(batch)))[0], wanted, 1e-12)
+        close(face.numpy(as_one(face, loop)(face.array(batch)))[0], wanted, 1e-12)
     spectra = [
         ctsa.lyapunov_spectrum(pretrained.loop(model, 1, face), states[1], intervals=4, transient=0, count=2).exponents
         for face in (torch_face, jax_face)
@@ -251,7 +246,7 @@ def test_attention_alone(made, torch_face, jax_face, close):
         wanted = wanted if model._network.pre_norm else norm(wanted).y
         for face in (torch_face, jax_face):
             loop = pretrained.loop(model, layer, face, perceptron=False)
-            close(face.numpy(compiled(face, loop)(face.array(x))), wanted, 1e-12)
+            close(face.numpy(as_one(face, loop)(face.array(x))), wanted, 1e-12)
 
 
 def test_what_is_injected_and_where_tokens_live(made, torch_face, close):
