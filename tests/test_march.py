@@ -116,7 +116,7 @@ def test_errors_are_those_of_the_tolerance(tol, scale):
     assert np.abs(found - exact).max() < 4 * tol * scale
 
 
-@mainly("torch")
+@mainly("jax")
 def test_what_shrinks_beside_what_grows_is_seen(face):
     # Off-diagonal entries hide a contraction in the lengths of the directions: x' = M x with rates 1 and -20.
     m = np.array([[1.0, 50.0], [0.0, -20.0]])
@@ -184,7 +184,7 @@ def test_an_ensemble_is_its_members(face):
         assert np.isclose(many.step[i], one.step, rtol=1e-8)  # steps of its own
 
 
-@mainly("torch")
+@mainly("jax")
 def test_an_ensemble_that_knows_the_time(face):
     be = ctsa._backend.backend(face.array([0.0]))
     field = face.SelfAttention(beta=2.0)

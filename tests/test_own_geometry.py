@@ -295,7 +295,7 @@ def test_steps_are_images(face, torch_face, close):
 @conjugate_runs(in_jax="Plain")
 def test_spectrum_at_an_equilibrium(face, torch_face, home, close):
     """All exponents are those on the sphere: real parts of the eigenvalues; one step has the same factors on both."""
-    v, run = np.diag([3.0, 1.0, -2.0]), dict(intervals=1, interval=0.5, transient=15, solver="rk4", step=0.25)
+    v, run = np.diag([3.0, 1.0, -2.0]), dict(intervals=5, interval=0.5, transient=15, solver="rk4", step=0.25)
     u = np.eye(3)[[0, 0]]
     spectra = [
         ctsa.lyapunov_spectrum(attention(where, g, v), x, **run)
