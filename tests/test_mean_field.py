@@ -332,7 +332,7 @@ def test_conversion_copies_and_dtypes(torch_face, jax_face, close):
     assert {n for n, _ in field.named_parameters()} == {"query", "key", "value", "beta", "sigma"}
     for face in (torch_face, jax_face):
         single = face.MeanField(value=np.eye(2, dtype=np.float32), degree=3)
-        assert "float32" in str(one_program(face, single.drift)(0.0, np.zeros((1, 6), np.float32)).dtype)
+        assert "float32" in str(one_program(face, single)(0.0, np.zeros((1, 6), np.float32)).dtype)
     assert repr(torch_face.MeanField(d=2, degree=3)).startswith("MeanField(beta=1, weights='softmax', d=2, degree=3")
 
 
