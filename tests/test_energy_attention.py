@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from one_program import one_program
+from programs import as_one
 from sampling import sample
 
 import ctsa
@@ -47,7 +47,7 @@ def energy(g, query=None, key=None, beta=1.0, memory=None, mask=None, **_):
 @pytest.mark.parametrize("case", CASES)
 def test_the_energy(face, case):
     field, x = face.EnergyAttention(**CASES[case]), state(case)
-    g, e = map(face.numpy, one_program(face, lambda x: (field.normalised(x), field.energy(x)))(face.array(x)))
+    g, e = map(face.numpy, as_one(face, lambda x: (field.normalised(x), field.energy(x)))(face.array(x)))
     assert float(e) == pytest.approx(energy(g, **CASES[case]), rel=1e-12)
 
 
@@ -79,7 +79,7 @@ def test_tangent(face, close, case):
     def both(x, u):
         return *field.tangent(0.0, x, u), *ctsa.derivatives.jvp_batched(lambda y: field.velocity(0.0, y), x, u)
 
-    v, dv, *auto = map(face.numpy, one_program(face, both)(x, u))
+    v, dv, *auto = map(face.numpy, as_one(face, both)(x, u))
     close(v, auto[0])
     close(dv, auto[1])
 
@@ -92,7 +92,7 @@ def test_the_energy_never_increases(face, case):
     """A theorem for any Q and K, asymmetric ones too: not true of the energy of plain self-attention."""
     field = face.EnergyAttention(**CASES[case])
     traj = ctsa.integrate(field, state(case), np.linspace(0.0, 1.5, 7), "heun", atol=1e-5)
-    e = face.numpy(one_program(face, field.energy)(traj.xs))
+    e = face.numpy(as_one(face, field.energy)(traj.xs))
     assert (np.diff(e) < 0).all()
 
 
@@ -116,7 +116,7 @@ def test_parity_and_conversion(torch_face, jax_face, close):
 def test_a_batch(face, close):
     field = face.EnergyAttention(**CASES["sphere, memory"])
     both = np.stack([X, ctsa.random_tokens(N, D, seed=5)])
-    of = one_program(face, lambda x: (field(0.0, x), field.energy(x)))
+    of = as_one(face, lambda x: (field(0.0, x), field.energy(x)))
     (v, e), (w, _) = of(face.array(both)), of(face.array(both[1]))
     close(v[1], face.numpy(w))
     assert tuple(e.shape) == (2,)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from one_program import one_program
+from programs import as_one
 from reference import CASES, HEADS, D, N, masks, parameters, state
 
 import ctsa
@@ -154,7 +154,7 @@ def test_integer_and_boolean_arrays_of_the_framework(face, kind, close):
     x = face.array(state("identity"))
     field = face.SelfAttention(value=face.array(np.eye(D), "int64"), mask=face.array(mask, kind))
     causal = face.SelfAttention(mask="causal")
-    close(*one_program(face, lambda x: (field(0.0, x), causal(0.0, x)))(x), 1e-15)
+    close(*as_one(face, lambda x: (field(0.0, x), causal(0.0, x)))(x), 1e-15)
 
 
 def test_results_keep_float32(face, close):
@@ -167,7 +167,7 @@ def test_results_keep_float32(face, close):
             v, dv = tangent(face.array(0.0, "float32"), face.array(x, "float32"), face.array(x[None], "float32"))
         assert str(v.dtype).removeprefix("torch.") == str(dv.dtype).removeprefix("torch.") == "float32"
         twin = build(face, name)
-        wide = one_program(face, lambda x, f=twin: f(0.0, x))(face.array(x))
+        wide = as_one(face, lambda x, f=twin: f(0.0, x))(face.array(x))
         close(face.numpy(v).astype(float), face.numpy(wide), 1e-5)
 
 

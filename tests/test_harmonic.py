@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from one_program import one_program
+from programs import as_one
 from sampling import sample
 
 import ctsa
@@ -63,7 +63,7 @@ def test_as_softmax_in_extended_precision(face, d, where, matrix):
     x, a, v = tokens(where, d), matrices(matrix, d), matrices("random", d, 5)
     for beta in (1e-3, 1.0, 6.0, 40.0) if face.name == "torch" else (6.0,):
         field = face.SelfAttention(query=a, value=v, beta=beta, how="harmonic")
-        y = as_numpy(one_program(face, lambda z, field=field: field.drift(0.0, z))(face.array(x)))
+        y = as_numpy(as_one(face, lambda z, field=field: field.drift(0.0, z))(face.array(x)))
         wanted = exact(x, a, v, beta)
         assert np.abs(y - wanted).max() <= 1e-12 * max(1.0, np.abs(v).max()), beta
 
@@ -74,7 +74,7 @@ def test_as_softmax_in_extended_precision(face, d, where, matrix):
 ), indirect=["face"])  # fmt: skip
 def test_uniform_tokens_need_no_way_out(face, d, beta, exactly):
     x, field = ctsa.random_tokens(700, d, seed=3), face.SelfAttention(beta=beta, how="harmonic")
-    y = as_numpy(one_program(face, lambda z: field.drift(0.0, z))(face.array(x)))
+    y = as_numpy(as_one(face, lambda z: field.drift(0.0, z))(face.array(x)))
     assert np.abs(y - exact(x, np.eye(d), np.eye(d), beta)).max() < 1e-13
 
 
@@ -91,8 +91,8 @@ def test_what_is_not_trusted(face):
         found, total = series.sums(z, -16.0 * z, face.array(np.ones((400, 1))), series.degree(3, field.reach))
         return harmonic.trusted(found[:, 0], total, -16.0 * z, 400, field.reach)
 
-    assert not bool(one_program(face, trusted)(z).any()) and heads.count == 1
-    drift = one_program(face, lambda z: field.drift(0.0, z))
+    assert not bool(as_one(face, trusted)(z).any()) and heads.count == 1
+    drift = as_one(face, lambda z: field.drift(0.0, z))
     y = as_numpy(drift(z))
     assert np.abs(y - exact(x, -np.eye(3), np.eye(3), 16.0)).max() < 1e-13
     longer = as_numpy(drift(face.array(1.5 * x)))  # off the sphere the series is another function
@@ -112,7 +112,7 @@ def test_some_rows_with_all_their_scores(face, monkeypatch):
                     for how in ("dense", "harmonic"))  # fmt: skip
     z, u = face.array(x), face.array(rng.normal(size=(2, 405, 3)))
     (first, (_, wanted)), (second, (_, found)) = (
-        one_program(face, lambda z, u, f=f: (f.drift(0.0, z), f.drift_tangent(0.0, z, u)))(z, u) for f in (dense, field)
+        as_one(face, lambda z, u, f=f: (f.drift(0.0, z), f.drift_tangent(0.0, z, u)))(z, u) for f in (dense, field)
     )
     assert np.abs(as_numpy(first) - as_numpy(second)).max() < 1e-12
     assert np.abs(as_numpy(wanted) - as_numpy(found)).max() < 1e-12 * np.abs(as_numpy(wanted)).max()
@@ -196,7 +196,7 @@ def test_heads_and_batches(face, weights):
     x, u = face.array(ctsa.random_tokens(N, 3, batch=(2, 2))), face.array(rng.normal(size=(3, 2, 2, N, 3)))
     a, b = (face.SelfAttention(**kw, how=how) for how in ("dense", "harmonic"))
     found = [
-        one_program(face, lambda x, u, f=f: (f.drift(0.0, x), *f.drift_tangent(0.0, x, u)))(x, u) for f in (a, b)
+        as_one(face, lambda x, u, f=f: (f.drift(0.0, x), *f.drift_tangent(0.0, x, u)))(x, u) for f in (a, b)
     ]
     for one, other in zip(*found, strict=True):
         one, other = as_numpy(one), as_numpy(other)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FACES
-from one_program import one_program
+from programs import as_one
 from sampling import mainly, sample
 from scipy.special import ive
 
@@ -124,7 +124,7 @@ def test_closed_forms_and_faces_agree(torch_face, jax_face, close, given, weight
     c = np.stack([some(fields[0], s) for s in (0, 1)])  # a batch
     u = np.random.default_rng(2).normal(size=(3, *c.shape))
     given_to = (torch_face, fields[0]), (jax_face, fields[1])
-    (v, dv), (w, dw) = (one_program(f, lambda c, u, field=field: field.tangent(0.0, c, u))(c, u) for f, field in given_to)
+    (v, dv), (w, dw) = (as_one(f, lambda c, u, field=field: field.tangent(0.0, c, u))(c, u) for f, field in given_to)
     close(v, w, 1e-12)
     close(dv, dw, 1e-12)
     close(dw, jvp_batched(lambda y: fields[0].drift(0.0, y), torch_face.array(c), torch_face.array(u))[1], 1e-12)
@@ -144,8 +144,8 @@ def test_attention_is_that_of_weighted_tokens(face, close, d, weights):
     rho = face.numpy(field.density(c)) * (2 * np.pi if d == 2 else 4 * np.pi)
     mask = np.tile(len(nodes) * shares * rho, (len(nodes), 1))
     tokens = face.SelfAttention(**MATRICES[d], beta=2.0, weights=weights, mask=mask)
-    velocity = one_program(face, field.token_velocity)(c)
-    close(velocity, one_program(face, lambda x: tokens(0.0, x))(face.array(nodes)), 1e-12)
+    velocity = as_one(face, field.token_velocity)(c)
+    close(velocity, as_one(face, lambda x: tokens(0.0, x))(face.array(nodes)), 1e-12)
     close(field.token_velocity(c, nodes[:3]), velocity[:3], 1e-13)
 
 
@@ -328,11 +328,11 @@ def test_conversion_copies_and_dtypes(torch_face, jax_face, close):
     field = torch_face.MeanField(**MATRICES[3], beta=2.0, degree=3, sigma=0.2)
     other = ctsa.jax.from_torch(field)
     assert other.quadrature == field.quadrature
-    close(one_program(jax_face, other)(0.0, some(field)), field(0.0, some(field)), 1e-13)
+    close(as_one(jax_face, other)(0.0, some(field)), field(0.0, some(field)), 1e-13)
     assert {n for n, _ in field.named_parameters()} == {"query", "key", "value", "beta", "sigma"}
     for face in (torch_face, jax_face):
         single = face.MeanField(value=np.eye(2, dtype=np.float32), degree=3)
-        assert "float32" in str(one_program(face, single)(0.0, np.zeros((1, 6), np.float32)).dtype)
+        assert "float32" in str(as_one(face, single)(0.0, np.zeros((1, 6), np.float32)).dtype)
     assert repr(torch_face.MeanField(d=2, degree=3)).startswith("MeanField(beta=1, weights='softmax', d=2, degree=3")
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from one_program import one_program
+from programs import as_one
 from sampling import sample
 
 import ctsa
@@ -134,7 +134,7 @@ def test_runs_are_those_of_its_layer(face):
     def of_the_model(x, end):
         return model.states(one, 5, 3), model.run(one, 5, 3), model.onward(one, x, 3), model.energy(one, end)
 
-    states, end, onward, energy = map(face.numpy, one_program(face, of_the_model)(traj.xs[2], traj.xs[-1]))
+    states, end, onward, energy = map(face.numpy, as_one(face, of_the_model)(traj.xs[2], traj.xs[-1]))
     np.testing.assert_allclose(face.numpy(traj.xs), states, rtol=0, atol=1e-14)
     np.testing.assert_allclose(end, states[-1], rtol=0, atol=1e-14)
     np.testing.assert_allclose(onward, states[-1], rtol=0, atol=1e-14)
@@ -355,7 +355,7 @@ def test_symmetric_attention_is_attention_with_that_value(face):
     x, u = face.array(ctsa.random_tokens(5, D)), face.array(r.normal(size=(2, 5, D)))
     tied = face.SymmetricAttention(q, k, beta=0.7)
     plain = face.SelfAttention(q, k, 0.5 * (a + a.swapaxes(1, 2)), beta=0.7)
-    both = one_program(face, lambda x, u: (tied.tangent(0.0, x, u), plain.tangent(0.0, x, u)))(x, u)
+    both = as_one(face, lambda x, u: (tied.tangent(0.0, x, u), plain.tangent(0.0, x, u)))(x, u)
     for mine, theirs in zip(*both, strict=True):
         np.testing.assert_allclose(face.numpy(mine), face.numpy(theirs), rtol=0, atol=1e-14)
     np.testing.assert_allclose(
@@ -431,7 +431,7 @@ def test_akorn_with_a_gain(face, kind):
         moved = (layer.update(x + h * u[0]) - layer.update(x - h * u[0])) / (2 * h)
         return *layer.tangent(x, u), layer.units(X), moved, wanted, X, drift
 
-    y, dy, back, moved, wanted, X, drift = map(face.numpy, one_program(face, at)(x, u))
+    y, dy, back, moved, wanted, X, drift = map(face.numpy, as_one(face, at)(x, u))
     np.testing.assert_allclose(back, face.numpy(x), rtol=0, atol=1e-15)
     np.testing.assert_allclose(dy[0], moved, rtol=0, atol=1e-8)
     np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-15)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from one_program import one_program
+from programs import as_one
 from sampling import sample
 
 import ctsa
@@ -98,7 +98,7 @@ def test_without_positions_it_is_self_attention(face, weights, close):
     plain = face.SelfAttention(W["query"], W["key"], W["output"] @ W["value"], beta=0.7, weights=weights)
     x, u = face.array(X), face.array(RNG.normal(size=(3, N, D)))
     (*one, first), (*other, second) = (
-        one_program(face, lambda x, u, f=f: (*f.tangent(0.0, x, u), *f.drift_jacobian(0.0, x), f.attention(x)))(x, u)
+        as_one(face, lambda x, u, f=f: (*f.tangent(0.0, x, u), *f.drift_jacobian(0.0, x), f.attention(x)))(x, u)
         for f in (field, plain)
     )
     for a, b in zip(one, other, strict=True):
@@ -193,7 +193,7 @@ def test_gradients_reach_angles(torch_face, jax_face):
 def test_single_precision(face, close):
     w = {name: a.astype(np.float32) for name, a in (W | BIASES).items()}
     field = face.MultiHeadAttention(**w, positions=KINDS["rotations"], beta=np.float32(0.7))
-    y = one_program(face, lambda x: field.drift(0.0, x))(face.array(X, "float32"))
+    y = as_one(face, lambda x: field.drift(0.0, x))(face.array(X, "float32"))
     assert "float32" in str(y.dtype)
     close(face.numpy(y), by_loops(X, W, BIASES, KINDS["rotations"], 0.7), 1e-5)
 
