@@ -278,8 +278,8 @@ def command(name, out, *more):
             "--set", "output.report=false", "--set", "output.pictures=false", *words_of(LONG[name]), *more]  # fmt: skip
 
 
-def kill_and_resume(name, folder, rng):
-    """Kill a run at a moment, then go on until it is done."""
+def kill_and_resume(name, folder, rng, times):
+    """Kill a run at some moment, so many times, then go on until it is done."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills, more = 0, []
     for _ in range(20):
@@ -287,7 +287,7 @@ def kill_and_resume(name, folder, rng):
         began = time.monotonic()
         while not (folder / "run.json").exists() and run.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.01)
-        if kills < 1:
+        if kills < times:
             time.sleep(rng.uniform(0, 0.3))
             run.send_signal(signal.SIGKILL)
         said = run.communicate()[1]
@@ -305,11 +305,14 @@ def kill_and_resume(name, folder, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sample(LONG, lambda name: name == "simulate"))  # test_checkpoints.py kills the others
-def test_killed_and_resumed(name, tmp_path):
+@pytest.mark.parametrize(
+    "name, times",  # test_checkpoints.py kills the others
+    sample([("simulate", 1), *((name, 2) for name in LONG)], lambda name, times: times == 1),
+)
+def test_killed_and_resumed(name, times, tmp_path):
     rng = random.Random(name)
     assert cli.main(command(name, tmp_path / "whole")[3:]) == 0
-    kill_and_resume(name, tmp_path / "cut", rng)
+    kill_and_resume(name, tmp_path / "cut", rng, times)
     a, b = (ctsa.load(tmp_path / run).results[name] for run in ("whole", "cut"))
     for key in ("xs", "ts", "history", "ends", "kind_index"):
         if hasattr(a, key):

@@ -156,6 +156,16 @@ def test_closed_branch_with_folds(face, close):
     assert np.diff(branch.arclength).max() <= 0.0404
 
 
+@pytest.mark.parametrize("step", [0.06, 0.07])
+def test_points_where_the_parameter_turns_are_no_folds_if_branches_cross(torch_face, step):
+    """The same curve: its tips at q = -+2 were folds for some steps, whose nodes came too near to them."""
+    field = diagonal(torch_face, [3.0, 2.0]) + 0.0 * torch_face.Injection([0.0, 1.0])
+    branch = ctsa.continue_equilibrium(field, poles(1, 1, 2), "factor", (-3.0, 3.0), step=step)
+    assert len(branch.folds) == 4
+    tips = [abs(p.parameter) for p in branch.branch_points if abs(abs(p.parameter) - 2) < 1e-3]
+    assert tips == pytest.approx([2.0, 2.0], abs=1e-8)
+
+
 # ------------------------------------------------------------------------------------------------- symmetry, families
 def test_rotations_are_no_bifurcation(face):
     """A triangle under Q = K = V = I: three neutral directions along the way, which are left out."""

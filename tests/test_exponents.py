@@ -1,5 +1,6 @@
 """Exponents as a plain function of arrays: values, gradients, transforms."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -47,8 +48,6 @@ def test_values_of_layers(face, torch_face):
 
 
 def test_gradients(torch_face, jax_face):
-    import jax
-
     along = np.random.default_rng(1).normal(size=(2, *V.shape))
     with torch.no_grad():
         ends = [[float(of_value(torch_face, V + s * a)) for s in (1e-5, -1e-5)] for a in along]
@@ -61,9 +60,20 @@ def test_gradients(torch_face, jax_face):
     assert np.abs(np.asarray(found) - v.grad.numpy()).max() < 1e-9 and abs(float(value) - exact.item()) < 1e-9
 
 
-def test_gradients_of_layers(torch_face, jax_face):
-    import jax
+@pytest.mark.thorough  # the same equations as above, through adaptive steps
+def test_gradients_through_adaptive_steps(torch_face, jax_face):
+    def rate(face, v):
+        return ctsa.exponents(face.SelfAttention(value=v, beta=2.0), X0, intervals=2, atol=1e-9)[:2].sum()
 
+    exact = slopes(lambda v: rate(torch_face, v).detach(), V)
+    v = torch.tensor(V, requires_grad=True)
+    rate(torch_face, v).backward()
+    assert np.abs(v.grad.numpy() - exact).max() < 1e-7
+    found = jax.jit(jax.grad(lambda v: rate(jax_face, v)))(V)
+    assert np.abs(np.asarray(found) - v.grad.numpy()).max() < 1e-9
+
+
+def test_gradients_of_layers(torch_face, jax_face):
     def rate(face, v):
         return ctsa.exponents(face.PostNormLayer(face.SelfAttention(value=v), step=0.1), X0, intervals=3, interval=2)[0]
 
@@ -79,7 +89,6 @@ def test_gradients_of_layers(torch_face, jax_face):
 def test_gradients_in_forward_mode(jax_face):
     """And under vmap, in one program."""
     import diffrax
-    import jax
 
     def rate(b, **options):
         field = jax_face.SelfAttention(value=V, beta=b)

@@ -9,6 +9,7 @@ from sampling import mainly, sample
 
 import ctsa
 from ctsa import theory
+from ctsa._backend import no_graph
 from ctsa.flows.stochastic import increments
 
 ORIGIN = {2: [1.0, 0.0], 3: [1.0, 0.0, 0.0]}
@@ -54,13 +55,14 @@ def test_increments_are_normal_and_independent():
     assert abs((w * other).mean() * 2048) < 0.015
 
 
+@mainly("torch")
 # ----------------------------------------------------------------------------------------------------------------- laws
 @pytest.mark.parametrize("d", [2, 3])
-def test_brownian_motion(torch_face, d):
+def test_brownian_motion(face, d):
     """Harmonics of degree l decay at the rate ``sigma^2 / 2 l (l + d - 2)``."""
     n, sigma, ts = 40_000, 0.7, np.array([0.0, 0.5, 1.0])
-    run = ctsa.integrate(torch_face.Noise(sigma), np.tile(ORIGIN[d], (n, 1)), ts, step=0.025, seed=1)
-    xs = torch_face.numpy(run.xs)
+    run = ctsa.integrate(face.Noise(sigma), np.tile(ORIGIN[d], (n, 1)), ts, step=0.025, seed=1)
+    xs = face.numpy(run.xs)
     assert np.abs((xs**2).sum(-1) - 1).max() < 1e-14
     p = xs[..., 0]
     for l, y in ((1, p), (2, 2 * p**2 - 1 if d == 2 else (3 * p**2 - 1) / 2)):
@@ -80,14 +82,15 @@ def test_one_strength_a_token(face):
     assert (np.abs(p.mean(1) - exact) < 4 * p.std(1) / 1000**0.5).all()
 
 
-def test_uniform_on_an_ellipse(torch_face):
+@mainly("torch")
+def test_uniform_on_an_ellipse(face):
     """On a curve Brownian motion ends uniform in arc length, whatever the retraction."""
     g, n = Ellipse(), 8000
-    with torch.no_grad():
+    with no_graph():
         run = ctsa.integrate(
-            torch_face.Noise(1.0, geometry=g), np.tile([1.0, 0.0], (n, 1)), [0.0, 20.0], step=0.05, seed=0
+            face.Noise(1.0, geometry=g), np.tile([1.0, 0.0], (n, 1)), [0.0, 20.0], step=0.05, seed=0
         )
-    found = run.xs.numpy()[-1, :, 1] ** 2
+    found = face.numpy(run.xs)[-1, :, 1] ** 2
     angle = 2 * np.pi * np.arange(4000) / 4000
     speed = np.sqrt(np.sin(angle) ** 2 + 4 * np.cos(angle) ** 2)
     exact = (4 * np.sin(angle) ** 2 * speed).sum() / speed.sum()
@@ -103,20 +106,21 @@ def test_members_of_a_batch_are_independent(face):
     assert (again[..., 1] == end).all() and np.abs(other[..., 1] - end).max() > 0.1
 
 
-def test_tokens_with_noise_move_as_their_density(torch_face):
+@mainly("torch")
+def test_tokens_with_noise_move_as_their_density(face):
     """10 000 tokens beside ``MeanField``, below the critical noise, within standard errors."""
     n, beta = 10_000, 4.0
     sigma = 0.5 * theory.critical_noise(beta)[0]
     angle = 2 * np.pi * np.arange(n) / n
     angle = angle + 0.6 * np.sin(angle)
     x = np.stack([np.cos(angle), np.sin(angle)], -1)
-    field = torch_face.MeanField(beta=beta, d=2, degree=24, sigma=sigma)
-    noisy = torch_face.SelfAttention(beta=beta, how="harmonic") + torch_face.Noise(sigma)
-    with torch.no_grad():
+    field = face.MeanField(beta=beta, d=2, degree=24, sigma=sigma)
+    noisy = face.SelfAttention(beta=beta, how="harmonic") + face.Noise(sigma)
+    with no_graph():
         density = ctsa.integrate(field, field.from_tokens(x), [0.0, 1.0], solver="rk4", step=0.02)
         run = ctsa.integrate(noisy, x, [0.0, 1.0], step=0.1, seed=0)
-        start, end = (torch_face.numpy(field.from_tokens(s))[0] for s in run.xs)
-    assert np.abs(torch_face.numpy(density.xs)[-1, 0] - end).max() < 4 * n**-0.5
+        start, end = (face.numpy(field.from_tokens(s))[0] for s in run.xs)
+    assert np.abs(face.numpy(density.xs)[-1, 0] - end).max() < 4 * n**-0.5
     assert np.abs(end - start).max() > 8 * n**-0.5
 
 
@@ -137,7 +141,8 @@ def test_order_of_paths(torch_face, d, geometry, order):
         assert abs(np.polyfit(np.log([8, 16, 32, 64]), -np.log(off), 1)[0] - order) < 0.15
 
 
-def test_order_of_means(torch_face):
+@mainly("torch")
+def test_order_of_means(face):
     """A geodesic step on the two-sphere has the mean cosine ``m(s)``, s = sigma^2 h; ``m(h)^(1/h)`` tends to 1/e as h."""
     r = np.linspace(0.0, 9.0, 4001)
     n, exact = 60_000, {}
@@ -147,11 +152,11 @@ def test_order_of_means(torch_face):
     off = np.abs(np.array(list(exact.values())) - np.exp(-1))
     assert (np.abs(np.log2(off[1:-1] / off[2:]) - 1) < 0.25).all() and off[-1] < 0.01
     for h in (1.0, 0.25):
-        run = ctsa.integrate(torch_face.Noise(1.0), np.tile(ORIGIN[3], (n, 1)), [0.0, 1.0], step=h, seed=1)
-        end = torch_face.numpy(run.xs)[-1]
+        run = ctsa.integrate(face.Noise(1.0), np.tile(ORIGIN[3], (n, 1)), [0.0, 1.0], step=h, seed=1)
+        end = face.numpy(run.xs)[-1]
         assert abs(end[:, 0].mean() - exact[h]) < 4 * end[:, 0].std() / n**0.5
-    run = ctsa.integrate(torch_face.Noise(1.0), np.tile(ORIGIN[2], (n, 1)), [0.0, 1.0], step=1.0, seed=1)
-    one = torch_face.numpy(run.xs)[-1, :, 0]
+    run = ctsa.integrate(face.Noise(1.0), np.tile(ORIGIN[2], (n, 1)), [0.0, 1.0], step=1.0, seed=1)
+    one = face.numpy(run.xs)[-1, :, 0]
     assert abs(float(one.mean()) - np.exp(-0.5)) < 4 * float(one.std()) / n**0.5  # on the circle the law is exact
 
 

@@ -157,7 +157,7 @@ def _nodes(curve: Curve, a: Point, b: Point, test: Test) -> tuple[np.ndarray, li
     falling = test(a, low) >= 0
     reach = min(REACH / curve.distance(a.x, a.p, b.x, b.p), 0.25) * b.step
     size = max(1.0, float(np.abs(a.spectrum).max(initial=0.0)))
-    best = None
+    best, least = None, np.inf
     for _ in range(5):
         while high - low > reach / 4:
             for share in (0.5, 0.4, 0.6):  # a point may be lost if it is the branch point itself
@@ -185,9 +185,10 @@ def _nodes(curve: Curve, a: Point, b: Point, test: Test) -> tuple[np.ndarray, li
             paired = sum(test.value(q, t).imag > REAL * size for q, t in zip(nodes, s, strict=True))
             if paired not in (0, len(nodes)):
                 continue
-        best = s, nodes, middle
-        inner = interpolated_root(s[1:-1], values[1:-1], middle)
-        if abs(inner - interpolated_root(s, values, middle)) < 1e-9:
+        off = abs(interpolated_root(s[1:-1], values[1:-1], middle) - interpolated_root(s, values, middle))
+        if off < least:  # near a branch point nodes are corrected badly, and ever worse the nearer they are
+            best, least = (s, nodes, middle), off
+        if off < 1e-9:
             return best
     return best
 
