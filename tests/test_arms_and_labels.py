@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 import ctsa.torch
@@ -34,6 +34,7 @@ def test_pitchfork_along_its_arm(name, start):
         assert all(abs(b.points[0].parameter) < 1e-12 for b in diagram)
 
 
+@mainly("torch")
 def test_pitchfork_along_its_arm_on_the_circle(face):
     """angle' = sin a (cos a - p): the arm cos a = p meets a = 0 at p = 1."""
     field = face.SelfAttention(value=np.diag([0.0, 1.0]), beta=1.0) + 0.5 * face.Injection([1.0, 0.0])

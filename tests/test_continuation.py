@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sampling import sample
+from sampling import mainly, sample
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
@@ -62,6 +62,7 @@ def test_eigenvalues_along_a_branch(torch_face, close):
         assert branch.neutral[i] == 0
 
 
+@mainly("torch")
 def test_tilted_poles(face, close):
     """Tokens (cos a, +-sin a) are at rest where tanh(beta l1 cos^2 a) = l2 / l1: a pitchfork, towards larger beta."""
     field, crossing = diagonal(face), np.arctanh(2 / 3) / 3
@@ -233,6 +234,7 @@ def transcritical(p):
     return lambda t, x: p * x - x * x
 
 
+@mainly("torch")
 def test_fold(face, close):
     branch = ctsa.continue_equilibrium(None, face.array([[1.0]]), fold, (-1.0, 2.0), at=1.0, geometry=FLAT)
     assert branch.parameter == "fold" and [p.kind for p in branch.points] == ["fold"]

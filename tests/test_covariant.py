@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from dynamics import CAT, LORENZ_START, cat, henon, lorenz, tangent_frame
+from sampling import mainly
 
 import ctsa
 from ctsa.derivatives import layer_pushforward
@@ -56,6 +57,7 @@ def test_linear_systems_have_eigenvectors(face, kind):
     assert np.abs(found.subspace_angle(1) - smallest).max() < 1e-6
 
 
+@mainly("torch")
 def test_covariance_under_a_layer(face):
     """The tangent map takes each vector to a multiple of the next: what their name says."""
     layer = face.EulerLayer(make(face), step=0.2)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from run_configs import LAYER, config_of
+from sampling import mainly
 
 import ctsa
 from ctsa.runs import ANALYSES, read_config
@@ -25,6 +26,7 @@ def test_estimates_of_memory(torch_face):
         estimate("lyapunov", field, ctsa.random_tokens(32, 3), intervals=10**12, probe=False).require()
 
 
+@mainly("torch")
 def test_estimates_of_time(face):
     """The time of a thousand times as much is a thousand times as long, whatever the machine does meanwhile."""
     field, x0 = face.SelfAttention(), ctsa.random_tokens(8, 3)

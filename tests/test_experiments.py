@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from sampling import mainly
 from scipy import stats
 
 import ctsa
@@ -47,6 +48,7 @@ def states_by_hand(model, data, start, depth):
     return [(be.to_numpy(model.read(u)), be.to_numpy(model.energy(data.inputs, u))) for u in with_layers]
 
 
+@mainly("torch")
 def test_votes_by_hand(face, data):
     model = face.RecurrentModel.for_task(data.train, d=16, seed=1)
     some, count, depth = data.ood, 3, 3
@@ -222,6 +224,7 @@ def test_findings_select():
     assert "3 rows" in repr(found)
 
 
+@mainly("torch")
 def test_no_step_of_a_flow_is_longer_than_a_layer(face, data, close):
     """At rest a solver sees no error, however long its steps: those of several layers throw the state off again."""
     model = face.RecurrentModel.for_task(data.train, d=16, gamma="scalar", dtype="float64")

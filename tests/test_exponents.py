@@ -121,6 +121,7 @@ def test_gradients_grow_with_chaos():
     assert sizes[1] > 50 * sizes[0] and sizes[2] > 50 * sizes[1]
 
 
+@mainly("torch")
 def test_bad_input(face):
     layer = face.PostNormLayer(face.SelfAttention(), step=0.1)
     with pytest.raises(ValueError, match="8 are asked for"):

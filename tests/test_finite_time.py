@@ -222,6 +222,7 @@ def test_frameworks_agree(torch_face, jax_face):
     assert np.abs(np.array(a) - np.array(b)).max() < 1e-12
 
 
+@mainly("torch")
 def test_single_precision(face, torch_face):
     """To what float32 holds, and no further: it ends, and agrees with double precision."""
     layer = face.EulerLayer(make(face, dtype=np.float32), step=0.2)
@@ -247,6 +248,7 @@ def test_bare_callables(torch_face):
 
 
 # ------------------------------------------------------------------------------------------------------- beyond the size
+@mainly("torch")
 def test_no_matrix_beyond_the_size(face, no_matrix, monkeypatch):
     n, d = 400, 3
     x = ctsa.random_tokens(n, d, seed=0)

@@ -182,6 +182,7 @@ def test_kept_and_shown(torch_face, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------- cycles
+@mainly("torch")
 def test_cycles_of_the_logistic_map(face, close):
     starts = column(face, np.linspace(0.05, 0.95, 12))
     two = ctsa.find_cycles(logistic(3.2), 2, starts, geometry=FLAT)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import mainly
 
 import ctsa
 from ctsa.ensembles import _layers
@@ -22,6 +23,7 @@ def column(face, values, dtype="float64"):
     return face.array(np.asarray(values, dtype=float).reshape(-1, 1, 1), dtype)
 
 
+@mainly("torch")
 def test_two_basins_with_a_known_boundary(face, close):
     starts = np.linspace(-1.5, 1.5, 61) + 0.01
     found = ctsa.basins(bistable, column(face, starts), geometry=FLAT)
@@ -59,6 +61,7 @@ def test_a_slow_passage_is_no_limit(torch_face):
     assert set(found.kind) == {"unresolved"}
 
 
+@mainly("torch")
 def test_steps_of_attention(face):
     """Of consensus and bipartite consensus one of each class stands for all, as for the flow."""
     v = np.diag([3.0, 2.0, 1.0])

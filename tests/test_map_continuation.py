@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sampling import mainly
 
 import ctsa
 from ctsa._backend import backend
@@ -56,6 +57,7 @@ def test_the_branch_through_zero(torch_face):
     assert np.abs(other.xs).max() < 1e-10 and other.stable[other.parameters < 0.99].all()
 
 
+@mainly("torch")
 def test_neimark_sacker_of_the_delayed_logistic_map(face):
     branch = follow(face, delayed, [1 / 3, 1 / 3], (1.2, 2.3), 1.5)
     (point,) = branch.neimark_sacker_points
@@ -64,6 +66,7 @@ def test_neimark_sacker_of_the_delayed_logistic_map(face):
     assert (branch.stable == (branch.parameters < 2)).all() and "Neimark-Sacker" in branch.table()
 
 
+@mainly("torch")
 def test_fold(face):
     branch = follow(face, fold, [0.0], (-0.7, 1.0), 0.0)
     (point,) = branch.points
@@ -82,6 +85,7 @@ def test_pitchfork(torch_face):
     assert np.abs(arms.xs.ravel() ** 2 - (arms.parameters - 1)).max() < 1e-10
 
 
+@mainly("torch")
 def test_layers_branch_where_their_flow_does(face):
     """An Euler step has the equilibria of its flow, and a multiplier ``1 + step * eigenvalue``."""
     a = np.diag([3.0, 2.0, 1.0])

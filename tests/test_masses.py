@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import close
 from hypothesis import given, strategies as st
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 from ctsa.attention import WEIGHTS
@@ -139,6 +139,7 @@ def test_gradients_do_not_care_how_tokens_are_counted(torch_face):
     close(*slopes, 1e-12)
 
 
+@mainly("torch")
 def test_energy_and_entropy(face):
     x = ctsa.random_tokens(Q, 3, seed=2)
     few, many = face.SelfAttention(beta=2.0, masses=MASSES), face.SelfAttention(beta=2.0)
@@ -147,6 +148,7 @@ def test_energy_and_entropy(face):
     close(ctsa.entropy(few, x), as_numpy(ctsa.entropy(many, x[LABELS]))[np.flatnonzero(np.diff(LABELS, prepend=-1))], 1e-12)
 
 
+@mainly("torch")
 def test_contribution_counts_repeated_tokens(face):
     """Few tokens have the eigenvectors of many in which repeated ones are equal."""
     many, few = pair(face)

@@ -188,6 +188,7 @@ def test_growth_measured_on_tokens(torch_face):
     assert np.allclose(measured, theory.uniform_growth_rate(np.arange(1, 6), 4.0), rtol=0.01)
 
 
+@mainly("torch")
 def test_tokens_of_every_kind(face, close):
     x = ctsa.random_tokens(3000, 3, seed=0, batch=2)  # more than a block of them
     field = face.MeanField(d=3, degree=3)
@@ -259,6 +260,7 @@ def test_the_bump_is_continued_to_the_critical_noise(jax_face):
 
 
 # ----------------------------------------------------------------------------------------------------- what is resolved
+@mainly("torch")
 def test_runs_are_judged(face):
     field = face.MeanField(beta=4.0, d=2, degree=16)
     c = field.coefficients(lambda x: 1 + 0.3 * x[:, 0])

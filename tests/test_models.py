@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from programs import as_one
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 import ctsa.jax
@@ -368,6 +368,7 @@ def test_symmetric_attention_is_attention_with_that_value(face):
         face.SymmetricAttention(query=np.ones((3, D)))
 
 
+@mainly("torch")
 def test_energy_of_tied_attention_rises(face):
     """One symmetric head with unnormalised weights ascends sum exp(beta <x_i, A x_j>)."""
     a = np.random.default_rng(3).normal(size=(3, 3))

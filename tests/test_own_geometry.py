@@ -284,6 +284,7 @@ def test_order_of_convergence(face, home):
     assert np.abs(slopes - 4).max() < 0.35, slopes
 
 
+@mainly("torch")
 def test_steps_are_images(face, torch_face, close):
     """The degree-1 extension commutes with scaling, so that even single steps are images, however long."""
     home, u = Ellipsoid(SHEAR), ctsa.random_tokens(N, D)
@@ -510,6 +511,7 @@ def test_equal_geometries_compile_once(jax_face):
     assert len(calls) - first <= 2  # the checks of the velocity, no more
 
 
+@mainly("torch")
 def test_bases_belong_to_their_jacobians(face):
     """The default basis is another in NumPy and in torch; symmetries and Newton's method must not mix them."""
     round_sphere = Plain(tuple(map(tuple, np.eye(4))))

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from sampling import sample
+from sampling import mainly, sample
 from scipy.special import expit
 
 import ctsa
@@ -85,6 +85,7 @@ def test_tokens_rest_in_clusters(jax_face, beta, seed):
     assert found.merge.shape == (len(found) - 1,) and (np.diff(found.merge) > 0).all()
 
 
+@mainly("torch")
 def test_trajectories_and_their_values(face, close):
     field = face.SelfAttention(beta=8.0, value=np.eye(2))
     run = ctsa.integrate(field, ctsa.random_tokens(6, 2, seed=3), np.append(0.0, np.geomspace(0.01, 100.0, 40)))

@@ -47,6 +47,7 @@ def test_every_analysis_does_what_its_function_does(face):
         assert np.array_equal(np.asarray(as_numpy(read[name](found))), np.asarray(as_numpy(wanted))), name
 
 
+@mainly("torch")
 def test_layers_and_diagnoses(face):
     config = read_config(None, ["tokens.n=4", "field.beta=2", *LAYER, "diagnose.loops=16", "lyapunov.intervals=10"])
     made = config.make(face.name)
@@ -59,6 +60,7 @@ def test_layers_and_diagnoses(face):
     assert path.ts.tolist() == list(range(31)) and path.stats["layers"] == 30
 
 
+@mainly("torch")
 def test_merging_and_noise_are_those_of_one_call(face):
     ts = 1e4 * np.concatenate([[0.0], np.geomspace(1.0, 1e-4, 10)[::-1]])
     given = ["tokens.d=2", "field.beta=4", "simulate.duration=1e4", "simulate.points=11", "simulate.spacing=log"]
@@ -212,6 +214,7 @@ def test_nothing_is_recorded(torch_face, monkeypatch):
     assert len(seen) >= 4 and not any(seen)
 
 
+@mainly("torch")
 def test_a_batch_of_starts(face, tmp_path):
     changes = ["tokens.n=4", "tokens.batch=[2, 2]", "simulate.points=3", "lyapunov.intervals=3", "lyapunov.transient=0"]
     run = run_config(read_config(None, changes), tmp_path / "a", backend=face.name, progress=False)

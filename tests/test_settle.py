@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 from ctsa.fixed_points import settle
@@ -39,6 +39,7 @@ def test_newton_alone_solves_linear_maps(face, close):
     close(found.states[:, 0], np.tile(exact, (2, 1)), 1e-13)
 
 
+@mainly("torch")
 def test_newton_krylov_beyond_the_dense_size(face, close):
     """Plain loops diverge along one direction."""
     rng, m = np.random.default_rng(0), linear(face, 300, norm=0.5)[1]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FACES
+from sampling import mainly
 
 import ctsa
 
@@ -53,6 +54,7 @@ def test_short_runs_of_a_layer_are_not_quasi_periodic(torch_face, intervals):
             assert got.verdict.factor > 1.5 and "times as long" in str(got)
 
 
+@mainly("torch")
 def test_an_unstable_equilibrium_is_no_chaos(face):
     pair = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
     got = ctsa.lyapunov_spectrum(face.SelfAttention(beta=1.0), pair, intervals=40, transient=10, count=2)
@@ -100,6 +102,7 @@ def test_sequences_of_layers_come_to_no_rest(torch_face):
     assert got.speed > 0 and got.speeds.shape == (50,)
 
 
+@mainly("torch")
 def test_float32_rests_by_its_own_rounding(face):
     field = face.SelfAttention(value=np.diag([3.0, 2.0, 1.0]).astype(np.float32), beta=np.float32(2.0))
     start = (np.ones((4, 1)) * [[1.0, 0.0, 0.0]]).astype(np.float32)
@@ -108,6 +111,7 @@ def test_float32_rests_by_its_own_rounding(face):
 
 
 # ------------------------------------------------------------------------------------------------------------- the record
+@mainly("torch")
 def test_the_record_is_carried_by_files_members_and_resumed_runs(face, tmp_path):
     field, x = face.SelfAttention(beta=2.0), ctsa.random_tokens(4, 3, batch=(2,))
     run = dict(transient=3, count=2, solver="heun", atol=1e-3)
@@ -123,6 +127,7 @@ def test_the_record_is_carried_by_files_members_and_resumed_runs(face, tmp_path)
     assert np.allclose(whole.reach, 1.0)  # the length of a token on the sphere
 
 
+@mainly("torch")
 def test_the_record_holds_state_and_velocity(face, close):
     field = face.Oja(np.diag([2.0, 1.0]))
     got = ctsa.lyapunov_spectrum(field, ctsa.random_tokens(2, 2), intervals=3, transient=0, solver="heun", atol=1e-3)
