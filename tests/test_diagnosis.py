@@ -140,7 +140,7 @@ def test_known_motions_in_jax(jax_face):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "loops, seed",
-    sample([(n, seed) for n in (12, 32, 40, 100) for seed in range(1, 4)], lambda loops, seed: (loops, seed) == (40, 1)),
+    sample([(n, seed) for n in (12, 32, 40, 100) for seed in range(1, 4)], lambda loops, seed: loops == 40 and seed != 2),
 )
 def test_known_motions_from_other_starts(loops, seed):
     for name, report in all_maps(loops, torch.float64, seed).items():
