@@ -123,8 +123,8 @@ sampled[betas[-1]].plot(by="sizes", most=8)
 # unstable branch of clusters splits from it.
 
 split = np.array([1.0, 1.0, -1.0, -1.0])[:, None] * np.eye(d)[0]
-span, most = ((0.3, 0.6), 2) if SHORT else ((0.1, 0.6), 6)
-diagram = ctsa.bifurcation_diagram(attention(V, 0.5), [split], "beta", span, max_branches=most)
+span, most = ((0.2, 0.35), 2) if SHORT else ((0.1, 0.6), 6)
+diagram = ctsa.bifurcation_diagram(attention(V, 0.3), [split], "beta", span, max_branches=most)
 print(diagram)
 _, ax = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
 diagram.plot(lambda x: np.linalg.norm(x.T @ x / len(x)), ax=ax, label=r"alignment $|X^\top X| / n$")
