@@ -1,14 +1,18 @@
 """Tokens with masses: a state of q tokens is that of as many tokens, repeated."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 import torch
-from conftest import close
+from conftest import FACES, close
 from hypothesis import given, strategies as st
+from programs import as_one
 from sampling import mainly, sample
 
 import ctsa
+from ctsa._backend import framework
 from ctsa.attention import WEIGHTS
 from ctsa.results.base import as_numpy
 
@@ -35,7 +39,7 @@ def agree(many, few, x, tol=1e-12, euclidean=False):
     first = np.flatnonzero(np.diff(LABELS, prepend=-1))
     u = RNG.normal(size=(3, *x.shape))
     e = RNG.normal(size=(2, Q, d := x.shape[-1], 2))
-    one = jax.jit if isinstance(few_like(few, x), jax.Array) else lambda f: f  # a program of all, in place of hundreds
+    one = functools.partial(as_one, FACES[framework(few_like(few, x))])
 
     def of(field):
         return lambda x, u: (field.drift(0.0, x), field.tangent(0.0, x, u)[1], field.drift_jacobian(0.0, x)[1])
