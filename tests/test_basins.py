@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from sampling import sample
+from sampling import mainly, sample
 from scipy.linalg import expm
 from scipy.optimize import linprog
 from scipy.stats import binom
@@ -266,7 +266,7 @@ def test_slow_transit_does_not_turn(torch_face):
 
 
 # ------------------------------------------------------------------------------------------------- runs and checkpoints
-@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
+@mainly("torch")
 def test_resume_after_an_interrupt(face, tmp_path, monkeypatch):
     size = 200 if face.name == "jax" else 25  # 200 is compiled already
     field, starts = make(face, V, 1.0), ctsa.random_tokens(10, 3, seed=4, batch=(4 * size,))

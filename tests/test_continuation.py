@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sampling import mainly, sample
+from sampling import mainly
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
@@ -137,7 +137,7 @@ def height(s, beta=1.0):
     return s * (3 * np.tanh(3 * beta * (1 - s * s)) - 2)
 
 
-@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
+@mainly("jax")
 def test_closed_branch_with_folds(face, close):
     """Poles pushed by q along v2: q = sin a (3 tanh(3 cos^2 a) - 2), a closed curve with four folds."""
     field = diagonal(face, [3.0, 2.0]) + 0.0 * face.Injection([0.0, 1.0])
@@ -604,7 +604,7 @@ def test_picture_of_a_diagram(two_tokens, plt):
         plot_continuation.diagram([])
 
 
-@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
+@mainly("jax")
 def test_branch_points_where_the_parameter_stands_still(face):
     """At beta = 0 all x, -x rest, a circle at one value. Curves cross it at eigenvectors, and where x A x or e V e = 0."""
     v, a = np.diag([2.0, -1.0]), np.array([[1.0, 1.0], [1.0, -0.5]])

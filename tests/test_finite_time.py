@@ -163,7 +163,7 @@ def test_batches_equal_single_runs(face, way):
 
 # ---------------------------------------------------------------------------------------------------------------- flows
 @pytest.mark.slow
-@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)  # in JAX see the linear flow
+@mainly("torch")  # in JAX see the linear flow
 def test_products_of_a_flow(face):
     field = make(face, 0)
     want = ctsa.finite_time_exponents(field, X, 2.0, atol=1e-10)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from dynamics import cat, consensus_jacobian, lorenz
 from reference import CASES, D, N, parameters, state
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 from ctsa.results.base import as_numpy
@@ -318,7 +318,7 @@ def test_leading_values_of_a_batch(torch_face, which):
             draw()
 
 
-@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
+@mainly("torch")
 def test_crowded_values_of_many_tokens(face, monkeypatch):
     """Thousands of values that crowd, in single precision too; no matrix is formed."""
     n = 700

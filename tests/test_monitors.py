@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from sampling import sample
+from sampling import mainly, sample
 
 import ctsa
 from ctsa.monitors.energies import energy_promise
@@ -93,7 +93,7 @@ def test_contribution_index(face, share):
         assert ctsa.contribution_index(itrsa(face), X, share) == pytest.approx(own, rel=1e-9)
 
 
-@pytest.mark.parametrize("face", sample(["torch", "jax"], lambda face: face == "jax"), indirect=True)
+@mainly("jax")
 def test_contribution_in_batches_and_by_count(face):
     x, field = ctsa.random_tokens(N, D, seed=4, batch=(3,)), driven(face)
     for dense in (True, False):

@@ -124,7 +124,7 @@ def test_units_do_not_matter():
 
 
 # ------------------------------------------------------------------------------------------------------- real runs
-@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
+@mainly("torch")
 def test_known_motions_through_the_library(face):
     double = vector(lambda xp, x: [2 * x], 1)
     for system, x0, names, options in [

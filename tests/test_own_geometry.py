@@ -376,7 +376,7 @@ def test_equilibria_without_closed_forms(torch_face):
     assert ctsa.classification(attention(torch_face, home, v), image(np.eye(3)[[1, 1]], home)).eigenvector == -1
 
 
-@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
+@mainly("torch")
 def test_basins_are_images(face, close):
     v, home, u = np.diag([3.0, 2.0, 1.0]), ellipsoid(), ctsa.random_tokens(N, D, batch=(20,))
     of_sphere = ctsa.basins(attention(face, ctsa.Sphere(), v, 4.0), u, duration=60.0)
@@ -423,7 +423,7 @@ def test_effective_step_without_a_chart_of_its_own(torch_face):
     assert np.abs(fit.steps - 0.1).max() < 1e-11 and fit.common_residual < 1e-7
 
 
-@pytest.mark.parametrize("face", sample(["torch", "jax"], 1), indirect=True)
+@mainly("torch")
 def test_compare(face, close):
     v, u, home = np.diag([3.0, 2.0, 1.0]), ctsa.random_tokens(3, D), ellipsoid()
     of_sphere, found = (
